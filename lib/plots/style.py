@@ -1,0 +1,25 @@
+"""What do all figures share? One style, one colour and marker a model, names as the text writes them."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+
+# Okabe & Ito (2008): told apart by colour-blind readers; dark and light enough to differ in grayscale.
+COLOURS = {"xception_lstm": "#0072B2", "custom_cnn_lstm": "#E69F00"}
+MARKERS = {"xception_lstm": "o", "custom_cnn_lstm": "s"}
+NAMES = {"xception_lstm": "Xception-LSTM", "custom_cnn_lstm": "Custom CNN-LSTM"}
+GRAY = "#666666"
+
+
+def use() -> None:
+    """Set the style of the notebook's figures; called once, in its opening cell."""
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
+    plt.rcParams.update(
+        {"figure.dpi": 110, "savefig.dpi": 220, "axes.titlesize": "medium", "image.cmap": "gray"}
+    )
+
+
+def axes(ax: plt.Axes | None, *, size: tuple[float, float] = (6.0, 4.0)) -> plt.Axes:
+    """`ax` itself, or a new one of `size` inches."""
+    return ax if ax is not None else plt.subplots(figsize=size, layout="constrained")[1]

@@ -1,0 +1,161 @@
+"""How are spatial tokens read? Token orders and the heads that read the sequence."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+ORDERS = ("raster", "reverse", "column", "snake", "spiral", "hilbert", "random", "shuffle")
+READOUTS = ("last", "mean", "max")
+
+
+def token_order(name: str, height: int, width: int, *, seed: int = 0) -> np.ndarray:
+    """The order in which a (height, width) map is read, as raster positions [height * width].
+
+    `hilbert` walks the curve of the next power of two and leaves out the cells beyond the map; `random` is one
+    fixed permutation drawn from `seed`. `shuffle` (a fresh order for each image) has no fixed order and is drawn
+    by `Reorder`. Raises ValueError for any other name.
+    """
+    raster = np.arange(height * width).reshape(height, width)
+    if name in ("raster", "shuffle"):
+        return raster.ravel()
+    if name == "reverse":
+        return raster.ravel()[::-1].copy()
+    if name == "column":
+        return raster.T.ravel().copy()
+    if name == "snake":
+        return np.concatenate([row[:: -1 if i % 2 else 1] for i, row in enumerate(raster)])
+    if name == "spiral":
+        return _spiral(raster)
+    if name == "hilbert":
+        return np.array([raster[y, x] for x, y in _hilbert(max(height, width)) if y < height and x < width])
+    if name == "random":
+        return np.random.default_rng(seed).permutation(height * width)
+    raise ValueError(f"unknown token order {name!r}; the orders are {', '.join(ORDERS)}")
+
+
+def _spiral(raster: np.ndarray) -> np.ndarray:
+    """Clockwise from the top left corner to the centre."""
+    rings = []
+    while raster.size:
+        rings.append(raster[0])
+        raster = np.rot90(raster[1:])
+    return np.concatenate(rings)
+
+
+def _hilbert(side: int) -> list[tuple[int, int]]:
+    """(x, y) along the Hilbert curve of the smallest power of two >= side (Hilbert 1891)."""
+    n = 1 << (side - 1).bit_length()
+    path = []
+    for distance in range(n * n):
+        x = y = 0
+        t, s = distance, 1
+        while s < n:
+            rx, ry = 1 & (t // 2), 1 & (t ^ (t // 2))
+            if ry == 0:
+                if rx == 1:
+                    x, y = s - 1 - x, s - 1 - y
+                x, y = y, x
+            x, y = x + s * rx, y + s * ry
+            t, s = t // 4, s * 2
+        path.append((x, y))
+    return path
+
+
+class Reorder(nn.Module):
+    """Tokens (B, T, C) in raster order -> the same tokens in the order of `name`.
+
+    `shuffle` draws a fresh order for every image: from torch's global generator while training, from a fixed seed
+    while evaluating, so that an evaluation repeats itself.
+    """
+
+    def __init__(self, name: str, *, seed: int = 0) -> None:
+        super().__init__()
+        if name not in ORDERS:
+            raise ValueError(f"unknown token order {name!r}; the orders are {', '.join(ORDERS)}")
+        self.name, self.seed = name, seed
+
+    def forward(self, tokens: Tensor, height: int, width: int) -> Tensor:
+        if self.name == "raster":
+            return tokens
+        if self.name == "shuffle":
+            return tokens.gather(1, self._fresh(tokens)[..., None].expand_as(tokens))
+        order = token_order(self.name, height, width, seed=self.seed)
+        return tokens[:, torch.as_tensor(order, device=tokens.device)]
+
+    def _fresh(self, tokens: Tensor) -> Tensor:
+        generator = None if self.training else torch.Generator().manual_seed(self.seed)
+        return torch.rand(tokens.shape[:2], generator=generator).argsort(1).to(tokens.device)
+
+
+def read_out(states: Tensor, how: str) -> Tensor:
+    """States of every step (B, T, D) -> one vector an image (B, D): the last step, the mean or the maximum."""
+    if how == "last":
+        return states[:, -1]
+    return states.mean(1) if how == "mean" else states.amax(1)
+
+
+class Recurrent(nn.Module):
+    """LSTM or GRU over the tokens, one layer: (B, T, C) -> (B, out_features).
+
+    Long short-term memory (Hochreiter & Schmidhuber 1997); gated recurrent unit (Cho et al. 2014). With
+    `bidirectional`, the read-out `last` joins the last state of each direction.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        *,
+        cell: str = "lstm",
+        bidirectional: bool = False,
+        readout: str = "last",
+    ) -> None:
+        super().__init__()
+        if readout not in READOUTS:
+            raise ValueError(f"unknown read-out {readout!r}; the read-outs are {', '.join(READOUTS)}")
+        make = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
+        self.rnn = make(channels, hidden, batch_first=True, bidirectional=bidirectional)
+        self.readout = readout
+        self.out_features = hidden * (2 if bidirectional else 1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        states = self.states(tokens)
+        if self.readout == "last" and self.rnn.bidirectional:
+            forward, backward = states.chunk(2, dim=-1)
+            return torch.cat([forward[:, -1], backward[:, 0]], dim=-1)
+        return read_out(states, self.readout)
+
+    def states(self, tokens: Tensor) -> Tensor:
+        """The state after every token, (B, T, out_features)."""
+        return self.rnn(tokens)[0]
+
+
+class MeanPool(nn.Module):
+    """The control without a sequence: mean over the tokens, one hidden layer. (B, T, C) -> (B, hidden)."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU())
+        self.out_features = hidden
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.mlp(tokens.mean(1))
+
+    def states(self, tokens: Tensor) -> Tensor:
+        return self.mlp(tokens)
+
+
+def make_head(name: str, channels: int, hidden: int, *, readout: str = "last") -> nn.Module:
+    """The sequence head called `name`, (B, T, channels) -> (B, head.out_features). Raises ValueError for an unknown name."""
+    if name in ("lstm", "gru"):
+        return Recurrent(channels, hidden, cell=name, readout=readout)
+    if name == "bilstm":
+        return Recurrent(channels, hidden, cell="lstm", bidirectional=True, readout=readout)
+    if name == "mean":
+        return MeanPool(channels, hidden)
+    raise ValueError(f"unknown sequence head {name!r}; the heads are {', '.join(HEADS)}")
+
+
+HEADS = ("lstm", "bilstm", "gru", "mean")
