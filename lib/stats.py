@@ -1,0 +1,148 @@
+"""How sure is a figure? Intervals that resample patients (and seeds), and the correction for many tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+Metric = Callable[..., float]
+BLOCK = 4_000_000  # weights held at once while resampling; bounds the memory to some tens of megabytes
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its interval, from `n` images of `n_patients` patients."""
+
+    estimate: float
+    low: float
+    high: float
+    level: float
+    n: int
+    n_patients: int
+
+    def __str__(self) -> str:
+        return f"{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    def excludes(self, value: float) -> bool:
+        """Whether `value` lies outside the interval."""
+        return bool(value < self.low or value > self.high)
+
+
+def weighted(metric: Metric) -> Metric:
+    """Mark a metric that also takes `weights` [R, n] and then returns R values: the fast way through a bootstrap."""
+    metric.takes_weights = True
+    return metric
+
+
+def patient_bootstrap(
+    table: pd.DataFrame,
+    metric: Metric,
+    *,
+    n_boot: int = 2000,
+    level: float = 0.95,
+    seed: int,
+    score: str = "score",
+    both_classes: bool = True,
+) -> Interval:
+    """Percentile interval of `metric` when patients, not images, are resampled (Efron 1979; Field & Welsh 2007).
+
+    table         columns patient, y_true [0, 1] and the one that `score` names; n rows
+    metric        (y_true [m], score [m]) -> float; one marked with `weighted` is evaluated on all resamples at once
+    both_classes  whether a table with one class is refused; False for sensitivity in a subgroup and the like
+    Resamples on which the metric is not defined (nan) are left out. An estimate at the edge of its range, such as an
+    AUC of 1, has no width here: no resample can differ.
+    Raises ValueError if a class is missing, if there are fewer than 2 patients or if the metric is not defined.
+    """
+    _check(table, score, both_classes=both_classes)
+    y_true, scores = table["y_true"].to_numpy(), table[score].to_numpy(dtype=float)
+    estimate = float(metric(y_true, scores))
+    if np.isnan(estimate):
+        name = getattr(metric, "__name__", "the metric")
+        raise ValueError(
+            f"{name} is not defined on this table of {len(table)} images; is a class missing in it?"
+        )
+    values = np.concatenate(
+        [
+            resampled(metric, y_true, scores, block)
+            for block in patient_weights(table["patient"], n_boot, seed=seed)
+        ]
+    )
+    return interval(estimate, values, level=level, n=len(table), n_patients=table["patient"].nunique())
+
+
+def patient_weights(patients: pd.Series, n_boot: int, *, seed: int) -> Iterator[np.ndarray]:
+    """How often each image occurs in each resample of the patients: blocks of weights [r, n], n_boot rows in all.
+
+    The draw depends on the patients' names and the seed, not on the order of the rows.
+    """
+    codes, names = pd.factorize(patients, sort=True)
+    rng = np.random.default_rng(seed)
+    rows = max(1, BLOCK // len(codes))
+    for start in range(0, n_boot, rows):
+        size = min(rows, n_boot - start)
+        counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=size)
+        yield counts[:, codes].astype(float)
+
+
+def resampled(metric: Metric, y_true: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """`metric` under each row of integer weights [r, n] -> r values."""
+    if getattr(metric, "takes_weights", False):
+        return np.asarray(metric(y_true, scores, weights))
+    values = []
+    for row in weights.astype(int):
+        again = np.repeat(np.arange(len(row)), row)
+        defined = len(np.unique(y_true[again])) == len(np.unique(y_true))
+        values.append(metric(y_true[again], scores[again]) if defined else np.nan)
+    return np.array(values, dtype=float)
+
+
+def interval(estimate: float, values: np.ndarray, *, level: float, n: int, n_patients: int) -> Interval:
+    """Percentile interval from resampled values; nan among them are left out.
+
+    Raises ValueError for a level outside (0, 1) or when no value is left.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; it must lie between 0 and 1, for example 0.95")
+    values = values[~np.isnan(values)]
+    if not len(values):
+        raise ValueError("no resample holds both classes: too few patients for an interval")
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(estimate), float(low), float(high), level, n, n_patients)
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """P-values adjusted for the whole family, in the order given (Holm 1979). Raises ValueError outside [0, 1]."""
+    p = np.asarray(p_values, dtype=float)
+    if p.size and not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"p-values must lie between 0 and 1, got {p[~((p >= 0) & (p <= 1))][0]}")
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)) if p.size else p
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
+
+
+def _check(table: pd.DataFrame, score: str, *, both_classes: bool) -> None:
+    missing = {"patient", "y_true", score} - set(table.columns)
+    if missing:
+        raise ValueError(
+            f"the table lacks the columns {', '.join(sorted(missing))}; it has {', '.join(table.columns)}"
+        )
+    if not len(table):
+        raise ValueError("the table is empty; there is nothing to resample")
+    if table[score].isna().any():
+        raise ValueError(
+            f"{int(table[score].isna().sum())} of {len(table)} values of {score} are not numbers"
+        )
+    classes = set(table["y_true"].unique())
+    if not classes <= {0, 1}:
+        raise ValueError(f"y_true must be 0 or 1, got {sorted(classes)}")
+    if both_classes and len(classes) < 2:
+        raise ValueError(
+            f"every image has y_true {classes.pop()}; both classes are needed (or pass both_classes=False)"
+        )
+    if table["patient"].nunique() < 2:
+        raise ValueError("all images are of one patient; an interval over patients needs at least 2 of them")
