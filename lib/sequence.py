@@ -113,8 +113,7 @@ class Recurrent(nn.Module):
         readout: str = "last",
     ) -> None:
         super().__init__()
-        if readout not in READOUTS:
-            raise ValueError(f"unknown read-out {readout!r}; the read-outs are {', '.join(READOUTS)}")
+        _check_readout(readout)
         make = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
         self.rnn = make(channels, hidden, batch_first=True, bidirectional=bidirectional)
         self.readout = readout
@@ -132,6 +131,51 @@ class Recurrent(nn.Module):
         return self.rnn(tokens)[0]
 
 
+class Transformer(nn.Module):
+    """Small pre-norm encoder with learned positions (Vaswani et al. 2017): (B, T, C) -> (B, out_features).
+
+    hidden       width of a token inside, made a multiple of `heads`; it is also `out_features`
+    feedforward  width of the layers between attentions, None for twice `hidden`
+    positions    longest sequence; the position belongs to the step of the reading, not to the place in the image
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        *,
+        readout: str = "mean",
+        feedforward: int | None = None,
+        positions: int = 49,
+        layers: int = 2,
+        heads: int = 4,
+    ) -> None:
+        super().__init__()
+        _check_readout(readout)
+        width = max(heads, hidden - hidden % heads)
+        self.embed = nn.Linear(channels, width)
+        self.position = nn.Parameter(0.02 * torch.randn(1, positions, width))
+        layer = nn.TransformerEncoderLayer(
+            width, heads, feedforward or 2 * width, dropout=0.0, batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(
+            layer, layers, norm=nn.LayerNorm(width), enable_nested_tensor=False
+        )
+        self.readout, self.out_features = readout, width
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return read_out(self.states(tokens), self.readout)
+
+    def states(self, tokens: Tensor) -> Tensor:
+        steps, positions = tokens.shape[1], self.position.shape[1]
+        if steps > positions:
+            raise ValueError(
+                f"this Transformer learned {positions} positions and was given {steps} tokens; "
+                "use smaller images or make it with more positions"
+            )
+        return self.encoder(self.embed(tokens) + self.position[:, :steps])
+
+
 class MeanPool(nn.Module):
     """The control without a sequence: mean over the tokens, one hidden layer. (B, T, C) -> (B, hidden)."""
 
@@ -147,15 +191,62 @@ class MeanPool(nn.Module):
         return self.mlp(tokens)
 
 
-def make_head(name: str, channels: int, hidden: int, *, readout: str = "last") -> nn.Module:
-    """The sequence head called `name`, (B, T, channels) -> (B, head.out_features). Raises ValueError for an unknown name."""
+class TokenMean(MeanPool):
+    """One hidden layer on every token, then the mean (deep sets, Zaheer et al. 2017). (B, T, C) -> (B, hidden).
+
+    It sees what mean-pooling hides, a token's own nonlinearity, and like it is blind to where a token came from:
+    what a sequence head gains over this one it owes to the sequence.
+    """
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.mlp(tokens).mean(1)
+
+
+class AttentionPool(nn.Module):
+    """Gated attention pooling (Ilse, Tomczak & Welling 2018), then one hidden layer. (B, T, C) -> (B, hidden)."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.value, self.gate = nn.Linear(channels, hidden), nn.Linear(channels, hidden)
+        self.score = nn.Linear(hidden, 1)
+        self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU())
+        self.out_features = hidden
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.mlp(self.states(tokens).sum(1))
+
+    def states(self, tokens: Tensor) -> Tensor:
+        """Every token times its weight, (B, T, C); their sum is what the hidden layer reads."""
+        return self.weights(tokens)[..., None] * tokens
+
+    def weights(self, tokens: Tensor) -> Tensor:
+        """Attention of every token, (B, T), each row summing to 1."""
+        scores = self.score(self.value(tokens).tanh() * self.gate(tokens).sigmoid())  # (B, T, 1)
+        return scores.squeeze(-1).softmax(1)
+
+
+def make_head(name: str, channels: int, hidden: int, *, readout: str = "last", **settings: int) -> nn.Module:
+    """The sequence head called `name`, (B, T, channels) -> (B, head.out_features).
+
+    readout   last, mean or max over the states; heads that pool by themselves have none
+    settings  further arguments of the Transformer: feedforward, positions
+    Raises ValueError for an unknown name.
+    """
     if name in ("lstm", "gru"):
         return Recurrent(channels, hidden, cell=name, readout=readout)
     if name == "bilstm":
         return Recurrent(channels, hidden, cell="lstm", bidirectional=True, readout=readout)
-    if name == "mean":
-        return MeanPool(channels, hidden)
+    if name == "transformer":
+        return Transformer(channels, hidden, readout=readout, **settings)
+    if name in POOLS:
+        return POOLS[name](channels, hidden)
     raise ValueError(f"unknown sequence head {name!r}; the heads are {', '.join(HEADS)}")
 
 
-HEADS = ("lstm", "bilstm", "gru", "mean")
+def _check_readout(readout: str) -> None:
+    if readout not in READOUTS:
+        raise ValueError(f"unknown read-out {readout!r}; the read-outs are {', '.join(READOUTS)}")
+
+
+POOLS = {"mean": MeanPool, "token-mean": TokenMean, "attention": AttentionPool}
+HEADS = ("lstm", "bilstm", "gru", "transformer", *POOLS)
