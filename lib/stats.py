@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -56,21 +57,94 @@ def patient_bootstrap(
     AUC of 1, has no width here: no resample can differ.
     Raises ValueError if a class is missing, if there are fewer than 2 patients or if the metric is not defined.
     """
-    _check(table, score, both_classes=both_classes)
-    y_true, scores = table["y_true"].to_numpy(), table[score].to_numpy(dtype=float)
-    estimate = float(metric(y_true, scores))
-    if np.isnan(estimate):
+    draws = resample([table], [metric], n_boot=n_boot, seed=seed, score=score, both_classes=both_classes)
+    if np.isnan(draws.estimate):
         name = getattr(metric, "__name__", "the metric")
         raise ValueError(
             f"{name} is not defined on this table of {len(table)} images; is a class missing in it?"
         )
-    values = np.concatenate(
-        [
-            resampled(metric, y_true, scores, block)
-            for block in patient_weights(table["patient"], n_boot, seed=seed)
-        ]
+    return draws.interval(level)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """A metric of one model: on each seed, and the mean over seeds in each resample of patients and seeds.
+
+    Draws made with one `seed` share their patients, so the difference of two is a paired one.
+    """
+
+    per_seed: np.ndarray  # [seeds]; in a difference, the one difference of the means
+    values: np.ndarray  # [n_boot]
+    n: int
+    n_patients: int
+
+    @property
+    def estimate(self) -> float:
+        return float(self.per_seed.mean())
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over seeds; nan with one seed."""
+        return float(self.per_seed.std(ddof=1)) if len(self.per_seed) > 1 else float("nan")
+
+    @property
+    def error(self) -> float:
+        """Standard error: the standard deviation over resamples."""
+        return float(np.nanstd(self.values, ddof=1))
+
+    def interval(self, level: float = 0.95) -> Interval:
+        return interval(self.estimate, self.values, level=level, n=self.n, n_patients=self.n_patients)
+
+    def __sub__(self, other: Draws) -> Draws:
+        if (self.n, self.n_patients, len(self.values)) != (other.n, other.n_patients, len(other.values)):
+            raise ValueError(
+                f"a paired difference needs the same images: {self.n} images of {self.n_patients} patients "
+                f"against {other.n} of {other.n_patients}"
+            )
+        difference = np.array([self.estimate - other.estimate])
+        return Draws(difference, self.values - other.values, self.n, self.n_patients)
+
+
+def resample(
+    tables: Sequence[pd.DataFrame],
+    metrics: Sequence[Metric],
+    *,
+    n_boot: int = 2000,
+    seed: int,
+    stream: int = 0,
+    score: str = "score",
+    both_classes: bool = True,
+) -> Draws:
+    """One model's metric when patients and seeds are resampled together; with one seed, patients alone.
+
+    tables   one a seed, all of the same images, as `patient_bootstrap` takes them
+    metrics  one a table: a threshold may differ from seed to seed
+    stream   which independent draw of the seeds; another one for the other model of a difference
+    Resampling k seeds with replacement shows (k - 1) / k of their variance, so few seeds look a little too alike.
+    """
+    for table in tables:
+        _check(table, score, both_classes=both_classes)
+    patients = tables[0]["patient"]
+    if any(sorted(table["patient"]) != sorted(patients) for table in tables[1:]):
+        raise ValueError("the seeds of one model must be scored on the same images; their patients differ")
+    columns = [(table["y_true"].to_numpy(), table[score].to_numpy(dtype=float)) for table in tables]
+    per_seed = np.array(
+        [metric(*column) for metric, column in zip(metrics, columns, strict=True)], dtype=float
     )
-    return interval(estimate, values, level=level, n=len(table), n_patients=table["patient"].nunique())
+    values = np.stack(
+        [
+            np.concatenate(
+                [
+                    _resampled(metric, *column, block)
+                    for block in patient_weights(table["patient"], n_boot, seed=seed)
+                ]
+            )
+            for table, metric, column in zip(tables, metrics, columns, strict=True)
+        ]
+    )  # (seeds, n_boot)
+    chosen = np.random.default_rng([seed, stream, 1]).integers(len(tables), size=(len(tables), n_boot))
+    mean = np.take_along_axis(values, chosen, axis=0).mean(0) if len(tables) > 1 else values[0]
+    return Draws(per_seed, mean, len(patients), patients.nunique())
 
 
 def patient_weights(patients: pd.Series, n_boot: int, *, seed: int) -> Iterator[np.ndarray]:
@@ -79,15 +153,21 @@ def patient_weights(patients: pd.Series, n_boot: int, *, seed: int) -> Iterator[
     The draw depends on the patients' names and the seed, not on the order of the rows.
     """
     codes, names = pd.factorize(patients, sort=True)
-    rng = np.random.default_rng(seed)
     rows = max(1, BLOCK // len(codes))
     for start in range(0, n_boot, rows):
-        size = min(rows, n_boot - start)
-        counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=size)
-        yield counts[:, codes].astype(float)
+        yield _weights(codes.tobytes(), len(names), min(rows, n_boot - start), seed, start)
 
 
-def resampled(metric: Metric, y_true: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+@functools.lru_cache(maxsize=2)  # some fifteen metrics in a row ask for the same draw
+def _weights(codes: bytes, n_patients: int, size: int, seed: int, start: int) -> np.ndarray:
+    rng = np.random.default_rng([seed, start])
+    counts = rng.multinomial(n_patients, np.full(n_patients, 1 / n_patients), size=size)
+    weights = counts[:, np.frombuffer(codes, dtype=np.intp)].astype(float)
+    weights.flags.writeable = False
+    return weights
+
+
+def _resampled(metric: Metric, y_true: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """`metric` under each row of integer weights [r, n] -> r values."""
     if getattr(metric, "takes_weights", False):
         return np.asarray(metric(y_true, scores, weights))

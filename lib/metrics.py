@@ -1,0 +1,160 @@
+"""What is one figure of a set of predictions? Every metric, for one sample or for thousands of resamples at once.
+
+A metric takes (y_true [n], score [n]) and gives a float, or takes weights [r, n] besides and gives r values: image i
+then counts weights[k, i] times in resample k. A metric that a sample does not define (no image of a class, nothing
+called positive) is nan. Scores are probabilities of pneumonia; an image is called pneumonia at score >= threshold.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+
+from lib.stats import weighted
+
+BINS = 10  # of equal width, for the expected calibration error
+
+
+def _vectorised(function: Callable) -> Callable:
+    """A function of (y_true, score, weights [r, n]) -> [r], made to serve a plain sample as well."""
+
+    @functools.wraps(function)
+    def metric(y_true, score, weights=None):
+        y_true, score = np.asarray(y_true, dtype=float), np.asarray(score, dtype=float)
+        plain = weights is None
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = function(y_true, score, np.ones((1, len(y_true))) if plain else weights)
+        return float(values[0]) if plain else values
+
+    return weighted(metric)
+
+
+def _groups(y_true: np.ndarray, score: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positives and negatives at each distinct score, highest score first: two arrays [r, distinct scores]."""
+    order = np.argsort(-score, kind="stable")
+    starts = np.flatnonzero(np.diff(score[order], prepend=np.inf))
+    ordered, truth = weights[:, order], y_true[order]
+    positives = np.add.reduceat(ordered * truth, starts, axis=1)
+    return positives, np.add.reduceat(ordered, starts, axis=1) - positives
+
+
+@_vectorised
+def auc(y_true, score, weights):
+    """Area under the ROC curve; ties count half (Hanley & McNeil 1982)."""
+    positives, negatives = _groups(y_true, score, weights)
+    below = negatives.sum(1, keepdims=True) - negatives.cumsum(1)
+    return (positives * (below + negatives / 2)).sum(1) / (positives.sum(1) * negatives.sum(1))
+
+
+@_vectorised
+def average_precision(y_true, score, weights):
+    """Mean precision over the positives, without interpolation, as scikit-learn defines it."""
+    positives, negatives = _groups(y_true, score, weights)
+    called = (positives + negatives).cumsum(1)
+    precision = positives.cumsum(1) / np.where(called, called, 1)
+    total = positives.sum(1)
+    return np.where(total, (positives * precision).sum(1) / total, np.nan)
+
+
+def sensitivity_at_specificity(target: float) -> Callable:
+    """Metric: the highest sensitivity on the ROC curve where specificity is at least `target`.
+
+    A property of the curve: its threshold is read off the same sample, so nobody could have set it beforehand.
+    """
+
+    @_vectorised
+    def metric(y_true, score, weights):
+        positives, negatives = _groups(y_true, score, weights)
+        total, wrong = positives.sum(1), negatives.sum(1, keepdims=True)
+        allowed = negatives.cumsum(1) <= (1 - target) * wrong + 1e-9
+        best = np.where(allowed, positives.cumsum(1), 0).max(1)
+        return np.where(wrong[:, 0] > 0, best / total, np.nan)
+
+    metric.__name__ = f"sensitivity_at_{target * 100:g}_specificity"
+    return metric
+
+
+@_vectorised
+def brier(y_true, score, weights):
+    """Mean squared distance of the probability from the outcome (Brier 1950)."""
+    return weights @ (score - y_true) ** 2 / weights.sum(1)
+
+
+@_vectorised
+def log_loss(y_true, score, weights):
+    """Mean negative log likelihood, in nats; probabilities are kept off 0 and 1 by one machine epsilon."""
+    p = np.clip(score, np.finfo(float).eps, 1 - np.finfo(float).eps)
+    return weights @ -(y_true * np.log(p) + (1 - y_true) * np.log1p(-p)) / weights.sum(1)
+
+
+@_vectorised
+def expected_calibration_error(y_true, score, weights):
+    """Gap between mean probability and observed frequency, averaged over 10 equal bins by their images (Naeini 2015).
+
+    Never negative, so chance alone makes it positive, and more so in a resample: its interval leans upwards.
+    """
+    bins = np.minimum((score * BINS).astype(int), BINS - 1)
+    member = (bins[:, None] == np.arange(BINS)).astype(float)  # (n, bins)
+    gaps = weights @ (member * (score - y_true)[:, None])  # (r, bins)
+    return np.abs(gaps).sum(1) / weights.sum(1)
+
+
+def confusion(y_true, score, weights=None, *, threshold: float) -> tuple[np.ndarray, ...]:
+    """True positives, false positives, false negatives and true negatives, each [r] ([1] without weights)."""
+    y_true, called = np.asarray(y_true) == 1, np.asarray(score) >= threshold
+    weights = np.ones((1, len(y_true))) if weights is None else weights
+    cells = (y_true & called, ~y_true & called, y_true & ~called, ~y_true & ~called)
+    return tuple(weights @ cell.astype(float) for cell in cells)
+
+
+def _mcc(tp, fp, fn, tn):
+    scale = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+    return np.where(scale > 0, (tp * tn - fp * fn) / np.where(scale > 0, scale, 1), 0.0)
+
+
+# Each from the four cells. MCC of a model that calls everything alike is 0, its limit (Chicco & Jurman 2020).
+OPERATING = {
+    "accuracy": lambda tp, fp, fn, tn: (tp + tn) / (tp + fp + fn + tn),
+    "balanced_accuracy": lambda tp, fp, fn, tn: (tp / (tp + fn) + tn / (tn + fp)) / 2,
+    "f1": lambda tp, fp, fn, tn: 2 * tp / (2 * tp + fp + fn),
+    "mcc": _mcc,
+    "sensitivity": lambda tp, fp, fn, tn: tp / (tp + fn),
+    "specificity": lambda tp, fp, fn, tn: tn / (tn + fp),
+    "ppv": lambda tp, fp, fn, tn: tp / (tp + fp),
+    "npv": lambda tp, fp, fn, tn: tn / (tn + fn),
+}
+RANKING = {
+    "auc": auc,
+    "average_precision": average_precision,
+    "sensitivity_at_90_specificity": sensitivity_at_specificity(0.90),
+    "sensitivity_at_95_specificity": sensitivity_at_specificity(0.95),
+}
+PROBABILITY = {"brier": brier, "log_loss": log_loss, "ece": expected_calibration_error}
+NAMES = {
+    "auc": "AUC", "average_precision": "Average precision", "accuracy": "Accuracy", "f1": "F1", "mcc": "MCC",
+    "balanced_accuracy": "Balanced accuracy", "sensitivity": "Sensitivity", "specificity": "Specificity",
+    "sensitivity_at_90_specificity": "Sensitivity at 90% specificity", "ppv": "PPV", "npv": "NPV",
+    "sensitivity_at_95_specificity": "Sensitivity at 95% specificity", "brier": "Brier score",
+    "log_loss": "Log loss", "ece": "Expected calibration error",
+}  # fmt: skip
+LOWER_IS_BETTER = ("brier", "log_loss", "ece")
+
+
+def at(name: str, threshold: float) -> Callable:
+    """The metric `name` of OPERATING at a threshold, for example at("sensitivity", 0.5)."""
+    if name not in OPERATING:
+        raise ValueError(f"unknown metric {name!r}; with a threshold there are {', '.join(OPERATING)}")
+
+    @_vectorised
+    def metric(y_true, score, weights):
+        return OPERATING[name](*confusion(y_true, score, weights, threshold=threshold))
+
+    metric.__name__ = name
+    return metric
+
+
+def all_metrics(threshold: float) -> dict[str, Callable]:
+    """Every metric by name, those that need a threshold at this one."""
+    return RANKING | {name: at(name, threshold) for name in OPERATING} | PROBABILITY
