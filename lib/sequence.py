@@ -134,9 +134,9 @@ class Recurrent(nn.Module):
 class Transformer(nn.Module):
     """Small pre-norm encoder with learned positions (Vaswani et al. 2017): (B, T, C) -> (B, out_features).
 
-    hidden       width of a token inside, made a multiple of `heads`; it is also `out_features`
-    feedforward  width of the layers between attentions, None for twice `hidden`
-    positions    longest sequence; the position belongs to the step of the reading, not to the place in the image
+    hidden     width of a token inside; rounded down to a multiple of `heads`, for which the feed-forward layers (twice
+               as wide) make up, so that the number of weights grows evenly with `hidden`
+    positions  longest sequence; a position belongs to the step of the reading, not to the place in the image
     """
 
     def __init__(
@@ -145,7 +145,6 @@ class Transformer(nn.Module):
         hidden: int,
         *,
         readout: str = "mean",
-        feedforward: int | None = None,
         positions: int = 49,
         layers: int = 2,
         heads: int = 4,
@@ -153,10 +152,11 @@ class Transformer(nn.Module):
         super().__init__()
         _check_readout(readout)
         width = max(heads, hidden - hidden % heads)
+        feedforward = round((4 * hidden**2 - 2 * width**2) / width)  # 8 * hidden**2 weights a layer in all
         self.embed = nn.Linear(channels, width)
         self.position = nn.Parameter(0.02 * torch.randn(1, positions, width))
         layer = nn.TransformerEncoderLayer(
-            width, heads, feedforward or 2 * width, dropout=0.0, batch_first=True, norm_first=True
+            width, heads, max(1, feedforward), dropout=0.0, batch_first=True, norm_first=True
         )
         self.encoder = nn.TransformerEncoder(
             layer, layers, norm=nn.LayerNorm(width), enable_nested_tensor=False
@@ -171,7 +171,7 @@ class Transformer(nn.Module):
         if steps > positions:
             raise ValueError(
                 f"this Transformer learned {positions} positions and was given {steps} tokens; "
-                "use smaller images or make it with more positions"
+                "use images of at most 224 pixels"
             )
         return self.encoder(self.embed(tokens) + self.position[:, :steps])
 
@@ -225,11 +225,10 @@ class AttentionPool(nn.Module):
         return scores.squeeze(-1).softmax(1)
 
 
-def make_head(name: str, channels: int, hidden: int, *, readout: str = "last", **settings: int) -> nn.Module:
+def make_head(name: str, channels: int, hidden: int, *, readout: str = "last") -> nn.Module:
     """The sequence head called `name`, (B, T, channels) -> (B, head.out_features).
 
-    readout   last, mean or max over the states; heads that pool by themselves have none
-    settings  further arguments of the Transformer: feedforward, positions
+    readout  last, mean or max over the states; heads that pool by themselves have none
     Raises ValueError for an unknown name.
     """
     if name in ("lstm", "gru"):
@@ -237,7 +236,7 @@ def make_head(name: str, channels: int, hidden: int, *, readout: str = "last", *
     if name == "bilstm":
         return Recurrent(channels, hidden, cell="lstm", bidirectional=True, readout=readout)
     if name == "transformer":
-        return Transformer(channels, hidden, readout=readout, **settings)
+        return Transformer(channels, hidden, readout=readout)
     if name in POOLS:
         return POOLS[name](channels, hidden)
     raise ValueError(f"unknown sequence head {name!r}; the heads are {', '.join(HEADS)}")

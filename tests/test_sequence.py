@@ -107,6 +107,13 @@ def test_sequence_heads_see_order(name):
         assert (head(tokens) - head(tokens.flip(1))).abs().max() > 1e-3
 
 
+def test_a_transformer_grows_evenly_with_its_width():
+    counts = [sum(p.numel() for p in make_head("transformer", 64, h).parameters()) for h in range(90, 110)]
+    growth = np.diff(counts) / counts[:-1]
+    assert growth.min() > 0
+    assert growth.max() < 0.04
+
+
 def test_read_outs():
     states = torch.tensor([[[1.0, 5.0], [3.0, 2.0]]])
     assert sequence.read_out(states, "last").tolist() == [[3.0, 2.0]]
@@ -143,7 +150,7 @@ def test_the_token_mean_sees_what_mean_pooling_cannot():
         (lambda: make_head("transformer", 6, 8, readout="x"), "unknown read-out 'x'"),
         (lambda: token_order("zigzag", 7, 7), "unknown token order 'zigzag'; the orders are raster"),
         (lambda: Reorder("zigzag"), "unknown token order 'zigzag'"),
-        (lambda: make_head("transformer", 6, 8, positions=4)(torch.zeros(1, 5, 6)), "4 positions and was given 5"),
+        (lambda: make_head("transformer", 6, 8)(torch.zeros(1, 50, 6)), "49 positions and was given 50"),
     ],
 )  # fmt: skip
 def test_errors_name_the_value_and_the_choices(make, message):
