@@ -106,7 +106,7 @@ def confusion(y_true, score, weights=None, *, threshold: float) -> tuple[np.ndar
     y_true, called = np.asarray(y_true) == 1, np.asarray(score) >= threshold
     weights = np.ones((1, len(y_true))) if weights is None else weights
     cells = (y_true & called, ~y_true & called, y_true & ~called, ~y_true & ~called)
-    return tuple(weights @ cell.astype(float) for cell in cells)
+    return tuple((weights @ np.stack(cells, axis=1).astype(float)).T)
 
 
 def _mcc(tp, fp, fn, tn):

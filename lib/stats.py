@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -191,6 +192,17 @@ def interval(estimate: float, values: np.ndarray, *, level: float, n: int, n_pat
         raise ValueError("no resample holds both classes: too few patients for an interval")
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(estimate), float(low), float(high), level, n, n_patients)
+
+
+def exact_at_edge(found: Interval, trials: int) -> Interval:
+    """The interval of a share of exactly 0 or 1 in `trials` independent trials (Clopper & Pearson 1934).
+
+    A bootstrap gives such a share no width, since no resample can differ.
+    """
+    bound = ((1 - found.level) / 2) ** (1 / trials)
+    if found.estimate == 1:
+        return dataclasses.replace(found, low=bound, high=1.0)
+    return dataclasses.replace(found, low=0.0, high=1 - bound)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

@@ -1,0 +1,235 @@
+"""How well does a model do? From predictions tables to thresholds, figures with intervals, and subgroups.
+
+A predictions table has the columns image, patient, split (val or test), subtype, y_true and logit; a model has one a
+seed. Thresholds and temperatures are chosen on the validation rows; every figure is of the test rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+from sklearn.metrics import classification_report
+
+from lib import calibration, metrics, stats
+from lib.stats import Draws, Interval
+
+COLUMNS = ("image", "patient", "split", "subtype", "y_true", "logit")
+POINTS = {
+    "half": "0.5",
+    "youden": "Youden's index",
+    "sensitivity_95": "sensitivity at least 95%",
+    "specificity_90": "specificity at least 90%",
+    "specificity_95": "specificity at least 95%",
+}
+CHOSEN = "youden"  # the operating point of the headline
+DIGITS = 6  # of published figures: enough to compare, few enough to agree between machines
+
+Predictions = dict[str, Sequence[pd.DataFrame]]  # by model, one table a seed
+
+
+def read(path: Path) -> pd.DataFrame:
+    """A predictions table from CSV, every logit as it was written, with its `probability`.
+
+    Raises ValueError, naming the file, when columns are missing or a logit is not a number.
+    """
+    try:
+        return with_probability(pd.read_csv(path, float_precision="round_trip"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not a predictions table: {error}") from error
+
+
+def with_probability(table: pd.DataFrame) -> pd.DataFrame:
+    """The table and its column `probability`, the sigmoid of the logit."""
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise ValueError(f"it lacks the columns {', '.join(missing)}")
+    if not np.isfinite(table["logit"]).all():
+        bad = table.loc[~np.isfinite(table["logit"]), "image"]
+        raise ValueError(f"the logit of {bad.iloc[0]} is not finite, nor are {len(bad) - 1} others")
+    return table.assign(probability=expit(table["logit"].to_numpy(dtype=float)))
+
+
+def part(table: pd.DataFrame, split: str) -> pd.DataFrame:
+    """The rows of one split, with `probability`. Raises ValueError when there are none."""
+    rows = table[table["split"] == split]
+    if not len(rows):
+        raise ValueError(
+            f"the predictions hold no images of split {split!r}, only {sorted(set(table['split']))}"
+        )
+    return with_probability(rows).reset_index(drop=True)
+
+
+def thresholds(table: pd.DataFrame) -> dict[str, float]:
+    """A probability for each of POINTS, chosen on the validation rows alone; an image at or above it is pneumonia.
+
+    A cut lies halfway (in logits) between two neighbouring validation images. Of several equally good ones Youden's
+    index takes the one nearest to 0.5; a target of sensitivity or specificity takes the cut that costs the other least.
+    """
+    validation = part(table, "val")
+    score, y_true = validation["logit"].to_numpy(dtype=float), validation["y_true"].to_numpy()
+    if len(set(y_true)) < 2:
+        raise ValueError("thresholds need validation images of both classes")
+    levels = np.unique(score)
+    cuts = np.concatenate([[levels[0] - 1], (levels[1:] + levels[:-1]) / 2, [levels[-1] + 1]])
+    called = score[None, :] >= cuts[:, None]  # (cuts, images)
+    sensitivity, specificity = called[:, y_true == 1].mean(1), (~called[:, y_true == 0]).mean(1)
+    index = sensitivity + specificity
+    best = cuts[np.isclose(index, index.max(), rtol=0, atol=1e-12)]
+    chosen = {
+        "half": 0.0,
+        "youden": best[np.abs(best).argmin()],
+        "sensitivity_95": cuts[sensitivity >= 0.95].max(),
+        "specificity_90": cuts[specificity >= 0.90].min(),
+        "specificity_95": cuts[specificity >= 0.95].min(),
+    }
+    return {name: float(expit(chosen[name])) for name in POINTS}
+
+
+def draws(
+    tables: Sequence[pd.DataFrame],
+    name: str,
+    *,
+    n_boot: int,
+    seed: int,
+    stream: int = 0,
+    point: str = CHOSEN,
+    scaled: bool = False,
+    subtypes: Sequence[str] | None = None,
+) -> Draws:
+    """The metric `name` of one model on the test rows, patients and seeds resampled.
+
+    tables    predictions of one model, one table a seed, both splits
+    point     operating point of the metrics that need one
+    scaled    after temperature scaling, fitted on validation
+    subtypes  only test images of these; None for all
+    """
+    tests = [part(table, "test") for table in tables]
+    if scaled:
+        fitted = [calibration.fit_temperature(part(table, "val")) for table in tables]
+        tests = [calibration.scaled(test, t) for test, t in zip(tests, fitted, strict=True)]
+    if subtypes is not None:
+        tests = [test[test["subtype"].isin(subtypes)] for test in tests]
+    # Logits for rankings: a sigmoid near 1 runs out of digits and would tie images that differ.
+    score = "logit" if name in metrics.RANKING else "probability"
+    return stats.resample(
+        tests, [_metric(table, name, point) for table in tables], n_boot=n_boot, seed=seed, stream=stream, score=score,
+        both_classes=subtypes is None or name in metrics.RANKING,
+    )  # fmt: skip
+
+
+def _metric(table: pd.DataFrame, name: str, point: str) -> Callable:
+    if name in metrics.OPERATING:
+        return metrics.at(name, thresholds(table)[point])
+    known = metrics.RANKING | metrics.PROBABILITY
+    if name not in known:
+        raise ValueError(
+            f"unknown metric {name!r}; the metrics are {', '.join([*known, *metrics.OPERATING])}"
+        )
+    return known[name]
+
+
+def headline(
+    predictions: Predictions, *, n_boot: int = 2000, seed: int = 42, level: float = 0.95
+) -> pd.DataFrame:
+    """One row a model: the published figures, from the predictions tables and nothing else.
+
+    Columns model, seeds, n, n_patients, threshold and temperature (means over seeds), auc_sd (over seeds), and for every
+    metric `m` its mean over seeds `m` with `m_low` and `m_high`; brier, log_loss and ece also `_scaled`, after
+    temperature scaling. Metrics with a threshold are at Youden's index on validation. The same tables, n_boot and seed
+    give the same digits.
+    """
+    rows = []
+    for stream, (model, tables) in enumerate(predictions.items()):
+        test = part(tables[0], "test")
+        row = {"model": model, "seeds": len(tables), "n": len(test), "n_patients": test["patient"].nunique()}
+        row["threshold"] = np.mean([thresholds(table)[CHOSEN] for table in tables])
+        row["temperature"] = np.mean([calibration.fit_temperature(part(table, "val")) for table in tables])
+        settings = {"n_boot": n_boot, "seed": seed, "stream": stream}
+        for name in metrics.NAMES:
+            found = draws(tables, name, **settings)
+            if name == "auc":
+                row["auc_sd"] = found.spread
+            row |= flat(name, widened(found.interval(level), tables, name))
+        for name in metrics.PROBABILITY:
+            row |= flat(f"{name}_scaled", draws(tables, name, scaled=True, **settings).interval(level))
+        rows.append(row)
+    return pd.DataFrame(rows).round(DIGITS)
+
+
+def flat(name: str, found: Interval) -> dict[str, float]:
+    """An interval as three columns: name, name_low, name_high."""
+    return {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+def widened(found: Interval, tables: Sequence[pd.DataFrame], name: str, point: str = CHOSEN) -> Interval:
+    """A proportion of exactly 0 or 1 has no width in a bootstrap; give it the exact bound instead.
+
+    Clopper & Pearson (1934), counting each patient as one trial. Other intervals are returned as they are.
+    """
+    if name not in ("accuracy", "sensitivity", "specificity") or found.estimate not in (0.0, 1.0):
+        return found
+    test = part(tables[0], "test")
+    label = {"sensitivity": 1, "specificity": 0}.get(name)
+    counted = test if label is None else test[test["y_true"] == label]
+    return stats.exact_at_edge(found, min(found.n_patients, counted["patient"].nunique()))
+
+
+def operating_table(predictions: Predictions, *, n_boot: int = 2000, seed: int = 42) -> pd.DataFrame:
+    """One row a model and operating point: threshold, cells (means over seeds) and figures with intervals."""
+    rows = []
+    for stream, (model, tables) in enumerate(predictions.items()):
+        chosen = [thresholds(table) for table in tables]
+        for point in POINTS:
+            cells = [
+                metrics.confusion(test["y_true"], test["probability"], threshold=own[point])
+                for test, own in zip((part(table, "test") for table in tables), chosen, strict=True)
+            ]
+            row = {"model": model, "point": point, "threshold": np.mean([own[point] for own in chosen])}
+            row |= dict(zip(("tp", "fp", "fn", "tn"), np.mean(cells, axis=0).ravel().tolist(), strict=True))
+            for name in metrics.OPERATING:
+                found = draws(tables, name, n_boot=n_boot, seed=seed, stream=stream, point=point)
+                row[name] = widened(found.interval(), tables, name, point)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def subgroups(predictions: Predictions, *, n_boot: int = 2000, seed: int = 42) -> pd.DataFrame:
+    """One row a model and kind of image: share called rightly at the chosen threshold, and AUC against normal images.
+
+    Columns model, subtype, n, n_patients, measure (sensitivity or specificity), share (Interval), auc (Interval, None
+    for normal images).
+    """
+    rows = []
+    for stream, (model, tables) in enumerate(predictions.items()):
+        settings = {"n_boot": n_boot, "seed": seed, "stream": stream}
+        for subtype, images in part(tables[0], "test").groupby("subtype", sort=True):
+            if images["patient"].nunique() < 2:
+                continue
+            measure = "specificity" if subtype == "normal" else "sensitivity"
+            share = draws(tables, measure, subtypes=[subtype], **settings).interval()
+            row = {
+                "model": model,
+                "subtype": subtype,
+                "n": len(images),
+                "n_patients": share.n_patients,
+                "measure": measure,
+            }
+            row["share"] = widened(share, tables, measure)
+            row["auc"] = None
+            if subtype != "normal":
+                row["auc"] = draws(tables, "auc", subtypes=[subtype, "normal"], **settings).interval()
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def classification(table: pd.DataFrame, *, threshold: float = 0.5) -> pd.DataFrame:
+    """scikit-learn's classification report of a test table: precision, recall, F1 and images of each class."""
+    called = (table["probability"] >= threshold).astype(int)
+    report = classification_report(
+        table["y_true"], called, labels=[0, 1], target_names=["normal", "pneumonia"], output_dict=True, zero_division=0
+    )  # fmt: skip
+    return pd.DataFrame({name: values for name, values in report.items() if isinstance(values, dict)}).T
