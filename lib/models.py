@@ -108,6 +108,8 @@ class XceptionBackbone(nn.Module):
     def __init__(self, freeze_layers: int = 100) -> None:
         super().__init__()
         self.body = timm.create_model("legacy_xception", features_only=True, pretrained=False).body
+        for layer in self.body.modules():
+            layer._forward_hooks.clear()  # timm's own would keep every stage's map, and its graph, alive
         parameters = list(self.body.parameters())
         if not 0 <= freeze_layers <= len(parameters):
             raise ValueError(

@@ -1,0 +1,109 @@
+"""Where is a finished run, and does it still answer to this config, data and code?"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from lib import files, models, pixels, provenance
+from lib.config import Config, fingerprint
+
+LIB = Path(__file__).parent
+# What shapes a trained model. Everything else (plots, statistics, reports, this file) may change without a retraining.
+SHAPING = (
+    "models.py",
+    "sequence.py",
+    "loop.py",
+    "objective.py",
+    "inference.py",
+    "prefix.py",
+    "pixels.py",
+    "augment.py",
+)
+NOT_SHAPING = {"checkpoint_minutes"}  # settings of `train` that leave the result as it is
+PARTS = ("weights.safetensors", "history.csv", "predictions.csv", "run.json")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained model on disk."""
+
+    folder: Path
+    model: str
+    seed: int
+    config: Config = dataclasses.field(repr=False)
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row an epoch: losses, accuracies, validation AUC, learning rate, seconds."""
+        return pd.read_csv(self.folder / "history.csv")
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """One row an image of val and test: image, patient, split, subtype, y_true, logit (of the best epoch)."""
+        return pd.read_csv(self.folder / "predictions.csv")
+
+    @cached_property
+    def info(self) -> dict:
+        """`run.json`: settings, fingerprints, versions, device, duration."""
+        return files.read_json(self.folder / "run.json")
+
+    def load(self) -> models.CNNLSTM:
+        """The trained model, in eval mode on the CPU."""
+        settings = getattr(self.config, self.model)
+        if hasattr(settings, "pretrained"):  # its weights come from this run
+            settings = dataclasses.replace(settings, pretrained=False)
+        model = models.build(dataclasses.replace(self.config, **{self.model: settings}), self.model)
+        models.load_weights(model, self.folder / "weights.safetensors")
+        return model.eval()
+
+
+def find(
+    config: Config, model: str, seed: int, *, store: pixels.PixelStore | None = None, quiet: bool = True
+) -> Run | None:
+    """The finished run of these settings, data and code, or None. `quiet=False` says why an old one does not count."""
+    run = Run(config.run_dir(model, seed), model, seed, config)
+    if not all((run.folder / part).is_file() for part in PARTS):
+        return None
+    try:
+        found = run.info
+    except ValueError:
+        return None
+    stale = [name for name, value in identity(config, model, seed, store).items() if found.get(name) != value]
+    if stale and not quiet:
+        changed = ", ".join(name.removesuffix("_fingerprint") for name in stale)
+        print(f"{run.folder.name} was trained with another {changed}; it is trained again.")
+    return None if stale else run
+
+
+def identity(
+    config: Config, model: str, seed: int, store: pixels.PixelStore | None = None
+) -> dict[str, str | int]:
+    """What has to be equal for two runs to be the same run."""
+    store = store or pixels.prepare(config, progress=False)
+    return {
+        "model": model,
+        "seed": seed,
+        "config_fingerprint": fingerprint(shaping_settings(config, model)),
+        "data_fingerprint": store.fingerprint,
+        "code_fingerprint": code_fingerprint(),
+    }
+
+
+def shaping_settings(config: Config, model: str) -> dict:
+    """The settings that a trained model depends on; the reports' own are left out."""
+    settings = dataclasses.asdict(getattr(config, model))
+    settings.pop("train")
+    train = dataclasses.asdict(config.train_for(model))
+    if settings.get("pretrained") and config.weights_file.exists():
+        settings["pretrained"] = files.sha256(config.weights_file)
+    return {"model": settings, "train": {k: v for k, v in train.items() if k not in NOT_SHAPING}}
+
+
+def code_fingerprint() -> str:
+    """Of the modules that shape a trained model, as far as they exist."""
+    return provenance.code_fingerprint(LIB / name for name in SHAPING if (LIB / name).exists())

@@ -1,0 +1,289 @@
+"""How does a config become a trained model? `fit` finds a finished run or trains one.
+
+Without Jupyter: `python -m lib.train --profile full --model xception_lstm`, also under `torchrun` and `fabric run`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime as dt
+import os
+import sys
+import time
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pandas as pd
+import safetensors.torch
+import torch
+import yaml
+
+from lib import checkpoint, devices, files, loop, models, pixels, provenance, runs
+from lib import config as configs
+from lib.config import Config
+from lib.inference import Frozen, Rest
+from lib.loop import State, Task, TrainingError
+from lib.objective import make_average, make_optimizer
+from lib.progress import Progress
+from lib.runs import Run
+
+
+def fit(
+    config: Config, model: str, seed: int | None = None, *, fresh: bool = False, progress: bool = True
+) -> Run:
+    """The run of `model` with `seed` (None: the first of the config's): found if finished, resumed if stopped, else trained.
+
+    fresh  train again even if a finished run exists; the environment variable FRESH=1 does the same
+    Raises TrainingError (loss not finite, a split without both classes), CheckpointError (disk full), SourceError (no images).
+    """
+    seed = config.seeds[0] if seed is None else seed
+    store = pixels.prepare(config, progress=progress)
+    fresh = fresh or os.environ.get("FRESH", "") not in ("", "0")
+    run = None if fresh else runs.find(config, model, seed, store=store, quiet=not progress)
+    if run:
+        return run
+    folder = training_folder(config, model, seed)
+    with _alone(folder.with_suffix(".lock")):
+        # Whoever had to wait finds what the other one trained.
+        run = None if fresh else runs.find(config, model, seed, store=store)
+        if fresh:
+            files.remove(folder)
+        return run or _train(config, model, seed, store, folder / "checkpoint.pt", progress=progress)
+
+
+def fit_all(config: Config, model: str, *, fresh: bool = False, progress: bool = True) -> list[Run]:
+    """One run for every seed of the config."""
+    return [fit(config, model, seed, fresh=fresh, progress=progress) for seed in config.seeds]
+
+
+def training_folder(config: Config, model: str, seed: int) -> Path:
+    """Where a training under way keeps its checkpoint; it disappears when the run is finished."""
+    run = config.run_dir(model, seed)
+    return run.with_name(f".{run.name}.training")
+
+
+def _train(config: Config, model: str, seed: int, store, path: Path, *, progress: bool) -> Run:
+    train = config.train_for(model)
+    evaluated = np.concatenate([store.rows("val"), store.rows("test")])
+    _check_classes(store)
+    with torch.random.fork_rng():  # the caller's random numbers stay as they are
+        state, task = start(config, model, seed, store)
+        identity = runs.identity(config, model, seed, store)
+        shown = Progress(
+            f"{model} seed {seed}", train.epochs, enabled=progress and task.fabric.is_global_zero
+        )
+        if _restore(state, task, path, identity):
+            shown.say(f"goes on from epoch {state.epoch + 1}, step {state.step + 1}")
+        keeper = _Keeper(path, identity, task, train.checkpoint_minutes)
+        try:
+            while state.epoch < train.epochs and not _stalled(state, train.early_stopping):
+                _epoch(state, task, evaluated, keeper, shown)
+        except KeyboardInterrupt:
+            shown.close()
+            shown.say(
+                f"stopped by hand in epoch {state.epoch + 1}; the last checkpoint is intact, the next run goes on from it"
+            )
+            raise
+        finally:
+            shown.close()
+        return _finish(config, model, seed, store, state, task, evaluated, identity, path)
+
+
+def start(config: Config, model: str, seed: int, store) -> tuple[State, Task]:
+    """Everything that a training needs, at its first step."""
+    train = config.train_for(model)
+    fabric = devices.make_fabric(train)
+    dtype = devices.dtype_of(devices.resolve_precision(train.precision))
+    torch.manual_seed(loop.derived_seed(seed))
+    network = models.build(config, model).to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(network, train)
+    rest = Rest(network)
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        rest = torch.nn.SyncBatchNorm.convert_sync_batchnorm(rest)
+    rest, optimizer = fabric.setup(rest, optimizer)
+    frozen = Frozen(network, dtype).to(fabric.device)
+    average = make_average(network, train.ema)
+    return State(network, rest, optimizer, average), Task(train, seed, store, frozen, fabric, dtype)
+
+
+def _epoch(state: State, task: Task, evaluated: np.ndarray, keeper: _Keeper, shown: Progress) -> None:
+    """Train one epoch, look at validation (and, apart, at test), keep the best weights, write a checkpoint."""
+
+    def after_step(state: State, steps: int) -> None:
+        shown.step(state.epoch, state.step, steps, state.sums)
+        keeper.now_and_then(state)
+
+    started = time.perf_counter() - state.seconds
+    row = {"epoch": state.epoch + 1} | loop.train_epoch(state, task, after_step=after_step)
+    n_val = len(task.store.rows("val"))
+    rows = evaluated if task.train.test_every_epoch else evaluated[:n_val]
+    logits = loop.evaluate(state, task, rows)
+    row |= loop.scores(logits[:n_val], loop.labels(task.store, rows[:n_val]), "val")
+    test = loop.labels(task.store, rows[n_val:])
+    row["test_accuracy_optimistic"] = (
+        float(((logits[n_val:] > 0).numpy() == test).mean()) if len(test) else None
+    )
+    row["learning_rate"] = state.optimizer.param_groups[0]["lr"]
+    row["seconds"] = round(time.perf_counter() - started, 3)
+    if state.best is None or (row["val_auc"], -row["val_loss"]) > (
+        state.best["val_auc"],
+        -state.best["val_loss"],
+    ):
+        weights = {
+            k: v.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for k, v in state.evaluated_model.state_dict().items()
+        }
+        state.best = {"epoch": row["epoch"], "val_auc": row["val_auc"], "val_loss": row["val_loss"]}
+        state.best |= {"weights": weights, "logits": logits}
+    state.history.append(row)
+    state.epoch, state.step, state.seconds = state.epoch + 1, 0, 0.0
+    state.sums = torch.zeros_like(state.sums)
+    state.duration += row["seconds"]
+    keeper.keep(state)
+    shown.epoch(row)
+
+
+def _stalled(state: State, patience: int) -> bool:
+    return bool(patience and state.best and state.epoch - state.best["epoch"] >= patience)
+
+
+class _Keeper:
+    """Writes checkpoints: at once, or when the last one is older than some minutes."""
+
+    def __init__(self, path: Path, identity: dict, task: Task, minutes: float) -> None:
+        self.path, self.identity, self.task, self.minutes = path, identity, task, minutes
+        self.last = time.monotonic()
+
+    def now_and_then(self, state: State) -> None:
+        fabric = self.task.fabric
+        if fabric.world_size > 1 and state.step % 20:
+            return  # processes agree on the moment, and not at every step
+        if fabric.broadcast(time.monotonic() - self.last > 60 * self.minutes):
+            state.sums = fabric.all_reduce(state.sums, reduce_op="sum") * fabric.is_global_zero
+            self.keep(state)
+
+    def keep(self, state: State) -> None:
+        if self.task.fabric.is_global_zero:
+            kept = {name: getattr(state, name) for name in _KEPT}
+            kept |= {"identity": self.identity, "model": state.model.state_dict()}
+            kept |= {"optimizer": state.optimizer.state_dict()}
+            kept |= {"average": state.average.state_dict() if state.average else None}
+            checkpoint.save(self.path, kept)
+        self.task.fabric.barrier()
+        self.last = time.monotonic()
+
+
+_KEPT = ("epoch", "step", "sums", "seconds", "duration", "history", "best")
+
+
+def _restore(state: State, task: Task, path: Path, identity: dict) -> bool:
+    """Put `state` where the checkpoint left it. False when there is none, or one of other settings, data or code."""
+    for left_over in path.parent.glob(".*.part"):
+        files.remove(left_over)
+    if not path.exists():
+        return False
+    kept = checkpoint.load(path)
+    if kept["identity"] != identity:
+        return False
+    state.model.load_state_dict(kept["model"])
+    state.optimizer.load_state_dict(kept["optimizer"])
+    if state.average:
+        state.average.load_state_dict(kept["average"])
+    for name in _KEPT:
+        setattr(state, name, kept[name])
+    if not task.fabric.is_global_zero:
+        state.sums = torch.zeros_like(state.sums)
+    return True
+
+
+def _finish(config, model, seed, store, state, task, evaluated, identity, path) -> Run:
+    """Score test once with the best epoch's weights (unless that epoch already has), and write the run's folder."""
+    best, folder = state.best, config.run_dir(model, seed)
+    state.evaluated_model.load_state_dict(best["weights"])
+    n_val = len(store.rows("val"))
+    logits = best["logits"]
+    if len(logits) == n_val:
+        logits = torch.cat([logits, loop.evaluate(state, task, evaluated[n_val:])])
+    if task.fabric.is_global_zero:
+        table = store.index.iloc[evaluated]
+        predictions = table[["image", "patient", "split", "subtype"]].assign(
+            y_true=table["label"].astype(int), logit=logits.double().numpy()
+        )
+        with files.replacing(folder) as beside:
+            beside.mkdir()
+            (beside / "weights.safetensors").write_bytes(safetensors.torch.save(best["weights"]))
+            pd.DataFrame(state.history).to_csv(beside / "history.csv", index=False)
+            predictions.to_csv(beside / "predictions.csv", index=False)
+            files.write_json(beside / "run.json", identity | _provenance(config, state, task))
+        files.remove(path.parent)
+    task.fabric.barrier()
+    return Run(folder, model, seed, config)
+
+
+def _provenance(config: Config, state: State, task: Task) -> dict:
+    return {
+        "profile": config.profile,
+        "config": config.as_dict(),
+        "commit": provenance.commit(),
+        "versions": provenance.versions(),
+        "device": provenance.device(),
+        "processes": task.fabric.world_size,
+        "precision": str(task.dtype).removeprefix("torch."),
+        "duration_s": round(state.duration, 1),
+        "epochs": state.epoch,
+        "best_epoch": state.best["epoch"],
+        "trainable_parameters": state.model.trainable_parameters(),
+        "total_parameters": sum(p.numel() for p in state.model.parameters()),
+        "finished": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _check_classes(store) -> None:
+    for split in ("train", "val", "test"):
+        found = set(loop.labels(store, store.rows(split)))
+        if found != {0, 1}:
+            raise TrainingError(
+                f"the {split} split has {len(store.rows(split))} images and {len(found)} of the two classes; "
+                "training needs normal and pneumonia images in every split (look at the data audit, or change data.val_share)"
+            )
+
+
+def _alone(path: Path) -> contextlib.AbstractContextManager:
+    """Held by the one process that trains a run, and by the first of several that train it together."""
+    if int(os.environ.get("RANK", 0)):
+        return contextlib.nullcontext()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return filelock.FileLock(path)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m lib.train", description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", help="demo, quick or full")
+    parser.add_argument("--model", required=True, choices=configs.MODELS)
+    parser.add_argument("--seed", type=int, help="one seed; without it every seed of the profile")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="such as train.epochs=2"
+    )
+    parser.add_argument("--fresh", action="store_true", help="train again even if a finished run exists")
+    asked = parser.parse_args(argv)
+    try:
+        overrides = {
+            key: yaml.safe_load(value) for key, _, value in (pair.partition("=") for pair in asked.set)
+        }
+        config = configs.load(asked.profile, **overrides)
+        seeds = config.seeds if asked.seed is None else (asked.seed,)
+        for seed in seeds:
+            run = fit(config, asked.model, seed, fresh=asked.fresh)
+            print(f"{run.folder}: best epoch {run.info['best_epoch']} of {run.info['epochs']}")
+    except KeyboardInterrupt:
+        return 130
+    except (configs.ConfigError, TrainingError, checkpoint.CheckpointError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
