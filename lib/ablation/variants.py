@@ -1,0 +1,141 @@
+"""What is compared? The grid of sequence heads, token orders, read-outs and channel treatments, at matched size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+from lib.config import Config, ConfigError
+from lib.models import CNNLSTM
+from lib.sequence import ORDERS
+
+REFERENCE = "mean-mlp"  # what every head is compared with: no sequence, no arrangement
+BASE = "lstm-raster"  # whose size every head is matched to, and which the orders are compared with
+TOLERANCE = 0.02  # relative difference in the number of parameters that counts as matched
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One cell of the grid.
+
+    channels  what a token holds: `base` (principal components when frozen, all channels when fine-tuned), `learned`
+              (a trained 1x1 convolution in between) or `all` (every channel; frozen only)
+    """
+
+    name: str
+    head: str
+    order: str = "raster"
+    readout: str = "last"
+    channels: str = "base"
+
+    @property
+    def uses_order(self) -> bool:
+        return self.head in ("lstm", "bilstm", "gru", "transformer")
+
+
+def grid(regime: str = "frozen") -> dict[str, Variant]:
+    """Every variant of a regime by name, the reference first."""
+    heads = [
+        Variant(REFERENCE, "mean"),
+        Variant("token-mean", "token-mean"),
+        Variant("attention-pool", "attention"),
+        Variant(BASE, "lstm"),
+        Variant("bilstm-raster", "bilstm"),
+        Variant("gru-raster", "gru"),
+        Variant("transformer-raster", "transformer", readout="mean"),
+    ]
+    orders = [Variant(f"lstm-{order}", "lstm", order=order) for order in ORDERS if order != "raster"]
+    others = [
+        Variant("transformer-shuffle", "transformer", order="shuffle", readout="mean"),
+        Variant("lstm-raster-mean", "lstm", readout="mean"),
+        Variant("lstm-raster-max", "lstm", readout="max"),
+        Variant("mean-mlp-learned", "mean", channels="learned"),
+        Variant("lstm-raster-learned", "lstm", channels="learned"),
+    ]
+    if regime == "frozen":
+        others += [
+            Variant("mean-mlp-all", "mean", channels="all"),
+            Variant("lstm-raster-all", "lstm", channels="all"),
+        ]
+    return {variant.name: variant for variant in heads + orders + others}
+
+
+def select(config: Config) -> list[Variant]:
+    """The variants that `ablation.variants` names, or all; the reference is always among them.
+
+    Raises ConfigError for an unknown name, naming the known ones.
+    """
+    if config.ablation.regime not in ("frozen", "finetuned"):
+        raise ConfigError(f"ablation.regime is {config.ablation.regime!r}; it must be frozen or finetuned")
+    known = grid(config.ablation.regime)
+    asked = config.ablation.variants or tuple(known)
+    for name in asked:
+        if name not in known:
+            raise ConfigError(
+                f"ablation.variants names {name!r}; the variants of the {config.ablation.regime} regime are "
+                f"{', '.join(known)}"
+            )
+    return [variant for variant in known.values() if variant.name in asked or variant.name == REFERENCE]
+
+
+@dataclass(frozen=True)
+class Size:
+    """What sets the number of weights of a reader."""
+
+    channels: int  # of a token, as the head reads it
+    hidden: int  # of the LSTM that every head is matched to
+    dense: int
+    dropout: float
+
+
+def reader(variant: Variant, size: Size, *, stored_channels: int | None = None) -> CNNLSTM:
+    """The variant on maps that are given: (B, C, h, w) -> logits (B,).
+
+    stored_channels  of the map; where it is given, a trained 1x1 convolution brings it to `size.channels`
+    """
+    reducer = None
+    if variant.channels == "learned":
+        reducer = nn.Sequential(
+            nn.Conv2d(stored_channels, size.channels, 1), nn.BatchNorm2d(size.channels), nn.ReLU()
+        )
+    return CNNLSTM(
+        nn.Identity(), size.channels, hidden=matched_hidden(variant.head, size), dense=size.dense,
+        dropout=size.dropout, head=variant.head, order=variant.order, readout=variant.readout, channel_reducer=reducer,
+    )  # fmt: skip
+
+
+def parameters(head: str, size: Size, hidden: int) -> int:
+    """Weights of a head and its classifier; a channel reducer, the same for every head, is not counted."""
+    with torch.device("meta"):
+        model = CNNLSTM(
+            nn.Identity(), size.channels, hidden=hidden, dense=size.dense, dropout=size.dropout, head=head
+        )
+    return model.trainable_parameters()
+
+
+@lru_cache
+def matched_hidden(head: str, size: Size) -> int:
+    """The width at which `head` has as many parameters as the LSTM, within TOLERANCE.
+
+    Raises ValueError when no width comes that close, which happens for a very small LSTM.
+    """
+    if head == "lstm":
+        return size.hidden
+    target = parameters("lstm", size, size.hidden)
+    low, high = 1, 2
+    while parameters(head, size, high) < target:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if parameters(head, size, middle) < target else (low, middle)
+    best = min((low, high), key=lambda hidden: abs(parameters(head, size, hidden) - target))
+    off = abs(parameters(head, size, best) / target - 1)
+    if off > TOLERANCE:
+        raise ValueError(
+            f"no width of the head {head!r} comes within {TOLERANCE:.0%} of the {target:,} parameters of an LSTM of "
+            f"{size.hidden} (nearest {off:.1%}); take a larger ablation.hidden"
+        )
+    return best

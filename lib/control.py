@@ -1,0 +1,128 @@
+"""Can the ablation see an effect that is there, and does it invent one that is not? Two tasks whose truth is known.
+
+Phantom chests of 7 by 7 patches: a column of body wall, two of left lung, one of spine, two of right lung, body wall.
+Every lung patch is drawn anew, and two of them hold an opacity.
+
+relation  class 1 has one opacity in each lung, class 0 both in one lung. The images come in twins, one of each class,
+          which hold the very same patches in another arrangement. So no patch and no sum over patches tells the
+          classes apart (each lung patch is opaque with probability 1/14 in both): whatever pools before it reads, or
+          reads in a random order, can only guess. Only where the patches lie tells.
+amount    the null control: class 1 becomes likely as the total opacity grows, wherever it lies. The sum over patches
+          says all there is to know, so no sequence can help.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+SIDE = 7  # patches
+PATCH = 8  # pixels
+CHANNELS = 24  # of the embedding
+LEFT, SPINE, RIGHT = (1, 2), 3, (4, 5)  # columns
+TASKS = ("relation", "amount")
+
+
+@dataclass(frozen=True)
+class Task:
+    """Phantoms, uint8 (N, 56, 56); their table (image, patient, split, subtype, label); twins share a patient."""
+
+    images: np.ndarray
+    table: pd.DataFrame
+
+    def maps(self, rows: np.ndarray) -> Tensor:
+        """A fixed random embedding of every patch, (B, CHANNELS, 7, 7): the stand-in for a frozen backbone."""
+        return embed(self.images[rows])
+
+    @property
+    def splits(self) -> dict[str, np.ndarray]:
+        return {split: np.flatnonzero(self.table["split"] == split) for split in ("train", "val", "test")}
+
+
+def draw(task: str, n: int, *, seed: int) -> Task:
+    """About n phantoms: half of them for training, a fifth for validation, the rest for test; twins stay together.
+
+    Raises ValueError for an unknown task or fewer than 40 images.
+    """
+    if task not in TASKS:
+        raise ValueError(f"unknown control task {task!r}; the tasks are {', '.join(TASKS)}")
+    if n < 40:
+        raise ValueError(f"ablation.control_images is {n}; the control needs at least 40 images")
+    rng = np.random.default_rng([seed, TASKS.index(task)])
+    pairs = [
+        _twins(rng, apart=(False, True) if task == "relation" else rng.random(2) < 0.5) for _ in range(n // 2)
+    ]
+    images = np.concatenate(pairs)
+    labels = np.tile([0, 1], len(pairs)) if task == "relation" else _bright(images, rng)
+    patient = np.repeat(np.arange(len(pairs)), 2)
+    split = np.select([patient < 0.5 * len(pairs), patient < 0.7 * len(pairs)], ["train", "val"], "test")
+    table = pd.DataFrame(
+        {
+            "image": [f"{task}-{i:05d}" for i in range(len(images))],
+            "patient": [f"twins-{p:05d}" for p in patient],
+            "split": split,
+            "subtype": "unknown",
+            "label": labels,
+        }
+    )
+    return Task(images, table)
+
+
+def embed(images: np.ndarray) -> Tensor:
+    """Every patch by itself through one fixed layer, its brightness and random features: uint8 (B, 56, 56) ->
+    (B, CHANNELS, 7, 7)."""
+    pixels = torch.from_numpy(images).float().div(127.5).sub(1)
+    patches = pixels.unfold(1, PATCH, PATCH).unfold(2, PATCH, PATCH).flatten(3)  # (B, 7, 7, 64)
+    weights = torch.randn(PATCH**2, CHANNELS, generator=torch.Generator().manual_seed(0)) / PATCH
+    weights[:, 0] = 1 / PATCH  # so that the mean over the tokens holds the brightness of the image
+    return (patches @ weights).permute(0, 3, 1, 2)
+
+
+def _bright(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Classes that depend on the brightness of the whole image and on chance alone."""
+    brightness = images.mean((1, 2))
+    standard = (brightness - brightness.mean()) / brightness.std()
+    return (rng.random(len(images)) < 1 / (1 + np.exp(-3 * standard))).astype(int)
+
+
+def _twins(rng: np.random.Generator, *, apart: tuple[bool, bool]) -> np.ndarray:
+    """Two arrangements of one set of patches, uint8 (2, 56, 56), the opacities in one lung or apart in both."""
+    opaque = [_patch(85, rng) + rng.uniform(50, 110) * BLOB for _ in range(2)]
+    clear = [_patch(85, rng) for _ in range(4 * SIDE - 2)]
+    wall, spine = [_patch(165, rng) for _ in range(2 * SIDE)], [_patch(215, rng) for _ in range(SIDE)]
+    return np.stack([_assemble(opaque, clear, wall, spine, far, rng) for far in apart])
+
+
+def _assemble(opaque, clear, wall, spine, apart: bool, rng: np.random.Generator) -> np.ndarray:
+    """An image of these patches, each used once, in places drawn anew."""
+    lungs = [[(row, column) for row in range(SIDE) for column in columns] for columns in (LEFT, RIGHT)]
+    for lung in lungs:
+        rng.shuffle(lung)
+    first = int(rng.integers(2))
+    places = [lungs[first].pop(), lungs[1 - first if apart else first].pop()]
+    rest = lungs[0] + lungs[1]
+    places += [rest[i] for i in rng.permutation(len(rest))]
+    places += [(row, column) for row in range(SIDE) for column in (0, SIDE - 1)]
+    places += [(row, SPINE) for row in range(SIDE)]
+    image = np.zeros((SIDE * PATCH, SIDE * PATCH))
+    for (row, column), patch in zip(places, opaque + clear + wall + spine, strict=True):
+        image[row * PATCH :, column * PATCH :][:PATCH, :PATCH] = patch
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def _patch(level: float, rng: np.random.Generator) -> np.ndarray:
+    """Tissue of one kind: its level, a shade of its own, and grain."""
+    return level + rng.normal(0, 6) + rng.normal(0, 10, (PATCH, PATCH))
+
+
+def _blob() -> np.ndarray:
+    """An opacity's profile over one patch, its peak 1 in the middle."""
+    x = (np.arange(PATCH) - (PATCH - 1) / 2) / (0.45 * PATCH)
+    return np.exp(-(x[:, None] ** 2) - x**2)
+
+
+BLOB = _blob()
