@@ -31,7 +31,7 @@ def _vectorised(function: Callable) -> Callable:
     return weighted(metric)
 
 
-def _groups(y_true: np.ndarray, score: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def groups(y_true: np.ndarray, score: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Positives and negatives at each distinct score, highest score first: two arrays [r, distinct scores]."""
     order = np.argsort(-score, kind="stable")
     starts = np.flatnonzero(np.diff(score[order], prepend=np.inf))
@@ -43,7 +43,7 @@ def _groups(y_true: np.ndarray, score: np.ndarray, weights: np.ndarray) -> tuple
 @_vectorised
 def auc(y_true, score, weights):
     """Area under the ROC curve; ties count half (Hanley & McNeil 1982)."""
-    positives, negatives = _groups(y_true, score, weights)
+    positives, negatives = groups(y_true, score, weights)
     below = negatives.sum(1, keepdims=True) - negatives.cumsum(1)
     return (positives * (below + negatives / 2)).sum(1) / (positives.sum(1) * negatives.sum(1))
 
@@ -51,7 +51,7 @@ def auc(y_true, score, weights):
 @_vectorised
 def average_precision(y_true, score, weights):
     """Mean precision over the positives, without interpolation, as scikit-learn defines it."""
-    positives, negatives = _groups(y_true, score, weights)
+    positives, negatives = groups(y_true, score, weights)
     called = (positives + negatives).cumsum(1)
     precision = positives.cumsum(1) / np.where(called, called, 1)
     total = positives.sum(1)
@@ -66,7 +66,7 @@ def sensitivity_at_specificity(target: float) -> Callable:
 
     @_vectorised
     def metric(y_true, score, weights):
-        positives, negatives = _groups(y_true, score, weights)
+        positives, negatives = groups(y_true, score, weights)
         total, wrong = positives.sum(1), negatives.sum(1, keepdims=True)
         allowed = negatives.cumsum(1) <= (1 - target) * wrong + 1e-9
         best = np.where(allowed, positives.cumsum(1), 0).max(1)
@@ -133,12 +133,22 @@ RANKING = {
 }
 PROBABILITY = {"brier": brier, "log_loss": log_loss, "ece": expected_calibration_error}
 NAMES = {
-    "auc": "AUC", "average_precision": "Average precision", "accuracy": "Accuracy", "f1": "F1", "mcc": "MCC",
-    "balanced_accuracy": "Balanced accuracy", "sensitivity": "Sensitivity", "specificity": "Specificity",
-    "sensitivity_at_90_specificity": "Sensitivity at 90% specificity", "ppv": "PPV", "npv": "NPV",
-    "sensitivity_at_95_specificity": "Sensitivity at 95% specificity", "brier": "Brier score",
-    "log_loss": "Log loss", "ece": "Expected calibration error",
-}  # fmt: skip
+    "auc": "AUC",
+    "average_precision": "Average precision",
+    "sensitivity_at_90_specificity": "Sensitivity at 90% specificity",
+    "sensitivity_at_95_specificity": "Sensitivity at 95% specificity",
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "f1": "F1",
+    "mcc": "MCC",
+    "brier": "Brier score",
+    "log_loss": "Log loss",
+    "ece": "Expected calibration error",
+}
 LOWER_IS_BETTER = ("brier", "log_loss", "ece")
 
 

@@ -1,0 +1,61 @@
+"""What does a model cost? Parameters, operations for one image, and seconds."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from lib.models import CNNLSTM
+
+
+def flops(model: CNNLSTM, image_size: int) -> int:
+    """Floating-point operations of one image's forward pass, a multiply-add being two.
+
+    Convolutions and matrix products, the LSTM's included; BatchNorm, pooling and activations are not counted.
+    """
+    # On the meta device nothing is computed, and the LSTM shows as the matrix products it is made of: on a CPU it is
+    # one fused operation, which the counter does not know.
+    twin = copy.deepcopy(model).to("meta").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        twin(torch.empty(1, 3, image_size, image_size, device="meta"))
+    return counter.get_total_flops()
+
+
+def seconds_per_image(model: CNNLSTM, images: torch.Tensor, *, repeats: int = 3) -> float:
+    """Median over `repeats` of the time of a forward pass of the batch (B, 3, H, W), divided by B; one pass warms up."""
+    if repeats < 1:
+        raise ValueError(f"repeats is {repeats}; at least one pass has to be timed")
+    on_gpu = images.device.type == "cuda"
+    times = []
+    with torch.inference_mode():
+        for _ in range(repeats + 1):
+            started = time.perf_counter()
+            model(images)
+            if on_gpu:
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - started)
+    return statistics.median(times[1:]) / len(images)
+
+
+def table(runs: dict[str, Sequence], images: torch.Tensor, *, repeats: int = 3) -> pd.DataFrame:
+    """One row a model: trainable parameters, giga-operations for an image, seconds an epoch, milliseconds an image.
+
+    runs    by model, `runs.Run`s; the first of each is loaded and timed
+    images  (B, 3, S, S), S being the size at which the operations are counted
+    """
+    rows = {}
+    for model, own in runs.items():
+        network = own[0].load().to(images.device)
+        rows[model] = {
+            "parameters": own[0].info["trainable_parameters"],
+            "gflops": flops(network, images.shape[-1]) / 1e9,
+            "epoch_seconds": sum(run.history["seconds"].mean() for run in own) / len(own),
+            "image_milliseconds": 1000 * seconds_per_image(network, images, repeats=repeats),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")

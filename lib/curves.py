@@ -1,0 +1,72 @@
+"""What do the ROC and the precision-recall curve look like, and how far could they lie elsewhere?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from lib import evaluate, metrics, stats
+
+GRID = np.linspace(0, 1, 101)
+
+
+def roc(
+    tables: Sequence[pd.DataFrame], *, n_boot: int = 500, level: float = 0.95, seed: int = 42
+) -> pd.DataFrame:
+    """Sensitivity of one model along the share of false alarms, with a pointwise band.
+
+    tables   predictions, one a seed; the mean over seeds is drawn, and the band resamples patients and seeds
+    returns  columns x (1 - specificity), y (sensitivity), low, high; 101 rows
+    """
+    return _banded(tables, _sensitivity, n_boot=n_boot, level=level, seed=seed)
+
+
+def precision_recall(
+    tables: Sequence[pd.DataFrame], *, n_boot: int = 500, level: float = 0.95, seed: int = 42
+) -> pd.DataFrame:
+    """Precision of one model where sensitivity first reaches x, as `roc`: columns x, y, low, high."""
+    return _banded(tables, _precision, n_boot=n_boot, level=level, seed=seed)
+
+
+def _sensitivity(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
+    """[r, distinct scores] twice -> sensitivity [r, grid] where at most x of the negatives are called positive."""
+    total = positives.sum(1, keepdims=True)
+    false_alarms = negatives.cumsum(1) / negatives.sum(1, keepdims=True)
+    reached = np.concatenate([np.zeros_like(total), positives.cumsum(1) / total], axis=1)
+    steps = [np.searchsorted(row, GRID + 1e-12, side="right") for row in false_alarms]
+    return np.take_along_axis(reached, np.array(steps), axis=1)
+
+
+def _precision(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
+    """[r, distinct scores] twice -> precision [r, grid] at the first threshold where sensitivity is at least x."""
+    found, called = positives.cumsum(1), (positives + negatives).cumsum(1)
+    share = found / positives.sum(1, keepdims=True)
+    first = np.maximum(GRID, 1e-12)  # a threshold that finds nothing has no precision
+    steps = np.array([np.searchsorted(row, first - 1e-13, side="left") for row in share])
+    steps = np.minimum(steps, share.shape[1] - 1)
+    return np.take_along_axis(found, steps, axis=1) / np.take_along_axis(called, steps, axis=1)
+
+
+def _banded(
+    tables: Sequence[pd.DataFrame], curve: Callable, *, n_boot: int, level: float, seed: int
+) -> pd.DataFrame:
+    lines, clouds = [], []
+    for table in tables:
+        test = evaluate.part(table, "test")
+        sample = test["y_true"].to_numpy(dtype=float), test["logit"].to_numpy(dtype=float)
+        lines.append(curve(*metrics.groups(*sample, np.ones((1, len(test)))))[0])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            clouds.append(
+                np.concatenate(
+                    [
+                        curve(*metrics.groups(*sample, weights))
+                        for weights in stats.patient_weights(test["patient"], n_boot, seed=seed)
+                    ]
+                )
+            )
+    chosen = np.random.default_rng([seed, 2]).integers(len(tables), size=(len(tables), n_boot))
+    cloud = np.stack(clouds)[chosen, np.arange(n_boot)].mean(0)  # (n_boot, grid)
+    low, high = np.nanquantile(cloud, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return pd.DataFrame({"x": GRID, "y": np.mean(lines, axis=0), "low": low, "high": high})

@@ -1,0 +1,103 @@
+"""How are training and its price drawn? Curves side by side, cost against AUC, the best test epoch."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from lib.plots import style
+from lib.stats import Interval
+
+
+def training(histories: dict[str, list[pd.DataFrame]], best_epochs: dict[str, list[int]]) -> plt.Figure:
+    """Three panels: loss, accuracy, and the test accuracy of every epoch (validation AUC where that was not scored).
+
+    histories    by model, one history.csv table a seed; every seed is a line, training solid, validation dashed
+    best_epochs  by model, the epoch that validation chose, one a seed; marked in the third panel
+    """
+    figure, (loss, accuracy, third) = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+    tested = all(h["test_accuracy_optimistic"].notna().any() for own in histories.values() for h in own)
+    last = "test_accuracy_optimistic" if tested else "val_auc"
+    for model, own in histories.items():
+        for number, (history, best) in enumerate(zip(own, best_epochs[model], strict=True)):
+            look = {"color": style.COLOURS[model], "marker": style.MARKERS[model], "ms": 4, "lw": 1.4}
+            named = {"label": style.NAMES[model]} if number == 0 else {}
+            for ax, column in ((loss, "loss"), (accuracy, "accuracy")):
+                ax.plot(history["epoch"], history[f"train_{column}"], **look, **named)
+                ax.plot(history["epoch"], history[f"val_{column}"], ls="--", mfc="white", **look)
+            third.plot(history["epoch"], history[last].astype(float), **look, **named)
+            chosen = history[history["epoch"] == best]
+            third.plot(
+                chosen["epoch"],
+                chosen[last].astype(float),
+                "*",
+                color=look["color"],
+                mec="black",
+                ms=13,
+                zorder=3,
+            )
+    loss.set(title="Loss (solid: training, dashed: validation)", ylabel="binary cross-entropy")
+    accuracy.set(title="Accuracy (solid: training, dashed: validation)", ylabel="accuracy at 0.5")
+    third.set(
+        title="Test accuracy every epoch (optimistic)" if tested else "Validation AUC",
+        ylabel="accuracy at 0.5" if tested else "AUC",
+    )
+    third.plot([], [], "*", color="white", mec="black", ms=13, label="chosen on validation")
+    for ax in (loss, accuracy, third):
+        ax.set_xlabel("epoch")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    loss.legend(fontsize="small")
+    third.legend(fontsize="small")
+    return figure
+
+
+COSTS = {
+    "parameters": "trainable parameters",
+    "gflops": "giga-operations an image",
+    "epoch_seconds": "seconds an epoch",
+    "image_milliseconds": "milliseconds an image",
+}
+
+
+def cost(costs: pd.DataFrame, aucs: dict[str, Interval]) -> plt.Figure:
+    """AUC with its interval against each cost, on logarithmic axes.
+
+    costs  from `cost.table`; aucs by model
+    """
+    figure, panels = plt.subplots(1, len(COSTS), figsize=(13, 3.4), sharey=True, layout="constrained")
+    for ax, (column, label) in zip(panels, COSTS.items(), strict=True):
+        for model, value in costs[column].items():
+            found = aucs[model]
+            ax.plot([value, value], [found.low, found.high], color=style.COLOURS[model], lw=1.5)
+            ax.plot(
+                value,
+                found.estimate,
+                style.MARKERS[model],
+                color=style.COLOURS[model],
+                ms=9,
+                label=style.NAMES[model],
+            )
+        ax.set(xscale="log", xlabel=label)
+        low, high = costs[column].min(), costs[column].max()
+        ax.set_xlim(low / 3, high * 3)
+    panels[0].set_ylabel("test AUC, 95% interval")
+    panels[0].legend(fontsize="small", loc="lower right")
+    return figure
+
+
+def optimism(table: pd.DataFrame, *, ax: plt.Axes | None = None) -> plt.Axes:
+    """Accuracy of the epoch that validation chose, joined to that of the best test epoch, one line a run.
+
+    table  from `original.optimism`
+    """
+    ax = style.axes(ax, size=(6.5, 0.35 * max(len(table), 2) + 1.2))
+    for row, run in enumerate(table.itertuples()):
+        colour, marker = style.COLOURS[run.model], style.MARKERS[run.model]
+        ax.plot([run.accuracy, run.best_accuracy], [row, row], color=colour, lw=2)
+        ax.plot(run.accuracy, row, marker, color=colour, ms=8)
+        ax.plot(run.best_accuracy, row, marker, color=colour, mfc="white", ms=8)
+    labels = [f"{style.NAMES.get(run.model, run.model)}, seed {run.seed}" for run in table.itertuples()]
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_ylim(len(labels) - 0.5, -0.5)
+    ax.set_xlabel("test accuracy at 0.5; filled: epoch chosen on validation, open: best test epoch")
+    return ax
