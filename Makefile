@@ -1,0 +1,137 @@
+# The study as a graph of real files: `make help` explains, `make all` runs what is out of date.
+#
+#   reports/<profile>/NN_name.ipynb   a notebook of notebooks/, executed      (python -m lib.study run)
+#   reports/<profile>/NN_name.html    the page made from it                   (python -m lib.study page)
+#   reports/<profile>/index.html      the answer, and the state of every step (python -m lib.study index)
+#
+# Which modules a step uses is written by the step itself to reports/<profile>/.NN_name.d, as a compiler would do:
+# editing a module of figures reruns the notebooks that draw with it, and they find their trained models as they were.
+
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# What to run ---------------------------------------------------------------------------------------------------------
+PROFILES := $(basename $(notdir $(wildcard lib/profiles/*.yaml)))
+PROFILE ?= $(if $(wildcard data/raw/chest_xray/.),full,demo)
+SET ?=
+FRESH ?=
+STEPS := $(basename $(notdir $(wildcard notebooks/[0-9][0-9]_*.ipynb)))
+OUT := reports/$(PROFILE)
+STUDY = $(PYTHON) -m lib.study
+export FRESH PYTHONPATH := $(CURDIR)
+
+# The environment: PYTHON=..., else an activated conda environment with the packages, else .venv ----------------------
+CONDA_READY := $(if $(CONDA_PREFIX),$(and $(wildcard $(CONDA_PREFIX)/lib/python3.*/site-packages/torch/.),\
+  $(wildcard $(CONDA_PREFIX)/lib/python3.*/site-packages/papermill/.),$(CONDA_PREFIX)/bin/python))
+ifdef PYTHON
+  READY :=
+else ifneq ($(CONDA_READY),)
+  PYTHON := $(CONDA_READY)
+  READY :=
+else
+  PYTHON := .venv/bin/python
+  READY := .venv/.installed
+endif
+# Outputs of notebooks never reach git: the filter that .gitattributes names, where this is a checkout.
+GIT_FILTER = if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then \
+  git config filter.nbstripout.clean "$(PYTHON) -m nbstripout --extra-keys 'cell.metadata.papermill metadata.papermill metadata.widgets metadata.language_info.version'"; \
+  git config filter.nbstripout.smudge cat; fi
+
+.venv/.installed: requirements.lock pyproject.toml
+	@sh .ci/environment .venv
+	@$(GIT_FILTER)
+	@touch $@
+
+# Targets for people --------------------------------------------------------------------------------------------------
+.PHONY: help all data lab test bench verify publish lock format clean clean-models index env FORCE
+
+help: ## this text
+	@echo 'Do LSTMs over spatial tokens help to detect pneumonia on pediatric chest radiographs?'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo '  PROFILE=$(PROFILE)   which study: $(PROFILES) (full once data/raw/chest_xray is there, else demo)'
+	@echo '  SET="train.epochs=2 data.image_size=128"   settings of this run, on top of the profile'
+	@echo '  FRESH=1        train again, even if finished models fit      -j2   two steps at once, where they can'
+	@echo '  PYTHON=...     an interpreter with the packages, instead of .venv or the activated conda environment'
+
+all: $(READY) ## run what is out of date; the result is reports/<profile>/index.html
+	@$(check)
+	@if $(MAKE) -q pages; then \
+	  echo 'Nothing to do: $(OUT)/index.html is up to date.'; \
+	else $(STUDY) plan $(ARGUMENTS) && $(MAKE) pages && echo 'Done: $(OUT)/index.html'; fi
+
+data: $(READY) ## fetch radiographs and ImageNet weights; from files: SOURCE=<zip or folder> WEIGHTS=<file>
+	@$(PYTHON) -m lib.sources $(if $(SOURCE),--source '$(SOURCE)') $(if $(WEIGHTS),--weights '$(WEIGHTS)')
+
+lab: $(READY) ## open the notebooks in JupyterLab
+	@$(GIT_FILTER)
+	@JUPYTER_PREFER_ENV_PATH=1 $(PYTHON) -m jupyterlab --ServerApp.root_dir='$(CURDIR)' --LabApp.default_url=/lab/tree/notebooks
+
+test: $(READY) ## run the tests, with one demo study from end to end (T="-k name" for some of them)
+	@$(PYTHON) -m pytest $(T)
+
+bench: $(READY) ## how fast is this machine?
+	@$(PYTHON) -m lib.bench $(ARGS)
+
+verify: $(READY) ## do the published figures follow from the recorded results?
+	@$(PYTHON) -m lib.publish verify $(ARGS)
+
+publish: $(READY) ## write the recorded results into README.md
+	@$(PYTHON) -m lib.publish publish $(ARGS)
+
+index: $(READY) ## write the index page again
+	@$(check)
+	@$(STUDY) index $(ARGUMENTS)
+
+env: $(READY) ## only build the environment
+	@echo 'Python of this project: $(PYTHON)'
+
+lock: $(READY) ## resolve pyproject.toml into requirements.lock again
+	@$(PYTHON) -m uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-annotate --custom-compile-command 'make lock' -q -o requirements.lock
+
+clean: ## remove pages, executed notebooks, stores, the demo; keep raw data and models trained on it
+	@for profile in $(PROFILES); do rm -rf "reports/$$profile"; done
+	@rm -rf reports/results/demo models/demo data/store data/raw/phantoms .screenshots .pytest_cache .ruff_cache
+	@find lib tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-models: ## also remove the trained models of PROFILE
+	@rm -rf 'models/$(PROFILE)'
+
+# The graph -----------------------------------------------------------------------------------------------------------
+DATASET := $(shell sed -n 's/^.*dataset: *\([a-z_]*\).*/\1/p' lib/profiles/$(PROFILE).yaml 2>/dev/null | head -n 1)
+RAW := $(if $(filter-out phantoms,$(DATASET)),$(wildcard data/raw/$(DATASET)/.))
+ARGUMENTS = '$(PROFILE)' --set '$(SET)'
+# Steps run again when asked to, and when other settings than last time are asked for.
+SETTINGS := $(strip $(shell cat $(OUT)/.settings 2>/dev/null))
+AGAIN := $(if $(or $(FRESH),$(filter-out x$(SETTINGS)x,x$(strip $(SET))x)),FORCE)
+define check
+if [ ! -f 'lib/profiles/$(PROFILE).yaml' ]; then \
+  echo "unknown profile '$(PROFILE)'; the profiles are $(PROFILES)" >&2; exit 2; fi
+endef
+
+NOTEBOOKS := $(STEPS:%=$(OUT)/%.ipynb)
+PAGES := $(STEPS:%=$(OUT)/%.html)
+TRAINED := $(filter $(OUT)/02_% $(OUT)/03_%,$(NOTEBOOKS))
+READERS := $(filter $(OUT)/04_% $(OUT)/05_%,$(NOTEBOOKS))
+
+.PHONY: pages
+pages: $(NOTEBOOKS) $(PAGES) $(OUT)/index.html
+
+$(NOTEBOOKS): $(OUT)/%.ipynb: notebooks/%.ipynb lib/profiles/$(PROFILE).yaml $(RAW) $(AGAIN) | $(READY)
+	@$(STUDY) run $(ARGUMENTS) $* $(if $(filter $@,$(READERS)),--reads '$(TRAINED:$(OUT)/%.ipynb=%)')
+
+# 01 prepares the images for all. 04 and 05 read the models of 02 and 03.
+$(filter-out $(OUT)/01_%,$(NOTEBOOKS)): | $(filter $(OUT)/01_%,$(NOTEBOOKS))
+$(READERS): $(TRAINED)
+
+$(PAGES): $(OUT)/%.html: $(OUT)/%.ipynb lib/pages.py $(wildcard lib/template/*) | $(READY)
+	@$(STUDY) page $(ARGUMENTS) $*
+
+$(OUT)/index.html: $(PAGES) lib/overview.py
+	@$(STUDY) index $(ARGUMENTS)
+
+-include $(STEPS:%=$(OUT)/.%.d)
+FORCE:
