@@ -11,8 +11,6 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
-
 from lib.config import ROOT
 
 PACKAGES = (
@@ -65,6 +63,8 @@ def commit(root: Path = ROOT) -> str:
 
 def device() -> str:
     """The processor or GPU in words."""
+    import torch  # here, so that whoever only fingerprints code need not wait for it
+
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"{_processor()}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
