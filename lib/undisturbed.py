@@ -1,0 +1,77 @@
+"""How is a model asked why, without being changed? Eval mode and no weight gradients for a while; a layer's output, captured."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from lib.models import CNNLSTM
+
+
+@contextlib.contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Inside: eval mode, autograd on, no parameter recorded. After: every mode and `requires_grad` as it was.
+
+    Gradients of parameters and the statistics of BatchNorm are never touched. With no parameter recorded, the graph
+    begins at whatever tensor the caller makes require a gradient: nothing is spent on the layers before it.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    recorded = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        model.eval()
+        for parameter in recorded:
+            parameter.requires_grad_(False)
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        for parameter in recorded:
+            parameter.requires_grad_(True)
+        for module, mode in modes:  # one by one: a model's train() may treat its parts differently
+            module.training = mode
+
+
+@contextlib.contextmanager
+def hooked(layer: nn.Module, hook: Callable, *, before: bool = False) -> Iterator[None]:
+    """A forward (pre-)hook that is gone afterwards, whatever happens."""
+    handle = layer.register_forward_pre_hook(hook) if before else layer.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+class Capture:
+    """A forward hook that keeps a layer's output as a leaf of the graph, and passes a copy on.
+
+    The copy is what later layers change in place (Xception's ReLUs do), so `output` stays the layer's own.
+    """
+
+    def __init__(self) -> None:
+        self.output: Tensor | None = None
+
+    def __call__(self, layer: nn.Module, inputs: tuple, output: object) -> object:
+        if not isinstance(output, Tensor):
+            self.output = None
+            return output
+        self.output = output.detach().clone().requires_grad_(True)
+        return self.output.clone()
+
+
+def logits_of(model: CNNLSTM, images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) -> logits (B,), in a way that has a backward pass in eval mode."""
+    return classify(model, model.features(images))
+
+
+def classify(model: CNNLSTM, features: Tensor) -> Tensor:
+    """A map (B, C, h, w) -> logits (B,). On a GPU cuDNN's recurrent backward refuses eval mode; the native one does not."""
+    with torch.backends.cudnn.flags(enabled=False):
+        return model.classify(features)
+
+
+def read(model: CNNLSTM, tokens: Tensor) -> Tensor:
+    """Tokens (B, T, C) in the model's order -> logits (B,), as `classify`."""
+    with torch.backends.cudnn.flags(enabled=False):
+        return model.read(tokens)
