@@ -77,8 +77,8 @@ def render(subtype: str, *, anatomy: Anatomy, rng: np.random.Generator) -> tuple
     image = _chest(x, y, np.maximum(*lungs), anatomy)
     opacity, mask = _lesions(subtype, x, y, lungs, rng)
     image += opacity
-    image = rng.uniform(0.85, 1.15) * image + rng.uniform(-12, 12)
-    image += cv2.GaussianBlur(rng.normal(0, 14, image.shape).astype(np.float32), (0, 0), 0.8)
+    image = rng.uniform(0.96, 1.04) * image + rng.uniform(-4, 4)
+    image += cv2.GaussianBlur(rng.normal(0, 8, image.shape).astype(np.float32), (0, 0), 0.8)
     return np.clip(image, 0, 255).astype(np.uint8), mask
 
 
@@ -88,8 +88,8 @@ def _patients(
     patient, written = first, 0
     while written < images:
         anatomy = Anatomy(
-            lung_width=rng.uniform(0.14, 0.18),
-            lung_height=rng.uniform(0.29, 0.36),
+            lung_width=rng.uniform(0.15, 0.17),
+            lung_height=rng.uniform(0.31, 0.34),
             gap=rng.uniform(0.19, 0.23),
             tilt=rng.uniform(-0.06, 0.06),
             rib_phase=rng.uniform(0, 2 * np.pi),
@@ -117,7 +117,7 @@ def _lung(x: np.ndarray, y: np.ndarray, side: int, anatomy: Anatomy) -> np.ndarr
 
 def _chest(x: np.ndarray, y: np.ndarray, lungs: np.ndarray, anatomy: Anatomy) -> np.ndarray:
     body = 150 * np.exp(-((x / 0.55) ** 4)) * (0.85 + 0.3 * (y + 0.5))
-    ribs = 14 * np.sin(2 * np.pi * 8 * (y - 0.35 * x**2) + anatomy.rib_phase)
+    ribs = 9 * np.sin(2 * np.pi * 8 * (y - 0.35 * x**2) + anatomy.rib_phase)
     heart = 45 * np.exp(-(((x - 0.06) / 0.11) ** 2 + ((y - 0.14) / 0.17) ** 2))
     spine = 25 * np.exp(-((x / 0.035) ** 2))
     return body - 85 * lungs + ribs * lungs + heart + spine
@@ -127,9 +127,9 @@ def _lesions(
     subtype: str, x: np.ndarray, y: np.ndarray, lungs: list[np.ndarray], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Added intensity, float (H, W), and the mask where it is at least half of its peak."""
-    spots = {"normal": [], "bacterial": [(rng.integers(2), 0.085, 85)], "viral": []}[subtype]
+    spots = {"normal": [], "bacterial": [(rng.integers(2), 0.15, 110)], "viral": []}[subtype]
     if subtype == "viral":
-        spots = [(side, 0.035, 60) for side in (0, 1) for _ in range(rng.integers(3, 6))]
+        spots = [(side, 0.05, 90) for side in (0, 1) for _ in range(rng.integers(5, 9))]
     opacity, mask = np.zeros_like(x), np.zeros(x.shape, bool)
     for side, size, peak in spots:
         inside = np.argwhere(lungs[side] > 0.9)
