@@ -18,6 +18,7 @@ from lib.config import Train
 from lib.inference import FastRest, Frozen
 from lib.models import CNNLSTM
 from lib.objective import class_weights, learning_rate, sample_losses
+from lib.prefix import StoredPrefix
 
 
 class TrainingError(RuntimeError):
@@ -58,18 +59,20 @@ class Task:
     frozen: Frozen
     fabric: Fabric
     dtype: torch.dtype
+    stored: StoredPrefix | None = None
 
-    def inputs(
-        self, rows: np.ndarray, *, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """What the trained rest takes (B, ...), labels (B,), rows (B,); augmented when a generator is given."""
-        augment = self.train.augment if generator is not None else 0.0
-        images, y, rows = next(
-            pixels.batches(
-                self.store, rows, len(rows), device=self.fabric.device, generator=generator, augment=augment
-            )
+    def inputs(self, rows: np.ndarray, *, epoch: int | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """What the trained rest takes (B, ...), and labels (B,); as training sees them when an epoch is given."""
+        if self.stored:
+            y = torch.as_tensor(labels(self.store, rows), dtype=torch.float32, device=self.fabric.device)
+            return self.stored.read(rows, epoch=epoch), y
+        augment = self.train.augment if epoch is not None else 0.0
+        generator = torch.Generator().manual_seed(seed) if augment else None
+        batches = pixels.batches(
+            self.store, rows, len(rows), device=self.fabric.device, generator=generator, augment=augment
         )
-        return self.frozen(images), y, rows
+        images, y, _ = next(batches)
+        return self.frozen(images), y
 
 
 def train_epoch(state: State, task: Task, *, after_step: Callable[[State, int], None]) -> dict:
@@ -110,8 +113,7 @@ def train_step(state: State, task: Task, batch: np.ndarray, weights: Tensor) -> 
         mine, share = batch[:1], 0.0
     seed = derived_seed(task.seed, state.epoch, state.step, fabric.global_rank)
     torch.manual_seed(seed)  # dropout
-    generator = torch.Generator().manual_seed(seed) if task.train.augment else None
-    x, y, _ = task.inputs(mine, generator=generator)
+    x, y = task.inputs(mine, epoch=state.epoch, seed=seed)
     logits = state.rest(x).float()
     losses = share * weights[y.long()] * sample_losses(logits, y, task.train.label_smoothing)
     # Gradients are averaged over the processes; this makes that the mean over the whole batch.

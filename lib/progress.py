@@ -9,15 +9,17 @@ import time
 from tqdm.auto import tqdm
 
 
-class Progress:
-    """A bar over the steps of each epoch with loss and accuracy, or one printed line an epoch where no one watches.
+def watched() -> bool:
+    """Whether a bar would be seen: papermill runs kernels without a Jupyter server, so JPY_SESSION_NAME is missing."""
+    return sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ
 
-    papermill runs kernels without a Jupyter server, which is told by the missing JPY_SESSION_NAME.
-    """
+
+class Progress:
+    """A bar over the steps of each epoch with loss and accuracy, or one printed line an epoch where no one watches."""
 
     def __init__(self, label: str, epochs: int, *, enabled: bool = True) -> None:
         self.label, self.epochs, self.enabled = label, epochs, enabled
-        self.watched = enabled and (sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ)
+        self.watched = enabled and watched()
         self.bar: tqdm | None = None
         self.looked = 0.0
 

@@ -26,7 +26,8 @@ from lib.config import Config
 from lib.inference import Frozen, Rest
 from lib.loop import State, Task, TrainingError
 from lib.objective import make_average, make_optimizer
-from lib.progress import Progress
+from lib.prefix import StoredPrefix
+from lib.progress import Progress, watched
 from lib.runs import Run
 
 
@@ -69,7 +70,7 @@ def _train(config: Config, model: str, seed: int, store, path: Path, *, progress
     evaluated = np.concatenate([store.rows("val"), store.rows("test")])
     _check_classes(store)
     with torch.random.fork_rng():  # the caller's random numbers stay as they are
-        state, task = start(config, model, seed, store)
+        state, task = start(config, model, seed, store, progress=progress)
         identity = runs.identity(config, model, seed, store)
         shown = Progress(
             f"{model} seed {seed}", train.epochs, enabled=progress and task.fabric.is_global_zero
@@ -91,7 +92,7 @@ def _train(config: Config, model: str, seed: int, store, path: Path, *, progress
         return _finish(config, model, seed, store, state, task, evaluated, identity, path)
 
 
-def start(config: Config, model: str, seed: int, store) -> tuple[State, Task]:
+def start(config: Config, model: str, seed: int, store, *, progress: bool = True) -> tuple[State, Task]:
     """Everything that a training needs, at its first step."""
     train = config.train_for(model)
     fabric = devices.make_fabric(train)
@@ -105,7 +106,13 @@ def start(config: Config, model: str, seed: int, store) -> tuple[State, Task]:
     rest, optimizer = fabric.setup(rest, optimizer)
     frozen = Frozen(network, dtype).to(fabric.device)
     average = make_average(network, train.ema)
-    return State(network, rest, optimizer, average), Task(train, seed, store, frozen, fabric, dtype)
+    stored = None
+    if train.cache_frozen and frozen.stages is not None:
+        stored = StoredPrefix(
+            config.store_dir.with_name(f"{config.store_dir.name}-frozen"), store, frozen, augment=train.augment, copies=train.cache_frozen, device=fabric.device,
+            progress=progress and fabric.is_global_zero and watched(),
+        )  # fmt: skip
+    return State(network, rest, optimizer, average), Task(train, seed, store, frozen, fabric, dtype, stored)
 
 
 def _epoch(state: State, task: Task, evaluated: np.ndarray, keeper: _Keeper, shown: Progress) -> None:
