@@ -16,7 +16,7 @@ def make_fabric(train: Train) -> Fabric:
     precision = resolve_precision(train.precision)
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32 where float32 is left
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # what it announces stands in run.json
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it announces stands in run.json
     if "LT_CLI_USED" in os.environ:  # `fabric run` brings its own devices and strategy
         return Fabric(precision=os.environ.get("LT_PRECISION") or precision)
     world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))

@@ -274,16 +274,18 @@ def main(argv: list[str] | None = None) -> int:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="such as train.epochs=2"
     )
     parser.add_argument("--fresh", action="store_true", help="train again even if a finished run exists")
+    parser.add_argument("--root", type=Path, default=configs.ROOT, help="folder of data/ and models/")
     asked = parser.parse_args(argv)
     try:
         overrides = {
             key: yaml.safe_load(value) for key, _, value in (pair.partition("=") for pair in asked.set)
         }
-        config = configs.load(asked.profile, **overrides)
+        config = configs.load(asked.profile, root=asked.root, **overrides)
         seeds = config.seeds if asked.seed is None else (asked.seed,)
         for seed in seeds:
             run = fit(config, asked.model, seed, fresh=asked.fresh)
-            print(f"{run.folder}: best epoch {run.info['best_epoch']} of {run.info['epochs']}")
+            if not int(os.environ.get("RANK", 0)):
+                print(f"{run.folder}: best epoch {run.info['best_epoch']} of {run.info['epochs']}")
     except KeyboardInterrupt:
         return 130
     except (configs.ConfigError, TrainingError, checkpoint.CheckpointError, OSError, RuntimeError) as error:
