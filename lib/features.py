@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -36,15 +36,15 @@ class Tokens:
     mean: np.ndarray | None = field(default=None, repr=False)
     scale: float = 1.0
 
-    @cached_property
+    @property
     def values(self) -> np.ndarray:
         """(N, T, C) float16, memory-mapped, as stored."""
-        return np.load(self.folder / "values.npy", mmap_mode="r")
+        return _stored(self.folder)[0]
 
-    @cached_property
+    @property
     def shape(self) -> tuple[int, int]:
         """Height and width of the map that the tokens come from."""
-        return tuple(files.read_json(self.folder / "tokens.json")["shape"])
+        return _stored(self.folder)[1]
 
     @property
     def channels(self) -> int:
@@ -61,6 +61,12 @@ class Tokens:
         if self.mean is not None:
             tokens = (tokens - torch.from_numpy(self.mean)) / self.scale
         return tokens.transpose(1, 2).unflatten(2, self.shape)
+
+
+@lru_cache(maxsize=4)  # not kept on Tokens, which travel to other processes by pickling
+def _stored(folder: Path) -> tuple[np.ndarray, tuple[int, int]]:
+    shape = files.read_json(folder / "tokens.json")["shape"]
+    return np.load(folder / "values.npy", mmap_mode="r"), tuple(shape)
 
 
 def extract(config: Config, store: pixels.PixelStore, *, progress: bool = True) -> Tokens:

@@ -1,0 +1,11 @@
+"""Does the LSTM help, and would any order do? Heads of one size on one backbone under one protocol (notebook 06)."""
+
+from lib.ablation.answers import answers, findings
+from lib.ablation.effects import Effects, analyse
+from lib.ablation.published import read, write
+from lib.ablation.regimes import Result, run
+from lib.ablation.variants import BASE, REFERENCE, all_variants, select
+
+__all__ = [
+    "BASE", "REFERENCE", "Effects", "Result", "analyse", "all_variants", "answers", "findings", "read", "run", "select", "write",
+]  # fmt: skip

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from lib import devices
+from lib.ablation.variants import Size, Variant, matched_hidden
 from lib.config import Config, Train
 from lib.metrics import auc
+from lib.models import CNNLSTM
 from lib.objective import learning_rate, make_optimizer, sample_losses
 
 Maps = Callable[[np.ndarray], Tensor]  # rows (B,) -> maps (B, C, h, w)
@@ -42,6 +44,22 @@ def protocol(config: Config) -> Train:
         precision=devices.resolve_precision(config.train.precision),
         schedule="cosine",
     )
+
+
+def reader(variant: Variant, size: Size, *, stored_channels: int | None = None) -> CNNLSTM:
+    """The variant on maps that are given: (B, C, h, w) -> logits (B,).
+
+    stored_channels  of the map; where it is given, a trained 1x1 convolution brings it to `size.channels`
+    """
+    reducer = None
+    if variant.channels == "learned":
+        reducer = nn.Sequential(
+            nn.Conv2d(stored_channels, size.channels, 1), nn.BatchNorm2d(size.channels), nn.ReLU()
+        )
+    return CNNLSTM(
+        nn.Identity(), size.channels, hidden=matched_hidden(variant.head, size), dense=size.dense,
+        dropout=size.dropout, head=variant.head, order=variant.order, readout=variant.readout, channel_reducer=reducer,
+    )  # fmt: skip
 
 
 def fit(

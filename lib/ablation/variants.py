@@ -36,7 +36,7 @@ class Variant:
         return self.head in ("lstm", "bilstm", "gru", "transformer")
 
 
-def grid(regime: str = "frozen") -> dict[str, Variant]:
+def all_variants(regime: str = "frozen") -> dict[str, Variant]:
     """Every variant of a regime by name, the reference first."""
     heads = [
         Variant(REFERENCE, "mean"),
@@ -70,7 +70,7 @@ def select(config: Config) -> list[Variant]:
     """
     if config.ablation.regime not in ("frozen", "finetuned"):
         raise ConfigError(f"ablation.regime is {config.ablation.regime!r}; it must be frozen or finetuned")
-    known = grid(config.ablation.regime)
+    known = all_variants(config.ablation.regime)
     asked = config.ablation.variants or tuple(known)
     for name in asked:
         if name not in known:
@@ -89,22 +89,6 @@ class Size:
     hidden: int  # of the LSTM that every head is matched to
     dense: int
     dropout: float
-
-
-def reader(variant: Variant, size: Size, *, stored_channels: int | None = None) -> CNNLSTM:
-    """The variant on maps that are given: (B, C, h, w) -> logits (B,).
-
-    stored_channels  of the map; where it is given, a trained 1x1 convolution brings it to `size.channels`
-    """
-    reducer = None
-    if variant.channels == "learned":
-        reducer = nn.Sequential(
-            nn.Conv2d(stored_channels, size.channels, 1), nn.BatchNorm2d(size.channels), nn.ReLU()
-        )
-    return CNNLSTM(
-        nn.Identity(), size.channels, hidden=matched_hidden(variant.head, size), dense=size.dense,
-        dropout=size.dropout, head=variant.head, order=variant.order, readout=variant.readout, channel_reducer=reducer,
-    )  # fmt: skip
 
 
 def parameters(head: str, size: Size, hidden: int) -> int:

@@ -1,0 +1,146 @@
+"""What do the effects answer? The three research questions, in sentences that say no more than the intervals do."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from lib.ablation.effects import Effects
+from lib.ablation.variants import BASE, REFERENCE
+
+HELPS = "Does sequence processing help?"
+PATTERNS = "Do sequential patterns exist?"
+ORDER = "Does token order matter?"
+
+
+def answers(effects: Effects) -> dict[str, str]:
+    """Question -> sentences. A difference is stated only where its adjusted interval excludes zero."""
+    return {HELPS: _helps(effects), PATTERNS: _patterns(effects), ORDER: _order(effects)}
+
+
+def findings(effects: Effects) -> list[dict[str, str]]:
+    """The answers and the grid's outcome as rows: check, result, verdict."""
+    rows = [
+        {"check": question, "result": text, "verdict": "info"} for question, text in answers(effects).items()
+    ]
+    differing = effects.heads[effects.heads["differs"]] if len(effects.heads) else effects.heads
+    result = (
+        f"{len(differing)} of {len(effects.heads)} variants differ from mean-pooling after correction"
+        + (": " + "; ".join(map(gap, differing.to_dict("records"))) if len(differing) else "")
+        + "."
+    )
+    return [*rows, {"check": "Variants against mean-pooling", "result": result, "verdict": "info"}]
+
+
+def gap(row: dict) -> str:
+    """One difference in words: 'lstm-raster +0.0051 [0.0012, 0.0090]', the interval being the adjusted one."""
+    return (
+        f"{row['variant']} {row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]"
+    )
+
+
+def reach(row: dict) -> float:
+    """Half the adjusted interval: about the smallest difference that this comparison could have shown."""
+    return (row["adjusted_high"] - row["adjusted_low"]) / 2
+
+
+def row_of(table: pd.DataFrame, variant: str) -> dict | None:
+    found = table[table["variant"] == variant]
+    return found.iloc[0].to_dict() if len(found) else None
+
+
+def _helps(effects: Effects) -> str:
+    row = row_of(effects.heads, BASE)
+    if row is None:
+        return f"Not asked in this run: it lacks {BASE} or {REFERENCE}."
+    auc = effects.auc.set_index("variant")["auc"]
+    text = (
+        f"{_verdict(row)} With as many weights, the LSTM in raster order reaches a test AUC of {auc[BASE]:.4f} and "
+        f"mean-pooling with an MLP {auc[REFERENCE]:.4f}: a difference of {_numbers(row)}"
+    )
+    beyond = row_of(effects.beyond, BASE)
+    if beyond is not None:
+        text += (
+            f" Against a head that applies its nonlinearity to every token and then averages, without any sequence, "
+            f"the LSTM's difference is {_numbers(beyond)}"
+            + (
+                " So what it gains cannot be put down to the sequence."
+                if row["differs"] and not beyond["differs"]
+                else ""
+            )
+        )
+    return text
+
+
+def _patterns(effects: Effects) -> str:
+    row = row_of(effects.orders, "lstm-shuffle")
+    if row is None:
+        return "Not asked in this run: it lacks the LSTM on shuffled tokens."
+    # The table holds shuffled minus raster; the question is what the arrangement adds.
+    gain = -row["difference"]
+    low, high = -row["adjusted_high"], -row["adjusted_low"]
+    start = (
+        "Not shown." if not row["differs"] else "Yes, the arrangement carries information that the LSTM uses." if gain > 0
+        else "No: the fixed arrangement even costs AUC."
+    )  # fmt: skip
+    text = (
+        f"{start} When every image is read in a fresh random order, in training and evaluation, the LSTM cannot use where a "
+        f"token comes from; raster order changes its AUC by {gain:+.4f} [{low:+.4f}, {high:+.4f}] (Holm p = "
+        f"{row['p_holm']:.3g})."
+    )
+    other = row_of(effects.orders, "transformer-shuffle")
+    if other is not None:
+        text += (
+            f" For the Transformer, learned positions change it by {-other['difference']:+.4f} "
+            f"[{-other['adjusted_high']:+.4f}, {-other['adjusted_low']:+.4f}]."
+        )
+    if not row["differs"]:
+        text += f" A difference below about {reach(row):.4f} would have gone unseen."
+    return text
+
+
+def _order(effects: Effects) -> str:
+    fixed = effects.orders[
+        effects.orders["variant"].str.startswith("lstm-") & ~effects.orders["variant"].str.contains("shuffle")
+    ]
+    if not len(fixed):
+        return "Not asked in this run: it has no second fixed order."
+    differing = fixed[fixed["differs"]]
+    if len(differing):
+        text = f"Yes: {len(differing)} of {len(fixed)} fixed orders differ from raster order: " + "; ".join(
+            map(gap, differing.to_dict("records"))
+        )
+        text += "."
+    else:
+        widest = max(map(reach, fixed.to_dict("records")))
+        text = (
+            f"Not shown: none of {len(fixed)} other fixed orders differs from raster order after correction; differences "
+            f"beyond about {widest:.4f} would have been seen."
+        )
+    parts = effects.components
+    if parts:
+        text += (
+            f" Between {len(parts['orders'])} fixed orders the AUC's standard deviation is {parts['between_orders']:.4f}, "
+            f"between seeds {parts['between_seeds']:.4f}, and what is left {parts['residual']:.4f} (F test of the orders on "
+            f"these test images: p = {parts['p']:.3g})."
+        )
+    return text
+
+
+def _verdict(row: dict) -> str:
+    if not row["differs"]:
+        return "Not shown."
+    return (
+        "Yes, a little."
+        if 0 < row["difference"] < 0.01
+        else "Yes."
+        if row["difference"] > 0
+        else "No, it hurts."
+    )
+
+
+def _numbers(row: dict) -> str:
+    text = (
+        f"{row['difference']:+.4f} (adjusted interval {row['adjusted_low']:+.4f} to {row['adjusted_high']:+.4f}, Holm "
+        f"p = {row['p_holm']:.3g})"
+    )
+    return text + ("." if row["differs"] else f"; this comparison could have shown about {reach(row):.4f}.")
