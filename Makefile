@@ -118,7 +118,7 @@ TRAINED := $(filter $(OUT)/02_% $(OUT)/03_%,$(NOTEBOOKS))
 READERS := $(filter $(OUT)/04_% $(OUT)/05_%,$(NOTEBOOKS))
 
 .PHONY: pages
-pages: $(NOTEBOOKS) $(PAGES) $(OUT)/index.html
+pages: $(PAGES) $(OUT)/index.html
 
 $(NOTEBOOKS): $(OUT)/%.ipynb: notebooks/%.ipynb lib/profiles/$(PROFILE).yaml $(RAW) $(AGAIN) | $(READY)
 	@$(STUDY) run $(ARGUMENTS) $* $(if $(filter $@,$(READERS)),--reads '$(TRAINED:$(OUT)/%.ipynb=%)')

@@ -3,45 +3,63 @@
 from __future__ import annotations
 
 import datetime as dt
+import html
 import io
+import time
 
 import matplotlib.pyplot as plt
 from IPython.display import HTML, Image, display
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
+from lib import config as configs
 from lib import provenance
 from lib.config import Config
 
 SCREEN_DPI = 100  # a figure's inch on the page is this many CSS pixels
+BANNER = (
+    '<div class="banner" style="padding: .5em 1em; border-left: 4px solid #c98a00; background: #fdf3dd; color: #5c3a00">'
+    "<b>Synthetic images.</b> Everything here is measured on radiographs that the project drew; it says nothing about "
+    "patients. For real ones: <code>make data</code>, then <code>make all</code>.</div>"
+)
+_opened: dict[str, float] = {}  # when the notebook of this kernel was opened, by profile
 
 
 def opening(config: Config) -> HTML:
-    """The banner (synthetic data) and the settings of this run, folded."""
-    banner = (
-        '<div class="banner">Synthetic data: these images are phantoms drawn by the project. '
-        "For real radiographs run <code>make data</code>, then <code>make all</code>.</div>"
-        if config.synthetic
-        else ""
+    """The banner where images are synthetic, and the settings of this run, folded."""
+    _opened[config.profile] = time.monotonic()
+    rows = "".join(
+        f"<tr><td>{html.escape(str(key))}</td><td>{html.escape(str(value))}</td></tr>"
+        for key, value in config.table().itertuples(index=False)
     )
+    table = f"<table><thead><tr><th>Setting</th><th>Value</th></tr></thead><tbody>{rows}</tbody></table>"
     return HTML(
-        f"{banner}<details><summary>Settings of profile {config.profile}</summary>{config.table().to_html(index=False)}</details>"
+        f"{BANNER if config.synthetic else ''}"
+        f'<details class="settings"><summary>Settings of profile {html.escape(config.profile)}</summary>{table}</details>'
     )
 
 
 def closing(config: Config, *, data_fingerprint: str = "", duration_s: float | None = None) -> HTML:
-    """Provenance: what made this page."""
+    """Provenance: what made this page.
+
+    data_fingerprint  of the pixel store that was used
+    duration_s        seconds of work; None takes the time since `opening`
+    """
+    if duration_s is None and config.profile in _opened:
+        duration_s = time.monotonic() - _opened[config.profile]
     rows = {
-        "profile": config.profile,
-        "seeds": ", ".join(map(str, config.seeds)),
-        "commit": provenance.commit(),
-        "device": provenance.device(),
-        "data": data_fingerprint,
-        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "versions": ", ".join(f"{name} {version}" for name, version in provenance.versions().items()),
+        "Profile": config.profile,
+        "Settings": configs.fingerprint(config.as_dict()),
+        "Seeds": ", ".join(map(str, config.seeds)),
+        "Data": data_fingerprint,
+        "Commit": provenance.commit(config.root),
+        "Device": provenance.device(),
+        "Versions": ", ".join(f"{name} {version}" for name, version in provenance.versions().items()),
+        "Date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "Duration": f"{duration_s:.1f} s" if duration_s is not None else "",
     }
-    body = "".join(f"<dt>{key}</dt><dd>{value}</dd>" for key, value in rows.items() if value)
-    return HTML(f'<footer class="provenance"><dl>{body}</dl></footer>')
+    body = "".join(f"<dt>{key}</dt><dd>{html.escape(value)}</dd>" for key, value in rows.items() if value)
+    return HTML(f'<div class="provenance"><dl>{body}</dl></div>')
 
 
 def figure(drawing: Artist | Figure, alt: str) -> None:

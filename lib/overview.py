@@ -1,0 +1,162 @@
+"""What did the study find, and how far is it? The index page of a profile."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import nbformat
+from bs4 import BeautifulSoup
+
+from lib import files, pages
+from lib.config import Config
+from lib.steps import Step, all_steps
+from lib.story import spoken
+
+QUESTION = (
+    "Does a recurrent head over spatial tokens help to find pneumonia on chest radiographs of children?"
+)
+FIGURES_FROM = ("04_", "06_", "02_", "03_")  # steps whose first figure may stand on the index page
+STATES = {
+    "fresh": "fresh",
+    "stale": "out of date",
+    "failed": "failed",
+    "missing": "not run yet",
+}
+
+
+def write(config: Config) -> None:
+    """Make `report_dir`/index.html from the steps' results and states."""
+    steps = all_steps(config)
+    results = [files.read_json(step.results) for step in steps if step.results.exists()]
+    parts = [
+        f'<h1>{pages.STUDY}</h1><p class="lead">{QUESTION}</p>',
+        _answers(results),
+        _headline(results),
+        _figures(steps),
+        _findings(results),
+        _steps(steps),
+        _command(steps, config),
+    ]
+    content = BeautifulSoup("\n".join(filter(None, parts)), "html.parser")
+    pages._dress_tables(content)
+    files.write_text(
+        config.report_dir / "index.html",
+        pages.frame(
+            config,
+            content,
+            kind="index",
+            name="index",
+            title="Overview",
+            colophon="Each page ends with what made it: settings, seeds, commit, versions, device, data.",
+        ),
+    )
+
+
+def state_of(step: Step) -> str:
+    """fresh, stale, failed or missing."""
+    state = step.state()
+    if state is not None and state.status == "failed":
+        return "failed"
+    if state is None or not step.notebook.exists():
+        return "missing"
+    return "fresh" if step.inputs(tuple(state.reads)) == state.inputs else "stale"
+
+
+def _answers(results: list[dict[str, Any]]) -> str:
+    answers = [pair for result in results for pair in (result.get("answers") or {}).items()]
+    rows = "".join(f"<dt>{_e(question)}</dt><dd>{_e(answer)}</dd>" for question, answer in answers)
+    return f'<h2 id="answers">Answers</h2><dl class="answers">{rows}</dl>' if rows else ""
+
+
+def _headline(results: list[dict[str, Any]]) -> str:
+    tables = [result["headline"] for result in results if result.get("headline")]
+    return '<h2 id="results">Results</h2>' + "".join(map(_table, tables)) if tables else ""
+
+
+def _table(rows: list[Any]) -> str:
+    """Rows as mappings of one shape, or as lists under a first row of names."""
+    if not isinstance(rows[0], dict):
+        rows = [dict(zip(rows[0], row, strict=False)) for row in rows[1:]]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    head = "".join(f"<th>{_e(name)}</th>" for name in names)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{_e(_plain(row.get(name)))}</td>' for name in names)}</tr>" for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "" if value is None else str(value)
+
+
+def _figures(steps: list[Step], count: int = 2) -> str:
+    found = []
+    for prefix in FIGURES_FROM:
+        for step in steps:
+            if step.name.startswith(prefix) and step.notebook.exists():
+                found += [(step, figure) for figure in _first_figure(step)]
+    shown = "".join(
+        f'{figure}<p class="note">From <a href="{step.name}.html">{_e(step.title)}</a>.</p>'
+        for step, figure in found[:count]
+    )
+    return f'<h2 id="figures">Figures</h2>{shown}' if shown else ""
+
+
+def _first_figure(step: Step) -> list[str]:
+    for cell in nbformat.read(step.notebook, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            image = output.get("data", {}).get("image/png")
+            about = output.get("metadata", {}).get("image/png", {})
+            if image and about.get("alt"):
+                size = f'width="{about["width"]}" height="{about["height"]}"' if "width" in about else ""
+                data = image.replace("\n", "")
+                return [
+                    f'<figure><img src="data:image/png;base64,{data}" alt="{_e(about["alt"])}" {size}></figure>'
+                ]
+    return []
+
+
+def _findings(results: list[dict[str, Any]]) -> str:
+    rows = "".join(
+        f'<tr><td>{_e(finding["check"])}</td><td><span class="verdict {_e(finding["verdict"])}">{_e(finding["verdict"])}</span></td>'
+        f"<td>{_e(_plain(finding['result']))}</td></tr>"
+        for result in results
+        for finding in result.get("findings") or []
+    )
+    if not rows:
+        return ""
+    head = "<thead><tr><th>Check</th><th>Verdict</th><th>Result</th></tr></thead>"
+    return f'<h2 id="checks">Checks</h2><table>{head}<tbody>{rows}</tbody></table>'
+
+
+def _steps(steps: list[Step]) -> str:
+    head = "<thead><tr><th>Page</th><th>State</th><th>Took</th><th>Ran</th></tr></thead>"
+    return f'<h2 id="pages">Pages</h2><table>{head}<tbody>{"".join(map(_step_row, steps))}</tbody></table>'
+
+
+def _step_row(step: Step) -> str:
+    state, name = step.state(), state_of(step)
+    title = f"{step.name[:2]} {_e(step.title)}"
+    page = f'<a href="{step.name}.html">{title}</a>' if step.page.exists() else title
+    word = f'<span class="verdict {name}">{STATES[name]}</span>'
+    if name == "failed" and step.partial.exists():
+        what = f"{state.error.get('name', '')}: {state.error.get('message', '')}"
+        word += f' <a href="{step.partial.name}">partial notebook</a><br><span class="note">{_e(what[:300])}</span>'
+    took = spoken(state.duration_s) if state else ""
+    ran = pages.when(state.started) if state else ""
+    return f"<tr><td>{page}</td><td>{word}</td><td>{took}</td><td>{ran}</td></tr>"
+
+
+def _command(steps: list[Step], config: Config) -> str:
+    commands = [state.command for step in steps if (state := step.state())]
+    latest = commands[-1] if commands else f"make all PROFILE={config.profile}"
+    return f'<h2 id="again">Run it again</h2><pre class="command" tabindex="0">{_e(latest)}</pre>'
+
+
+def _e(text: Any) -> str:
+    return html.escape(str(text))

@@ -1,0 +1,208 @@
+"""How does an executed notebook become a page that asks the network for nothing?"""
+
+from __future__ import annotations
+
+import datetime as dt
+import html
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import nbformat
+from bs4 import BeautifulSoup, Tag
+from nbconvert import HTMLExporter
+
+from lib import files
+from lib.config import Config
+from lib.steps import Step, all_steps
+from lib.story import spoken
+
+TEMPLATE = Path(__file__).with_name("template")
+STUDY = "Pneumonia on chest radiographs"
+LONG_TEXT = 40  # characters from which a table's cell wraps
+
+
+class PageError(RuntimeError):
+    """A page that would not be fit to publish; one sentence with what to do."""
+
+
+@dataclass(frozen=True)
+class Heading:
+    level: int
+    id: str
+    text: str
+
+
+def write(step: Step) -> None:
+    """Make `step.page` from the executed notebook."""
+    content = BeautifulSoup(cells(step.notebook), "html.parser")
+    _number_headings(content)
+    _dress_tables(content)
+    _drop_banners(content)
+    _describe_images(content, step)
+    steps = all_steps(step.config)
+    at = [other.name for other in steps].index(step.name)
+    turn = {
+        "before": _link(steps[at - 1]) if at else {"href": "index.html", "title": "Overview"},
+        "after": _link(steps[at + 1]) if at + 1 < len(steps) else {"href": "index.html", "title": "Overview"},
+    }
+    files.write_text(
+        step.page,
+        frame(
+            step.config,
+            content,
+            kind="report",
+            name=step.name,
+            title=step.title,
+            colophon=_colophon(step),
+            **turn,
+        ),
+    )
+
+
+def cells(notebook: Path) -> str:
+    """The notebook's cells as HTML, by the template beside this module."""
+    exporter = HTMLExporter(template_name=TEMPLATE.name, extra_template_basedirs=[str(TEMPLATE.parent)])
+    return exporter.from_notebook_node(nbformat.read(notebook, as_version=4))[0]
+
+
+def frame(config: Config, content: BeautifulSoup, **page: Any) -> str:
+    """A whole page: `content` with head, navigation, banner and foot."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATE), undefined=jinja2.ChainableUndefined
+    )
+    page |= {
+        "study": STUDY,
+        "profile": config.profile,
+        "synthetic": config.synthetic,
+        "steps": [{"name": step.name, "title": step.title} for step in all_steps(config)],
+        "headings": headings(content),
+        "style": (TEMPLATE / "style.css").read_text(encoding="utf-8"),
+        "script": (TEMPLATE / "page.js").read_text(encoding="utf-8"),
+    }
+    return environment.get_template("frame.html.j2").render(page=page, content=str(content))
+
+
+def headings(content: BeautifulSoup) -> list[Heading]:
+    """Second and third level headings, for the table of contents."""
+    return [
+        Heading(int(tag.name[1]), tag["id"], _text(tag))
+        for tag in content.find_all(["h2", "h3"])
+        if tag.get("id") and not tag.find_parent(["details", "figure"])
+    ]
+
+
+def when(moment: str) -> str:
+    """An ISO 8601 moment as 22 November 2026, 14:05 UTC."""
+    time = dt.datetime.fromisoformat(moment)
+    return f"{time.day} {time:%B %Y, %H:%M} UTC"
+
+
+def _link(step: Step) -> dict[str, str]:
+    return {"href": f"{step.name}.html", "title": step.title}
+
+
+def _colophon(step: Step) -> str:
+    state = step.state()
+    notebook = f'<a href="{step.name}.ipynb">executed notebook</a>'
+    if state is None or state.status != "done":
+        return f"Made from the {notebook}."
+    return (
+        f"Made from the {notebook}, which ran on {when(state.started)} for {spoken(state.duration_s)} "
+        f"by <code>{html.escape(state.command)}</code>."
+    )
+
+
+def _number_headings(content: BeautifulSoup) -> None:
+    """Give each heading an id of its own, also where two say the same, and let its anchor link point there."""
+    seen: dict[str, int] = {}
+    for tag in content.find_all(["h1", "h2", "h3", "h4"]):
+        words = "".join(letter if letter.isalnum() else " " for letter in _text(tag).lower()).split()
+        base = "-".join(words) or "section"
+        seen[base] = seen.get(base, 0) + 1
+        tag["id"] = base if seen[base] == 1 else f"{base}-{seen[base]}"
+        for link in tag.find_all("a", class_="anchor-link"):
+            link["href"] = f"#{tag['id']}"
+            link["aria-label"] = f"Link to {_text(tag)}"
+            link.string = "#"
+
+
+def _text(tag: Tag) -> str:
+    """A heading's text without its anchor link."""
+    return " ".join(
+        "".join(part for part in tag.strings if not part.find_parent("a", class_="anchor-link")).split()
+    )
+
+
+def _dress_tables(content: BeautifulSoup) -> None:
+    """Let each table scroll inside itself, reachable by keyboard; set words left and numbers right."""
+    for number, table in enumerate(content.find_all("table"), 1):
+        del table["border"]
+        before = table.find_previous(["h2", "h3", "h4", "summary"])
+        box = content.new_tag("div", attrs={"class": "table", "tabindex": "0", "role": "region"})
+        box["aria-label"] = f"Table {number}: {_text(before) if before else 'results'}"
+        wrapper = table.parent
+        (wrapper if _only_wraps(wrapper) else table).replace_with(box)
+        box.append(table.extract())
+        for cell in table.find_all(["td", "th"]):
+            _dress_cell(cell)
+        _align_heads(table)
+
+
+def _only_wraps(tag: Tag | None) -> bool:
+    """Is this pandas' own box around a table, with its style?"""
+    return (
+        tag is not None
+        and tag.name == "div"
+        and not tag.get("class")
+        and tag.find("style", scoped=True) is not None
+    )
+
+
+def _dress_cell(cell: Tag) -> None:
+    text = cell.get_text(strip=True)
+    if cell.name == "th":
+        in_head = cell.find_parent("thead") is not None
+        cell["scope"] = "col" if in_head else "row"
+        if not text:
+            cell.name = "td"
+            del cell["scope"]
+    elif not _is_number(text):
+        cell["class"] = [*cell.get("class", []), "text", *(["long"] if len(text) > LONG_TEXT else [])]
+
+
+def _is_number(text: str) -> bool:
+    """Numbers, intervals, percentages, units after a number, and gaps."""
+    return not text or text[0].isdigit() or text[0] in "+-−–[.<±" or text.lower() in ("nan", "none", "inf")
+
+
+def _align_heads(table: Tag) -> None:
+    """Set a column's head as its cells are set."""
+    body = table.find("tbody")
+    first = body.find("tr") if body else None
+    head = table.find("thead")
+    if not (first and head):
+        return
+    cells_of = first.find_all(["td", "th"])
+    for row in head.find_all("tr"):
+        names = row.find_all(["td", "th"])
+        if len(names) != len(cells_of):
+            continue
+        for name, cell in zip(names, cells_of, strict=True):
+            if cell.name == "th" or "text" in cell.get("class", []):
+                name["class"] = [*name.get("class", []), "text"]
+
+
+def _drop_banners(content: BeautifulSoup) -> None:
+    """The notebook's own banner: the frame shows it on top of the page."""
+    for banner in content.select(".banner"):
+        banner.decompose()
+
+
+def _describe_images(content: BeautifulSoup, step: Step) -> None:
+    silent = [image for image in content.find_all("img") if not image.get("alt")]
+    if silent:
+        raise PageError(
+            f"{step.name} shows {len(silent)} figure(s) without alternative text; end those cells with report.figure(figure, alt)"
+        )

@@ -1,0 +1,165 @@
+"""Which steps does a study have, what does each depend on, and is its last result still true?"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lib import files, provenance
+from lib.config import ROOT, Config, fingerprint
+
+
+@dataclass
+class State:
+    """What happened to a step last; kept beside its page, as `.NN_name.json`."""
+
+    status: str  # done, failed or stopped
+    inputs: str  # fingerprint of all that the step depended on
+    started: str  # ISO 8601, UTC
+    duration_s: float
+    command: str
+    reads: tuple[str, ...] = ()  # steps whose models it read
+    error: dict[str, Any] = field(default_factory=dict)  # cell, name, message
+
+
+@dataclass(frozen=True)
+class Step:
+    """One notebook of one study."""
+
+    name: str  # such as 04_compare
+    config: Config
+
+    @property
+    def source(self) -> Path:
+        return self.config.root / "notebooks" / f"{self.name}.ipynb"
+
+    @property
+    def notebook(self) -> Path:
+        return self.config.report_dir / f"{self.name}.ipynb"
+
+    @property
+    def partial(self) -> Path:
+        """Where the notebook is while it runs, and stays when it fails."""
+        return self.config.report_dir / f"{self.name}.partial.ipynb"
+
+    @property
+    def page(self) -> Path:
+        return self.config.report_dir / f"{self.name}.html"
+
+    @property
+    def results(self) -> Path:
+        return self.config.results_dir / f"{self.name}.json"
+
+    @property
+    def trains(self) -> str:
+        """The model that this step trains, or an empty string."""
+        return self.name.partition("_train_")[2]
+
+    @functools.cached_property
+    def title(self) -> str:
+        """The notebook's first heading, without its number."""
+        for cell in json.loads(self.source.read_text(encoding="utf-8"))["cells"]:
+            text = "".join(cell["source"])
+            if cell["cell_type"] == "markdown" and text.startswith("# "):
+                return text.splitlines()[0].removeprefix("# ").removeprefix(self.name[:2]).strip(" .:-")
+        return self.name
+
+    def state(self) -> State | None:
+        """What happened last, or None when the step never ran here."""
+        path = self._kept("json")
+        return State(**files.read_json(path)) if path.exists() else None
+
+    def keep(self, state: State) -> None:
+        files.write_json(self._kept("json"), asdict(state))
+
+    def write_dependencies(self) -> None:
+        """Tell make which modules this step uses (a module that disappears makes the step out of date, not an error)."""
+        modules = [
+            path.relative_to(self.config.root).as_posix()
+            for path in modules_of(self.source, root=self.config.root)
+        ]
+        target = self.notebook.relative_to(self.config.root).as_posix()
+        lines = [f"{target}: {' '.join(modules)}", *(f"{module}:" for module in modules)]
+        files.write_text(self._kept("d"), "\n".join(lines) + "\n")
+
+    def inputs(self, reads: tuple[str, ...] = ()) -> str:
+        """Fingerprint of the notebook, the code it runs (not its layout), its settings, its images and the models it reads."""
+        root, config = self.config.root, self.config
+        cells = json.loads(self.source.read_text(encoding="utf-8"))["cells"]
+        given = [] if config.synthetic else [config.raw_dir, config.weights_file]
+        models = [Step(name, config).trains for name in reads]
+        runs = sorted(
+            path
+            for model in models
+            for path in config.run_dir(model, 0).parent.glob(f"{model}-seed*/run.json")
+        )
+        return fingerprint(
+            {
+                "cells": [[cell["cell_type"], "".join(cell["source"])] for cell in cells],
+                "code": provenance.code_fingerprint(modules_of(self.source, root=root)),
+                "settings": config.as_dict(),
+                "given": [path.stat().st_mtime_ns if path.exists() else None for path in given],
+                "runs": [[path.parent.name, files.sha256(path)] for path in runs],
+            }
+        )
+
+    def _kept(self, ending: str) -> Path:
+        return self.config.report_dir / f".{self.name}.{ending}"
+
+
+def all_steps(config: Config) -> list[Step]:
+    """The notebooks of the study, in order."""
+    found = sorted((config.root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    return [Step(path.stem, config) for path in found]
+
+
+def modules_of(notebook: Path, *, root: Path = ROOT) -> list[Path]:
+    """The files of `lib` that a notebook imports, directly or through others."""
+    code = [
+        "".join(cell["source"])
+        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        if cell["cell_type"] == "code"
+    ]
+    found: set[Path] = set()
+    waiting = [path for cell in code for path in _imported(_without_magics(cell), "", root)]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            package = ".".join(path.relative_to(root).parent.parts)
+            waiting += _imported(path.read_text(encoding="utf-8"), package, root)
+    return sorted(found)
+
+
+def _without_magics(cell: str) -> str:
+    return "\n".join(line for line in cell.splitlines() if not line.lstrip().startswith(("%", "!", "?")))
+
+
+def _imported(source: str, package: str, root: Path) -> Iterator[Path]:
+    """Files of `lib` that one piece of source names in its imports; `package` resolves relative ones."""
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            if name.split(".")[0] == "lib":
+                yield from _files(name, root)
+
+
+def _files(name: str, root: Path) -> Iterator[Path]:
+    """The module's file, and the `__init__.py` of each package on the way to it."""
+    parts = name.split(".")
+    for depth in range(1, len(parts) + 1):
+        stem = root.joinpath(*parts[:depth])
+        for path in (stem / "__init__.py", stem.with_suffix(".py")):
+            if path.is_file():
+                yield path
