@@ -158,7 +158,7 @@ def draw(task: str, n: int, *, seed: int) -> Task:
 def embed(images: np.ndarray) -> Tensor:
     """Every patch by itself through one fixed layer, its brightness and random features: uint8 (B, 56, 56) ->
     (B, CHANNELS, 7, 7)."""
-    pixels = torch.from_numpy(images).float().div(127.5).sub(1)
+    pixels = torch.tensor(images, dtype=torch.float32).div(127.5).sub(1)
     patches = pixels.unfold(1, PATCH, PATCH).unfold(2, PATCH, PATCH).flatten(3)  # (B, 7, 7, 64)
     weights = torch.randn(PATCH**2, CHANNELS, generator=torch.Generator().manual_seed(0)) / PATCH
     weights[:, 0] = 1 / PATCH  # so that the mean over the tokens holds the brightness of the image

@@ -1,11 +1,12 @@
 """Does the LSTM help, and would any order do? Heads of one size on one backbone under one protocol (notebook 06)."""
 
-from lib.ablation.answers import answers, findings
+from lib.ablation.answers import HELPS, ORDER, PATTERNS, answers, findings
 from lib.ablation.effects import Effects, analyse
 from lib.ablation.published import read, write
+from lib.ablation.record import as_json, headline, protocol_sentence, shown
 from lib.ablation.regimes import Result, run
 from lib.ablation.variants import BASE, REFERENCE, all_variants, select
 
 __all__ = [
-    "BASE", "REFERENCE", "Effects", "Result", "analyse", "all_variants", "answers", "findings", "read", "run", "select", "write",
+    "BASE", "HELPS", "ORDER", "PATTERNS", "REFERENCE", "Effects", "Result", "analyse", "all_variants", "answers", "findings", "read", "run", "select", "shown", "write",
 ]  # fmt: skip

@@ -1,0 +1,92 @@
+"""What does the ablation leave for the reports? Plain rows and sentences, the same from published predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from lib.ablation.answers import answers, findings
+from lib.ablation.effects import Effects
+from lib.ablation.regimes import Result
+from lib.config import Config
+
+
+def headline(effects: Effects, costs: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One row a variant, best first: AUC with interval, spread over seeds, difference to mean-pooling; costs beside it."""
+    heads = effects.heads.drop(columns=["low", "high", "p"])
+    table = effects.auc.merge(heads, on="variant", how="left").sort_values("auc", ascending=False)
+    if costs is not None:
+        table = table.merge(costs[["variant", "parameters", "val_auc", "seconds"]], on="variant", how="left")
+    return table.reset_index(drop=True)
+
+
+def protocol_sentence(config: Config, result: Result) -> str:
+    """What was run, and how alike in size the heads are, as a sentence."""
+    costs, seeds = result.costs(), len(config.ablation.seeds)
+    images = next(iter(result.tables.values()))
+    within = costs[~costs["variant"].str.contains("-learned|-all")]["parameters"]
+    spread = within.max() / within.min() - 1
+    frozen = config.ablation.regime == "frozen"
+    return (
+        f"{len(costs)} variants with {seeds} seeds each ({len(result.runs)} runs, {result.runs['seconds'].sum() / 60:.1f} minutes "
+        f"of computing), {'on frozen features' if frozen else 'the backbone trained along'}; heads on the same channels differ "
+        f"by at most {spread:.1%} in parameters. Scored on {images['image'].nunique()} test images of "
+        f"{images['patient'].nunique()} patients."
+    )
+
+
+def as_json(config: Config, result: Result, effects: Effects, controls: Mapping) -> dict:
+    """What reports/results/<profile>/06_ablation.json holds. controls: `control.Control` by task."""
+    from lib import control  # it runs on this package
+
+    return {
+        "regime": config.ablation.regime,
+        "seeds": list(config.ablation.seeds),
+        "n_boot": config.n_boot,
+        "data_fingerprint": result.data_fingerprint,
+        "answers": answers(effects),
+        "findings": findings(effects) + control.findings(controls),
+        "headline": plain(headline(effects, result.costs())),
+        "orders": plain(effects.orders),
+        "beyond": plain(effects.beyond),
+        "components": effects.components,
+        "per_seed": plain(effects.per_seed),
+        "control": {
+            task: {"auc": plain(found.effects.auc), "differences": plain(found.effects.heads)}
+            for task, found in controls.items()
+        },
+    }
+
+
+def plain(table: pd.DataFrame) -> list[dict]:
+    """Rows of plain values; what is not a number becomes None."""
+    return [{key: _plain(value) for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """The headline as a page shows it: intervals in one column, four decimals."""
+    return pd.DataFrame(
+        {
+            "Variant": table["variant"],
+            "Parameters": table["parameters"].map("{:,.0f}".format),
+            "AUC": [
+                f"{a:.4f} [{low:.4f}, {high:.4f}]"
+                for a, low, high in table[["auc", "low", "high"]].to_numpy()
+            ],
+            "SD over seeds": table["spread"].map("{:.4f}".format),
+            "Compared with": table["reference"].fillna(""),
+            "Difference, adjusted interval": [
+                "" if np.isnan(d) else f"{d:+.4f} [{low:+.4f}, {high:+.4f}]"
+                for d, low, high in table[["difference", "adjusted_low", "adjusted_high"]].to_numpy(float)
+            ],
+            "p (Holm)": table["p_holm"].map(lambda p: "" if np.isnan(p) else f"{p:.3g}"),
+        }
+    )

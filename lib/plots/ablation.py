@@ -1,0 +1,111 @@
+"""How is the ablation drawn? Forest against mean-pooling, orders and their effect, what the control looks like."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from lib.ablation.effects import SET_HEAD
+from lib.ablation.variants import BASE, REFERENCE
+from lib.plots import style
+from lib.sequence import ORDERS, token_order
+
+COLOURS = {"clear": "#0072B2", "unclear": style.GRAY}
+
+
+def forest(differences: pd.DataFrame, *, ax: plt.Axes | None = None) -> plt.Axes:
+    """Differences in AUC, best first: thick line the interval itself, thin line the adjusted one.
+
+    differences  from `ablation.Effects`; filled where the adjusted interval excludes zero
+    """
+    table = differences.sort_values("difference", ascending=False).reset_index(drop=True)
+    ax = style.axes(ax, size=(8.0, 0.34 * len(table) + 1.3))
+    for place, row in table.iterrows():
+        colour = COLOURS["clear" if row["differs"] else "unclear"]
+        ax.plot([row["adjusted_low"], row["adjusted_high"]], [place, place], color=colour, lw=1)
+        ax.plot([row["low"], row["high"]], [place, place], color=colour, lw=3, solid_capstyle="butt")
+        ax.plot(row["difference"], place, "o", color=colour, mfc=colour if row["differs"] else "white", ms=6)
+        ax.annotate(
+            f"{row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]", (1.02, place),
+            xycoords=("axes fraction", "data"), va="center", fontsize="small", annotation_clip=False,
+        )  # fmt: skip
+    ax.set_yticks(range(len(table)), [_label(row) for row in table.to_dict("records")])
+    ax.set_ylim(len(table) - 0.4, -0.6)
+    ax.axvline(0, color="black", lw=1)
+    ax.grid(axis="y", visible=False)
+    ax.set_xlabel(
+        "Difference in test AUC (thick: 95% interval; thin and numbers: adjusted for the whole family)"
+    )
+    return ax
+
+
+def _label(row: dict) -> str:
+    usual = row["reference"] in (REFERENCE, BASE, SET_HEAD)
+    return row["variant"] if usual else f"{row['variant']} (against {row['reference']})"
+
+
+def runs(per_seed: pd.DataFrame, *, ax: plt.Axes | None = None) -> plt.Axes:
+    """AUC of every run, one row a variant, a bar at the mean; best first."""
+    order = per_seed.groupby("variant")["auc"].mean().sort_values(ascending=False)
+    ax = style.axes(ax, size=(7.0, 0.3 * len(order) + 1.2))
+    for place, (name, mean) in enumerate(order.items()):
+        values = per_seed.loc[per_seed["variant"] == name, "auc"]
+        ax.plot(values, np.full(len(values), place), "o", color=COLOURS["clear"], alpha=0.6, ms=5)
+        ax.plot([mean, mean], [place - 0.3, place + 0.3], color="black", lw=2)
+    ax.set_yticks(range(len(order)), list(order.index))
+    ax.set_ylim(len(order) - 0.4, -0.6)
+    ax.set_xlabel("Test AUC (dots: seeds; bar: their mean)")
+    return ax
+
+
+def orders(per_seed: pd.DataFrame, *, ax: plt.Axes | None = None) -> plt.Axes:
+    """AUC of the LSTM by token order, a thin line a seed, a thick one their mean."""
+    wide = per_seed.pivot(index="variant", columns="seed", values="auc")
+    wide = wide.loc[[f"lstm-{order}" for order in ORDERS if f"lstm-{order}" in wide.index]]
+    ax = style.axes(ax, size=(7.0, 3.6))
+    places = np.arange(len(wide))
+    ax.plot(places, wide, color=style.GRAY, lw=0.8, marker="o", ms=3, alpha=0.7)
+    ax.plot(
+        places, wide.mean(axis=1), color=COLOURS["clear"], lw=0, marker="D", ms=8, label="mean over seeds"
+    )
+    ax.plot([], [], color=style.GRAY, lw=0.8, marker="o", ms=3, label="one seed")
+    ax.set_xticks(places, [name.removeprefix("lstm-") for name in wide.index], rotation=30, ha="right")
+    ax.set_ylabel("Test AUC")
+    ax.legend(loc="best", fontsize="small")
+    return ax
+
+
+def order_paths(*, side: int = 7) -> plt.Figure:
+    """Each token order as the path it takes over the map; lighter early, darker late."""
+    figure, axes = plt.subplots(2, 4, figsize=(8, 4.4), layout="constrained")
+    for ax, name in zip(axes.flat, ORDERS, strict=True):
+        order = (
+            np.random.default_rng(1).permutation(side**2)
+            if name == "shuffle"
+            else token_order(name, side, side)
+        )
+        row, column = order // side, order % side
+        ax.plot(column, row, color=style.GRAY, lw=0.8)
+        ax.scatter(column, row, c=np.arange(len(order)), cmap="Blues", s=26, ec="black", lw=0.3, zorder=3)
+        ax.set(
+            title=f"{name} (new for each image)" if name == "shuffle" else name,
+            xticks=[],
+            yticks=[],
+            aspect="equal",
+        )
+        ax.title.set_fontsize("small")
+        ax.invert_yaxis()
+        ax.grid(visible=False)
+    return figure
+
+
+def twins(images: np.ndarray, labels: np.ndarray) -> plt.Figure:
+    """Control phantoms, two of a pair beside each other: uint8 (2 n, H, W) and their classes."""
+    pairs = len(images) // 2
+    figure, axes = plt.subplots(1, 2 * pairs, figsize=(1.7 * 2 * pairs, 2.1), layout="constrained")
+    for ax, image, label in zip(axes, images, labels, strict=True):
+        ax.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        ax.set_title(f"class {label}", fontsize="small")
+        ax.axis("off")
+    return figure
