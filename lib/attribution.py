@@ -1,0 +1,198 @@
+"""Which of the tokens does a decision rest on? Attributions at the sequence that the head reads, and where its gradient lies."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.gradcam import ExplainError, checked, class_score, targets_of
+from lib.models import CNNLSTM
+from lib.sequence import READOUTS, Reorder
+from lib.undisturbed import read, undisturbed
+
+METHODS = ("gradient x input", "integrated gradients", "occlusion")
+BASELINES = ("zero", "mean")
+MAX_STEPS = 512  # of the integral
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """What each token adds to the score of the target, relative to a baseline token.
+
+    values    (B, h, w), signed, each token at its place in the image
+    logits    (B,)
+    targets   (B,) the class explained
+    change    (B,) score of the image minus score of a sequence of baseline tokens
+    gap       (B,) |sum of values - change| / |change|: what integrated gradients leave unexplained; nan for other methods
+    steps     evaluations of the integral; 0 for other methods
+    """
+
+    values: np.ndarray
+    logits: np.ndarray
+    targets: np.ndarray
+    change: np.ndarray
+    gap: np.ndarray
+    method: str
+    baseline: str
+    steps: int = 0
+
+
+@torch.no_grad()
+def features_of(model: CNNLSTM, images: Tensor) -> Tensor:
+    """The map that becomes tokens, (B, 3, H, W) -> (B, C, h, w), in eval mode."""
+    images = checked(images)
+    with undisturbed(model), torch.no_grad():
+        place = next(model.parameters()).device
+        return model.features(images.to(place, memory_format=torch.channels_last))
+
+
+def attribute(
+    model: CNNLSTM,
+    features: Tensor,
+    *,
+    method: str = "integrated gradients",
+    target: int | str | Sequence[int] | Tensor | None = None,
+    baseline: str = "zero",
+    tolerance: float = 0.01,
+) -> TokenScores:
+    """What each token of `features` (B, C, h, w), from `features_of`, adds to the target's score.
+
+    method     "gradient x input"; "integrated gradients" (Sundararajan et al. 2017), with Gauss-Legendre points doubled
+               until the sum is within `tolerance` of the change of score; "occlusion": the loss of score when one token
+               alone becomes the baseline
+    target     as for `gradcam.explain`
+    baseline   "zero": a token without any feature; "mean": the mean token of the same image
+    Raises ExplainError for an unknown method or baseline, a target outside the classes, or values not finite.
+    """
+    _one_of("method", method, METHODS)
+    _one_of("baseline", baseline, BASELINES)
+    _check_features(features)
+    height, width = features.shape[2:]
+    with undisturbed(model):
+        tokens = model.tokens(features.detach()).contiguous()  # (B, T, C)
+        start = (
+            torch.zeros_like(tokens) if baseline == "zero" else tokens.mean(1, keepdim=True).expand_as(tokens)
+        )
+        with torch.no_grad():
+            logits = read(model, tokens)
+            targets = targets_of(target, logits)
+            change = class_score(logits - read(model, start), targets)
+        scores, steps = SCORERS[method](model, tokens, start, targets, change, tolerance)
+        scores = scores.detach()
+        places = places_of(model, len(tokens), height, width, device=tokens.device)
+        values = torch.zeros_like(scores).scatter(1, places, scores).view(-1, height, width)
+    gap = (scores.sum(1) - change).abs() / change.abs()
+    exact = method == "integrated gradients"
+    return TokenScores(
+        values=values.cpu().numpy(),
+        logits=logits.cpu().numpy(),
+        targets=targets.cpu().numpy(),
+        change=change.cpu().numpy(),
+        gap=gap.cpu().numpy() if exact else np.full(len(tokens), np.nan),
+        method=method,
+        baseline=baseline,
+        steps=steps,
+    )
+
+
+def profile(model: CNNLSTM, features: Tensor) -> np.ndarray:
+    """Each step's share of the gradient: norms of d logit / d token, (B, T) in reading order, each row summing to 1.
+
+    A row is nan where the logit has no gradient at all.
+    """
+    _check_features(features)
+    with undisturbed(model):
+        tokens = model.tokens(features.detach()).contiguous().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(read(model, tokens).sum(), tokens)
+        norms = gradient.norm(dim=-1)
+        shares = norms / norms.sum(1, keepdim=True)
+    return shares.cpu().numpy()
+
+
+def last_tenth(shares: np.ndarray) -> float:
+    """The mean share (B, T) that lies in the last tenth of the steps (at least one); 0.1 or so if none is preferred."""
+    return float(np.nanmean(shares[:, -max(1, round(shares.shape[1] / 10)) :].sum(1)))
+
+
+def reread(model: CNNLSTM, *, order: str | None = None, readout: str | None = None) -> CNNLSTM:
+    """A copy with the same weights that reads its tokens in another order, or out in another way.
+
+    Raises ExplainError when the head has no such read-out, ValueError for an unknown order.
+    """
+    twin = copy.deepcopy(model)
+    if order is not None:
+        twin.reorder = Reorder(order)
+    if readout is not None:
+        _one_of("readout", readout, READOUTS)
+        if not hasattr(twin.sequence, "readout"):
+            raise ExplainError(f"the head {type(twin.sequence).__name__} has no read-out to change")
+        twin.sequence.readout = readout
+    return twin
+
+
+def places_of(
+    model: CNNLSTM, batch: int, height: int, width: int, *, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Raster position of each token read, (batch, T)."""
+    places = torch.arange(height * width, device=device).expand(batch, -1)[..., None]
+    return model.reorder(places, height, width)[..., 0]
+
+
+def _gradient_x_input(model, tokens, start, targets, change, tolerance) -> tuple[Tensor, int]:
+    gradient = _gradient(model, tokens, targets)
+    return (gradient * (tokens - start)).sum(-1), 0
+
+
+def _integrated(model, tokens, start, targets, change, tolerance) -> tuple[Tensor, int]:
+    steps, evaluations = 16, 0
+    while True:
+        points, weights = np.polynomial.legendre.leggauss(steps)
+        total = torch.zeros_like(tokens)
+        for point, weight in zip((points + 1) / 2, weights / 2, strict=True):
+            total += weight * _gradient(model, start + point * (tokens - start), targets)
+        evaluations += steps
+        scores = (total * (tokens - start)).sum(-1)
+        within = (scores.sum(1) - change).abs() <= tolerance * change.abs()
+        if within.all() or steps >= MAX_STEPS:
+            return scores, evaluations
+        steps *= 2
+
+
+@torch.no_grad()
+def _occlusion(model, tokens, start, targets, change, tolerance) -> tuple[Tensor, int]:
+    score = class_score(read(model, tokens), targets)
+    without = []
+    for step in range(tokens.shape[1]):
+        hidden = tokens.clone()
+        hidden[:, step] = start[:, step]
+        without.append(class_score(read(model, hidden), targets))
+    return score[:, None] - torch.stack(without, 1), 0
+
+
+SCORERS = dict(zip(METHODS, (_gradient_x_input, _integrated, _occlusion), strict=True))
+
+
+def _gradient(model: CNNLSTM, tokens: Tensor, targets: Tensor) -> Tensor:
+    leaf = tokens.detach().requires_grad_(True)
+    return torch.autograd.grad(class_score(read(model, leaf), targets).sum(), leaf)[0]
+
+
+def _check_features(features: Tensor) -> None:
+    if features.ndim != 4:
+        raise ExplainError(
+            f"features must be a map (B, C, h, w), as features_of gives, not {tuple(features.shape)}"
+        )
+    if not len(features):
+        raise ExplainError("the batch is empty; there is no image to explain")
+    if not torch.isfinite(features).all():
+        raise ExplainError("the features hold values that are not finite; are the model's weights intact?")
+
+
+def _one_of(name: str, value: str, valid: Sequence[str]) -> None:
+    if value not in valid:
+        raise ExplainError(f"{name} is {value!r}; it must be one of {', '.join(valid)}")
