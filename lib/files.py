@@ -16,7 +16,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it into place when the block succeeds, remove it when not.
 
     The process id is in the temporary name, so two writers never share one. Works for a file or a folder
-    (an existing folder is replaced).
+    (an existing folder is moved aside first and removed last, so that a kill leaves the old or the new one, or both).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,10 +25,20 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield beside
         if beside.is_dir() and path.is_dir():
-            shutil.rmtree(path)
-        os.replace(beside, path)
+            aside = path.with_name(f".{path.name}.{os.getpid()}.old.part")
+            os.replace(path, aside)
+            os.replace(beside, path)
+            remove(aside)
+        else:
+            os.replace(beside, path)
     finally:
         remove(beside)
+
+
+def remove_abandoned(path: Path) -> None:
+    """Delete what killed writers of `path` left beside it; only for a caller who knows that no other one is writing."""
+    for part in Path(path).parent.glob(f".{Path(path).name}.*.part"):
+        remove(part)
 
 
 def remove(path: Path) -> None:
