@@ -1,88 +1,124 @@
-"""What do we have? The index: one row an image, with patient, quarantine reason and patient-grouped splits."""
+"""What do we have? The index: one row an image, with its patient and, where it cannot be used, the reason."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from lib import images
+from lib import files, images
+from lib.splits import check_patients, split_validation
+from lib.trouble import IndexingError
+
+__all__ = ["IndexingError", "accepted", "build", "check_patients", "find_images", "patient_key", "scan", "split_validation"]  # fmt: skip
 
 CLASSES = {"NORMAL": 0, "PNEUMONIA": 1}
-# Folders of the public archive, Kaggle's copy (whose val/ are 16 images taken from train) and an ImageFolder tree.
+# Folders of the public archive, of Kaggle's copy (whose val/ are 16 images taken from train) and of ImageFolder trees.
 SPLITS = {
     "train": "train", "training": "train", "augmented_train": "train", "val": "train", "valid": "train",
     "validation": "train", "test": "test", "testing": "test", "augmented_test": "test",
 }  # fmt: skip
 SUFFIXES = {".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp"}
-COLUMNS = [
-    "image",
-    "split",
-    "label",
-    "subtype",
-    "patient",
-    "width",
-    "height",
-    "mode",
-    "bytes",
-    "sha256",
-    "status",
-]
+LITTER = {"__MACOSX", "Thumbs.db", "desktop.ini", "masks"}  # masks of phantoms lie beside their images
+COLUMNS = ["image", "split", "label", "subtype", "patient", "width", "height", "mode", "bytes", "sha256", "status"]  # fmt: skip
+NOTE = "source.json"  # written into the raw folder by `sources`: where the images came from
 LARGEST_FILE = 50_000_000  # bytes
 MOST_QUARANTINED = 0.01  # share of the images
-
-
-class IndexingError(ValueError):
-    """The folder cannot be used as a data set; the message says why."""
+NAMED_PATIENTS = (
+    (r"person(\d+)_(bacteria|virus)_\d+", lambda found: (found[2], found[1])),
+    (r"(NORMAL2-IM|IM)-(\d+)-\d+", lambda found: (found[1], found[2])),
+    (r"(BACTERIA|VIRUS|NORMAL)-(\d+)-\d+", lambda found: (found[1].lower(), found[2])),
+)
+SUBTYPES = {"bacteria": "bacterial", "virus": "viral"}
 
 
 def patient_key(name: str) -> tuple[str | None, str]:
     """(patient, subtype) of a file name: ("bacteria-78", "bacterial"), ("IM-12", "normal"); (None, "unknown") otherwise.
 
-    Bacteria, virus, IM and NORMAL2-IM are numbered separately, so the number alone is no patient.
+    Bacteria, virus, IM and NORMAL2-IM are numbered separately, so the number alone is no patient. Names such as
+    BACTERIA-1008087-0001 and NORMAL-1003233-0001, in which copies of the set occur too, are read the same way.
     """
-    if found := re.search(r"person(\d+)_(bacteria|virus)_\d+", name):
-        return f"{found[2]}-{int(found[1])}", {"bacteria": "bacterial", "virus": "viral"}[found[2]]
-    if found := re.search(r"(NORMAL2-IM|IM)-(\d+)-\d+", name):
-        return f"{found[1]}-{int(found[2])}", "normal"
+    for pattern, parts in NAMED_PATIENTS:
+        if found := re.search(pattern, name):
+            kind, number = parts(found)
+            return f"{kind}-{int(number)}", SUBTYPES.get(kind, "normal")
     return None, "unknown"
 
 
+def place(name: str) -> tuple[str, str, int] | None:
+    """(folder of the data set, split, label) of a path in POSIX form; None for litter and whatever is in no class of a split."""
+    *folders, last = PurePosixPath(name).parts
+    if any(part.startswith(".") or part in LITTER for part in (*folders, last)):
+        return None
+    labelled = [at for at, part in enumerate(folders) if part.upper() in CLASSES]
+    divided = [at for at in range(labelled[-1]) if folders[at].lower() in SPLITS] if labelled else []
+    if not divided:
+        return None
+    first = last_split = divided[-1]
+    while first - 1 in divided:  # training/augmented_train is one split
+        first -= 1
+    return "/".join(folders[:first]), folders[last_split].lower(), CLASSES[folders[labelled[-1]].upper()]
+
+
+def select(names: Iterable[str]) -> list[str]:
+    """The paths to index, sorted. Of a set that is there twice, one inside the other (as in Kaggle's zip), the outer one."""
+    chosen: dict[str, str] = {}
+    for name in sorted(names, key=lambda name: (name.count("/"), name)):
+        if found := place(name):
+            chosen.setdefault(name.removeprefix(found[0]).lstrip("/"), name)
+    return sorted(chosen.values())
+
+
 def find_images(raw_dir: Path) -> list[str]:
-    """Paths of the files to index, relative to `raw_dir` in POSIX form, sorted; litter and masks are left out."""
-    found = []
-    for path in Path(raw_dir).rglob("*"):
-        relative = path.relative_to(raw_dir)
-        if path.is_file() and not _litter(relative) and _split(relative) and _label(relative) is not None:
-            found.append(relative.as_posix())
-    return sorted(found)
+    """Paths of the files to index, relative to `raw_dir` in POSIX form, sorted."""
+    base = str(raw_dir)
+    found = (
+        os.path.relpath(os.path.join(folder, name), base).replace(os.sep, "/")
+        for folder, _, names in os.walk(base)
+        for name in names
+    )
+    return select(found)
+
+
+def note(raw_dir: Path) -> dict[str, Any]:
+    """What `make data` wrote about the origin of the images; empty for a folder filled by hand."""
+    path = Path(raw_dir) / NOTE
+    return files.read_json(path) if path.exists() else {}
 
 
 def scan(
-    raw_dir: Path, *, look: Callable = None, progress: bool = True, workers: int | None = None
-) -> Iterator[tuple]:
-    """(row, look(gray)) of every image, in sorted order; files are read once, by as many processes as there are cores.
+    raw_dir: Path, *, look: Callable | None = None, progress: bool = True, workers: int | None = None
+) -> Iterator[tuple[dict[str, Any], Any]]:
+    """(row, look(gray)) of every image, in sorted order; each file is read once, on all cores.
 
-    look  gray pixels (H, W) -> anything picklable, applied where the file was decoded; None where quarantined
+    look  gray pixels uint8 (H, W) -> anything, called where the file was decoded; None where quarantined
+    Threads do, and survive Jupyter kernels and loaded torch better than forks: reading, hashing, decoding and
+    resizing release Python's lock.
     """
     names = find_images(raw_dir)
-    workers = workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ProcessPoolExecutor(workers) as pool:
-        rows = pool.map(partial(_row, Path(raw_dir), look), names, chunksize=16)
-        yield from tqdm(rows, total=len(names), desc="index", unit="image", disable=not progress)
+    work = partial(_row, Path(raw_dir), look, note(raw_dir))
+    with ThreadPoolExecutor(workers or cores()) as pool:
+        rows = _in_order(pool, work, names)
+        yield from tqdm(rows, total=len(names), desc="index", unit=" images", disable=not progress)
 
 
 def build(raw_dir: Path, *, progress: bool = True) -> pd.DataFrame:
     """The index of a folder, quarantined images included (`status` names the reason, "ok" otherwise)."""
-    return pd.DataFrame([row for row, _ in scan(raw_dir, progress=progress)], columns=COLUMNS)
+    return table(row for row, _ in scan(raw_dir, progress=progress))
+
+
+def table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(list(rows), columns=COLUMNS).astype({"patient": object})
 
 
 def accepted(table: pd.DataFrame) -> pd.DataFrame:
@@ -91,101 +127,99 @@ def accepted(table: pd.DataFrame) -> pd.DataFrame:
     Raises IndexingError when there are none, when more than 1% are quarantined (with the list), or when a split lacks a class.
     """
     bad = table[table["status"] != "ok"]
-    if len(table) and len(bad) > MOST_QUARANTINED * len(table):
-        listed = "; ".join(f"{row.image}: {row.status}" for row in bad.head(20).itertuples())
+    if len(bad) > MOST_QUARANTINED * len(table):
         raise IndexingError(
-            f"{len(bad)} of {len(table)} images cannot be used, more than {MOST_QUARANTINED:.0%}; nothing was prepared. {listed}"
+            f"{len(bad)} of {len(table)} images cannot be used, more than {MOST_QUARANTINED:.0%}, so nothing was prepared; "
+            f"mend or remove them:\n{listed(bad)}"
         )
     kept = table[table["status"] == "ok"].reset_index(drop=True)
-    for split in ("train", "test"):
-        missing = [
-            name
-            for name, label in CLASSES.items()
-            if not ((kept["split"] == split) & (kept["label"] == label)).any()
-        ]
-        if missing:
-            raise IndexingError(
-                f"no {' and no '.join(missing)} images in the {split} split; "
-                "expected folders such as chest_xray/train/NORMAL and chest_xray/train/PNEUMONIA, and the same under test"
-            )
+    check_classes(zip(kept["split"], kept["label"], strict=True))
     return kept
 
 
-def split_validation(table: pd.DataFrame, *, share: float, seed: int, kind: str = "random") -> pd.DataFrame:
-    """The table with a share of the training patients moved to split "val"; images without a patient are one patient each.
-
-    random  patients drawn at random within each kind (subtype, and for normals the naming series): stratified by label and subtype
-    block   one run of consecutive patient numbers of each kind, which imitates how the official test set was taken
-    A split "val" that the table already has (PneumoniaMNIST) is kept as it is.
-    """
-    if (table["split"] == "val").any():
-        return table
-    table = table.copy()
-    rng = np.random.default_rng(seed)
-    patients = table["patient"].fillna(table["image"])
-    train = table["split"] == "train"
-    series = patients.str.replace(r"-\d+$", "", regex=True).where(
-        table["patient"].notna(), table["label"].astype(str)
+def listed(bad: pd.DataFrame) -> str:
+    """Quarantined images, one a line, by reason."""
+    return "\n".join(
+        f"  {row.image}: {row.status}" for row in bad.sort_values(["status", "image"]).itertuples()
     )
-    for name in sorted(series[train].unique()):
-        members = patients[train & (series == name)].unique()
-        members = sorted(members, key=lambda patient: (len(patient), patient))  # the order of the numbers
-        count = max(1, round(share * len(members)))
-        start = rng.integers(len(members) - count + 1)
-        chosen = members[start : start + count] if kind == "block" else rng.permutation(members)[:count]
-        table.loc[train & (series == name) & patients.isin(set(chosen)), "split"] = "val"
-    check_patients(table)
-    return table
 
 
-def check_patients(table: pd.DataFrame) -> None:
-    """Raises IndexingError, naming them, when patients occur in more than one split."""
-    splits = table.dropna(subset=["patient"]).groupby("patient")["split"].nunique()
-    crossing = splits.index[splits > 1]
-    if len(crossing):
+def check_classes(found: Iterable[tuple[str, int]]) -> None:
+    """Raises IndexingError, naming what is missing, unless train and test hold both classes. found: (split, label)"""
+    found = set(found)
+    missing = [
+        f"{split}/{name}"
+        for split in ("train", "test")
+        for name, label in CLASSES.items()
+        if (split, label) not in found
+    ]
+    if missing:
         raise IndexingError(
-            f"{len(crossing)} patients are in more than one split, such as {', '.join(crossing[:5])}"
+            f"there are no images in {', '.join(missing)}; the data set has the folders train/NORMAL, train/PNEUMONIA, "
+            "test/NORMAL and test/PNEUMONIA"
         )
 
 
-def _row(raw_dir: Path, look: Callable | None, name: str) -> tuple[dict, object]:
-    path = raw_dir / name
+def contradiction(name: str, label: int) -> str | None:
+    """Why a file name cannot belong to a class folder; None where it can."""
     patient, subtype = patient_key(PurePosixPath(name).name)
-    row = dict.fromkeys(COLUMNS) | {
-        "image": name, "split": _split(PurePosixPath(name)), "label": _label(PurePosixPath(name)), "patient": patient,
-        "subtype": subtype, "bytes": path.stat().st_size, "width": 0, "height": 0, "mode": "", "sha256": "",
-    }  # fmt: skip
-    seen = None
-    try:
-        if path.suffix.lower() not in SUFFIXES:
-            raise images.ImageError("not an image")
-        if row["bytes"] > LARGEST_FILE:
-            raise images.ImageError(f"oversized: {row['bytes']} bytes")
-        data = path.read_bytes()
-        row["sha256"] = hashlib.sha256(data).hexdigest()
-        gray, (row["width"], row["height"]), row["mode"] = images.decode(data)
-        row["status"] = _contradiction(row) or "ok"
-        seen = look(gray) if look and row["status"] == "ok" else None
-    except (images.ImageError, OSError) as error:
-        row["status"] = str(error)
-    return row, seen
-
-
-def _contradiction(row: dict) -> str | None:
-    if row["patient"] is None:
-        return "name carries no patient"
-    if (row["subtype"] == "normal") != (row["label"] == 0):
-        return f"label contradicts name: {row['subtype']} in {'PNEUMONIA' if row['label'] else 'NORMAL'}"
+    if patient is None:
+        return "the name carries no patient"
+    if (subtype == "normal") != (label == CLASSES["NORMAL"]):
+        folder = next(folder for folder, value in CLASSES.items() if value == label)
+        return f"the label contradicts the name: {subtype} in {folder}"
     return None
 
 
-def _litter(path: PurePosixPath) -> bool:
-    return any(part.startswith(".") or part in ("__MACOSX", "masks", "Thumbs.db") for part in path.parts)
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _split(path: PurePosixPath) -> str | None:
-    return next((SPLITS[part.lower()] for part in path.parts[:-1] if part.lower() in SPLITS), None)
+def _in_order(pool: ThreadPoolExecutor, work: Callable, items: list, *, ahead: int = 128) -> Iterator[Any]:
+    """Results in the order of the items, never more than `ahead` of them in memory."""
+    waiting: deque = deque()
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
-def _label(path: PurePosixPath) -> int | None:
-    return next((CLASSES[part.upper()] for part in path.parts[:-1] if part.upper() in CLASSES), None)
+def _row(raw_dir: Path, look: Callable | None, about: dict[str, Any], name: str) -> tuple[dict, Any]:
+    _, folder, label = place(name)
+    split = (
+        "val" if SPLITS[folder] == "train" and folder == "val" and about.get("own_val") else SPLITS[folder]
+    )
+    patient, subtype = patient_key(PurePosixPath(name).name)
+    row = dict.fromkeys(COLUMNS) | {
+        "image": name, "split": split, "label": label, "patient": patient, "subtype": subtype,
+        "width": 0, "height": 0, "mode": "", "bytes": 0, "sha256": "", "status": "ok",
+    }  # fmt: skip
+    if label == CLASSES["NORMAL"] and patient is None:
+        row["subtype"] = "normal"
+    seen = None
+    try:
+        gray = _read(raw_dir / name, row)
+        if about.get("patients", True) and (reason := contradiction(name, label)):
+            raise images.ImageError(reason)
+        seen = look(gray) if look else None
+    except images.ImageError as error:
+        row["status"] = str(error)
+    except OSError as error:
+        row["status"] = f"cannot be read: {error.strerror or error}"
+    return row, seen
+
+
+def _read(path: Path, row: dict[str, Any]) -> np.ndarray:
+    """Gray pixels of a file; fills its size, hash, mode, width and height into `row`. Raises ImageError, OSError."""
+    row["bytes"] = path.stat().st_size
+    if row["bytes"] > LARGEST_FILE:
+        raise images.ImageError(f"oversized: {row['bytes']:,} bytes")
+    data = path.read_bytes()
+    row["sha256"] = hashlib.sha256(data).hexdigest()
+    if path.suffix.lower() not in SUFFIXES:
+        raise images.ImageError("not an image")
+    gray, (row["width"], row["height"]), row["mode"] = images.decode(data)
+    return gray

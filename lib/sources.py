@@ -13,10 +13,9 @@ from tqdm.auto import tqdm
 from lib import config as configs
 from lib import files
 from lib.config import Config
+from lib.trouble import SourceError
 
-
-class SourceError(RuntimeError):
-    """Images or weights that cannot be had; one sentence with what to do."""
+__all__ = ["SourceError", "fetch"]
 
 
 def fetch(

@@ -1,0 +1,68 @@
+"""How are patients divided? Validation is split off train by patient, and no patient is ever in two splits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from lib.trouble import IndexingError
+
+
+def split_validation(table: pd.DataFrame, *, share: float, seed: int, kind: str = "random") -> pd.DataFrame:
+    """The table with a share of the training patients moved to split "val".
+
+    random  patients drawn at random within each series of the numbering, which stratifies by label and subtype
+    block   one run of consecutive patients of each series, which imitates how the official test set was taken
+    An image without a patient counts as a patient of its own; a split "val" that the table already has (PneumoniaMNIST) stays.
+    Raises IndexingError when a patient is in two splits.
+    """
+    if kind not in ("random", "block"):
+        raise ValueError(f"kind is {kind!r}; it must be random or block")
+    check_patients(table)
+    if (table["split"] == "val").any():
+        return table
+    table = table.copy()
+    rng = np.random.default_rng(seed)
+    patients = patients_of(table)
+    train = table["split"] == "train"
+    names = series(table)
+    for name in sorted(names[train].unique()):
+        members = sorted(patients[train & (names == name)].unique(), key=_by_number)
+        count = min(max(1, round(share * len(members))), len(members) - 1)
+        start = rng.integers(len(members) - count + 1)
+        chosen = members[start : start + count] if kind == "block" else rng.permutation(members)[:count]
+        table.loc[train & (names == name) & patients.isin(set(chosen)), "split"] = "val"
+    check_patients(table)
+    return table
+
+
+def patients_of(table: pd.DataFrame) -> pd.Series:
+    """The patient of each row; an image that names none is a patient of its own."""
+    return table["patient"].where(table["patient"].notna(), table["image"])
+
+
+def series(table: pd.DataFrame) -> pd.Series:
+    """What each row's patient is numbered within: bacteria, virus, IM, NORMAL2-IM; the subtype and label where nothing is known."""
+    unknown = table["subtype"] + "-" + table["label"].astype(str)
+    named = table["patient"].astype("string").str.replace(r"-\d+$", "", regex=True).astype(object)
+    return named.where(table["patient"].notna(), unknown)
+
+
+def check_patients(table: pd.DataFrame) -> None:
+    """Raises IndexingError, naming them, when patients occur in more than one split."""
+    splits = (
+        table.dropna(subset=["patient"]).groupby("patient")["split"].agg(lambda found: sorted(set(found)))
+    )
+    crossing = splits[splits.map(len) > 1]
+    if len(crossing):
+        first = "; ".join(
+            f"{patient} in {' and '.join(found)}" for patient, found in crossing.head(5).items()
+        )
+        raise IndexingError(
+            f"{len(crossing)} patients are in more than one split ({first}), so no figure of this data set could be trusted; "
+            "move each patient's images into one split"
+        )
+
+
+def _by_number(patient: str) -> tuple[int, str]:
+    return (len(patient), patient)  # within one series the longer number is the larger one
