@@ -140,6 +140,8 @@ class Explain:
 
     cases_per_outcome: int = 2  # true and false positives and negatives
     images: int = 64  # images scored by the trust measures
+    costly_images: int = 24  # of them, those of the measures that ask the model many times
+    steps: int = 6  # of a randomisation cascade, and of a deletion or insertion curve
     n_boot: int = 1000
     seed: int = 42
 
