@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
+import warnings
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
+from lib import memory
 from lib.config import Train
+from lib.pixels import PixelStore
 
 
 def make_fabric(train: Train) -> Fabric:
@@ -16,6 +22,8 @@ def make_fabric(train: Train) -> Fabric:
     precision = resolve_precision(train.precision)
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32 where float32 is left
+    else:
+        memory.keep_freed_memory()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it announces stands in run.json
     if "LT_CLI_USED" in os.environ:  # `fabric run` brings its own devices and strategy
         return Fabric(precision=os.environ.get("LT_PRECISION") or precision)
@@ -27,6 +35,23 @@ def make_fabric(train: Train) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def resident(store: PixelStore, device: torch.device) -> PixelStore:
+    """The same images held by the device, so that batches never leave it: 294 MB for 5,856 images at 224 pixels."""
+    return dataclasses.replace(store, pixels=torch.as_tensor(np.array(store.pixels), device=device))
+
+
+def compiled(module: nn.Module, device: torch.device) -> nn.Module:
+    """`module` through torch.compile, or as it is where this machine has no working compiler."""
+    try:
+        trial = torch.compile(nn.Linear(2, 2).to(device))
+        trial(torch.ones(2, 2, device=device)).sum().backward()
+    except Exception as error:  # whatever a missing compiler, header or driver raises
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        warnings.warn(f"train.compile has no effect here: {reason}", stacklevel=2)
+        return module
+    return torch.compile(module)
 
 
 def resolve_precision(asked: str) -> str:

@@ -96,7 +96,7 @@ class StoredPrefix:
                     shape = (len(rows), *out.shape[1:])
                     _check_space(path.parent, math.prod(shape) * out.itemsize)
                     array = np.lib.format.open_memmap(beside, mode="w+", dtype=stored, shape=shape)
-                array[place[np.asarray(order.cpu())]] = out
+                array[place[order]] = out
             array.flush()
 
 

@@ -103,7 +103,11 @@ def start(config: Config, model: str, seed: int, store, *, progress: bool = True
     rest = Rest(network)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         rest = torch.nn.SyncBatchNorm.convert_sync_batchnorm(rest)
+    if train.compile:
+        rest = devices.compiled(rest, fabric.device)
     rest, optimizer = fabric.setup(rest, optimizer)
+    if fabric.device.type != "cpu":
+        store = devices.resident(store, fabric.device)
     frozen = Frozen(network, dtype).to(fabric.device)
     average = make_average(network, train.ema)
     stored = None
