@@ -24,21 +24,28 @@ def augment(images: Tensor, strength: float, generator: torch.Generator) -> Tens
     """
     if strength == 0:
         return images
-    draws = (
-        2 * torch.rand(len(images), 8, generator=generator) - 1
-    ) * strength  # (B, 8) in [-strength, strength]
-    draws = draws.to(images.device)
-    grid = F.affine_grid(_affine(draws[:, :5]), list(images.shape), align_corners=False)
-    varied = F.grid_sample(images, grid.to(images.dtype), padding_mode="border", align_corners=False)
+    drawn = 2 * torch.rand(len(images), 8, generator=generator) - 1  # (B, 8)
+    draws = (strength * drawn).to(images.device, images.dtype)
+    varied = F.grid_sample(
+        images, _grid(draws[:, :5], *images.shape[2:]), padding_mode="border", align_corners=False
+    )
     brightness, contrast, gamma = (draws[:, column, None, None, None] for column in (5, 6, 7))
-    gray = ((varied + 1) / 2).clamp(1e-6, 1) ** torch.exp2(GAMMA * gamma)
-    varied = (2 * gray - 1) * torch.exp2(CONTRAST * contrast) + BRIGHTNESS * brightness
-    return varied.clamp(-1, 1).contiguous(memory_format=torch.channels_last)
+    # In place: on a CPU, fresh memory costs more than the arithmetic.
+    varied.add_(1).mul_(0.5).clamp_(1e-6, 1).pow_(torch.exp2(GAMMA * gamma))
+    factor = torch.exp2(CONTRAST * contrast)
+    return varied.mul_(2 * factor).add_(BRIGHTNESS * brightness - factor).clamp_(-1, 1)
 
 
-def _affine(draws: Tensor) -> Tensor:
-    """Draws (B, 5) -> matrices (B, 2, 3) of rotation, scale along each axis and shift."""
-    angle, wide, high = ROTATION * draws[:, 0], 1 + SCALE * draws[:, 1], 1 + SCALE * draws[:, 2]
+def _grid(draws: Tensor, height: int, width: int) -> Tensor:
+    """Where each pixel is taken from, (B, H, W, 2) as (x, y) in [-1, 1]: rotation, a scale along each axis, a shift."""
+    angle = ROTATION * draws[:, 0]
+    wide, high = 1 + SCALE * draws[:, 1], 1 + SCALE * draws[:, 2]
     cos, sin = torch.cos(angle), torch.sin(angle)
-    rows = [cos * wide, -sin * high, SHIFT * draws[:, 3], sin * wide, cos * high, SHIFT * draws[:, 4]]
-    return torch.stack(rows, dim=1).view(-1, 2, 3)
+    x, y = _centres(width, draws), _centres(height, draws)
+    columns = torch.stack([cos * wide, sin * wide], -1)[:, None, :] * x[:, None]  # (B, W, 2)
+    rows = torch.stack([-sin * high, cos * high], -1)[:, None, :] * y[:, None]  # (B, H, 2)
+    return columns[:, None] + (rows + SHIFT * draws[:, None, 3:5])[:, :, None]
+
+
+def _centres(count: int, like: Tensor) -> Tensor:
+    return (2 * torch.arange(count, device=like.device, dtype=like.dtype) + 1) / count - 1
