@@ -1,0 +1,23 @@
+from lib import provenance
+
+
+def test_comments_and_docstrings_do_not_change_the_fingerprint_and_code_does(tmp_path):
+    path = tmp_path / "room.py"
+    found = []
+    for text in (
+        'def f(x):\n    """Twice."""\n    return 2 * x\n',
+        "# a comment\ndef f(x):\n    '''Two times.'''\n\n    return 2 * x\n",
+        "def f(x):\n    return 3 * x\n",
+    ):
+        path.write_text(text)
+        found.append(provenance.code_fingerprint([path]))
+    assert found[0] == found[1] != found[2]
+
+
+def test_versions_and_device_are_named():
+    assert provenance.versions()["torch"].startswith("2.")
+    assert provenance.device()
+
+
+def test_a_folder_outside_git_has_no_commit(tmp_path):
+    assert provenance.commit(tmp_path) == "none"
