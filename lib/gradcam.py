@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -115,6 +115,21 @@ def explain(
         method=method,
         size=tuple(images.shape[2:]),
     )
+
+
+def explain_in_batches(model: CNNLSTM, images: Tensor, *, batch_size: int = 16, target=None, **how) -> Maps:
+    """`explain` for more images than fit into memory at once: the same maps, `batch_size` images at a time."""
+    images = checked(images)
+    target = target.tolist() if isinstance(target, (Tensor, np.ndarray)) else target
+    parts = []
+    for start in range(0, len(images), batch_size):
+        chosen = slice(start, start + batch_size)
+        own = target[chosen] if isinstance(target, (list, tuple)) else target
+        parts.append(explain(model, images[chosen], target=own, **how))
+    joined = {
+        name: np.concatenate([getattr(p, name) for p in parts]) for name in ("values", "logits", "targets")
+    }
+    return replace(parts[0], **joined)
 
 
 def _gradcam_weights(activation: Tensor, gradient: Tensor) -> Tensor:
