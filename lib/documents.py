@@ -1,0 +1,179 @@
+"""What do README and the two cards say of the results? Tables and sentences made from reports/results alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from lib import ablation, files
+from lib.plots import style
+
+BEGIN, END = "<!-- results: written by `make publish` -->", "<!-- end of results -->"
+PROFILES = ("full", "tuned", "quick")  # the order in which they are shown; the demo is not published
+
+# Published results on the same 624 test images, with what limits the comparison.
+ANCHORS = (
+    ("Kermany 2018, Inception-v3", "92.8", "0.968", "the test images seem to have guided stopping"),
+    (
+        "MedMNIST v2, ResNet-18 / ResNet-50 at 224",
+        "86.4 / 88.4",
+        "0.956 / 0.962",
+        "centre square of each image",
+    ),
+    ("MedMNIST+, ResNet-18, 3 seeds, 224", "91.1 ± 1.0", "0.980", "centre square of each image"),
+    ("MedMNIST+, DINO ViT-B/16 linear probe, 3 seeds", "91.6 ± 0.3", "0.989", "best anchor of several seeds"),
+    ("Google AutoML Vision (MedMNIST v2)", "94.6", "0.991", "centre square of each image"),
+    ("DenseNet121, blocks 3-4 unfrozen", "94.4", "0.980", "one run"),
+    ("VGG16 on cropped lungs (Rajaraman 2018)", "96.2", "", "one run"),
+    ("Xception (Sci Rep 2025)", "80.5", "", "one run"),
+)
+
+
+class PublishError(RuntimeError):
+    """Results that are missing, or figures that do not follow from them."""
+
+
+def render(results: Path) -> str:
+    """The results as README shows them: headline table, answer, anchors and figure, from `results` alone."""
+    folders = published(results)
+    rows = [_row(folder, row) for folder in folders for row in headline(folder)]
+    parts = [_answer(folders), _markdown(pd.DataFrame(rows))]
+    parts.append(
+        "Mean over seeds, on the 624 images of the official test set; 95% intervals resample patients and seeds. The threshold and "
+        "the epoch were chosen on validation patients. `full` is the original protocol, `quick` its shortened form for 2 cores, "
+        "`tuned` the choices that validation supported."
+    )
+    parts += [_figure(folder, results) for folder in folders[:1]]
+    anchors = pd.DataFrame(
+        ANCHORS, columns=["Published on the same 624 images", "Accuracy, %", "AUC", "Note"]
+    )
+    parts.append(_markdown(anchors))
+    parts.append("Most of these are single runs, and few state how the epoch and the threshold were chosen.")
+    return "\n\n".join(part for part in parts if part)
+
+
+def findings(results: Path, step: str) -> str:
+    """What a step found on the real images, as a table: check, result, verdict; of the first profile that ran it."""
+    for name in PROFILES:
+        path = results / name / f"{step}.json"
+        if path.exists():
+            found = files.read_json(path)["findings"]
+            rows = [
+                {"Checked": row["check"], "Result": row["result"], "Verdict": row["verdict"]} for row in found
+            ]
+            return f"Computed by notebook `{step}`, profile `{name}`.\n\n{_markdown(pd.DataFrame(rows))}"
+    return f"Notebook `{step}` has not been run on the real images yet."
+
+
+def model_card(results: Path) -> str:
+    """Metrics with intervals, comparison and trust measures, for models/README.md."""
+    tables = [_metrics(folder) for folder in published(results)]
+    return "\n\n".join(
+        [
+            *tables,
+            "### Comparison",
+            findings(results, "04_compare"),
+            "### Explanations",
+            findings(results, "05_gradcam"),
+        ]
+    )
+
+
+DOCUMENTS = {
+    "README.md": render,
+    "data/README.md": lambda results: findings(results, "01_data_audit"),
+    "models/README.md": model_card,
+}
+
+
+def with_block(text: str, block: str) -> str:
+    """A document with what lies between its marks replaced. Raises PublishError when the marks are missing."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise PublishError(
+            f"a document with results holds one line {BEGIN!r} and one line {END!r}; this one does not"
+        )
+    head, rest = text.split(BEGIN)
+    return f"{head}{BEGIN}\n\n{block}\n\n{END}{rest.split(END)[1]}"
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def check_documents(root: Path, results: Path) -> list[str]:
+    """One line a document that shows what is recorded. Raises PublishError for one that shows something else."""
+    for name, block in DOCUMENTS.items():
+        text = (root / name).read_text(encoding="utf-8")
+        if with_block(text, block(results)) != text:
+            raise PublishError(f"{name} does not show the recorded results; run `make publish`")
+    return [f"{name} shows the recorded results" for name in DOCUMENTS]
+
+
+def published(results: Path) -> list[Path]:
+    return [results / name for name in PROFILES if (results / name / "predictions").is_dir()]
+
+
+def headline(folder: Path) -> list[dict]:
+    for name in ("04_compare.json", "headline.json"):
+        if (folder / name).exists():
+            return files.read_json(folder / name)["headline"]
+    raise PublishError(
+        f"{folder} holds predictions and no headline; run `python -m lib.publish collect --profile {folder.name}`"
+    )
+
+
+def _row(folder: Path, row: dict) -> dict:
+    infos = [
+        files.read_json(path)
+        for path in sorted((folder / "predictions").glob(f"{row['model']}-seed*.run.json"))
+    ]
+    minutes = sum(info["duration_s"] for info in infos) / 60
+    return {
+        "Model": style.NAMES[row["model"]],
+        "Profile": folder.name,
+        "Seeds": f"{row['seeds']}",
+        "Test AUC": _interval(row, "auc", ".3f"),
+        "Accuracy, %": _interval(row, "accuracy", ".1f", 100),
+        "Sensitivity, %": _interval(row, "sensitivity", ".1f", 100),
+        "Specificity, %": _interval(row, "specificity", ".1f", 100),
+        "n (patients)": f"{row['n']} ({row['n_patients']})",
+        "Trained on": ", ".join(sorted({info["device"] for info in infos})),
+        "Minutes": f"{minutes:.0f}",
+    }
+
+
+def _metrics(folder: Path) -> str:
+    """Every metric of the headline, one row a metric and one column a model."""
+    columns = {}
+    for row in headline(folder):
+        names = [name for name in row if f"{name}_low" in row]
+        columns[f"{style.NAMES[row['model']]} ({folder.name}, {row['seeds']} seeds)"] = {
+            name: _interval(row, name, ".3f") for name in names
+        }
+    table = pd.DataFrame(columns).rename_axis("Metric").reset_index()
+    return _markdown(table)
+
+
+def _interval(row: dict, name: str, form: str, scale: int = 1) -> str:
+    value, low, high = (row[key] * scale for key in (name, f"{name}_low", f"{name}_high"))
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def _answer(folders: list[Path]) -> str:
+    for folder in folders:
+        if (folder / "06_ablation.json").exists():
+            found = files.read_json(folder / "06_ablation.json")
+            return f"**Does the LSTM help?** {found['answers'][ablation.HELPS]} {found['answers'][ablation.ORDER]}"
+    return ""
+
+
+def _figure(folder: Path, results: Path) -> str:
+    figure = folder / "figures" / "roc.svg"
+    place = f"reports/results/{figure.relative_to(results).as_posix()}"
+    return (
+        f"![ROC curves of both models on the official test set, with bootstrap bands]({place})"
+        if figure.exists()
+        else ""
+    )
