@@ -42,7 +42,7 @@ def batches(
     labels = store.index["label"].to_numpy(np.float32)
     for start in range(0, len(rows), batch_size):
         chosen = rows[start : start + batch_size]
-        gray = _scaled(torch.from_numpy(store.pixels[chosen]).to(device, non_blocking=True))
+        gray = _scaled(torch.as_tensor(store.pixels[chosen]).to(device, non_blocking=True))
         if augment:
             gray = vary(gray, augment, generator)
         yield _coloured(gray), torch.from_numpy(labels[chosen]).to(device), chosen

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from lib import pixels
+from lib import pixels, provenance
 from lib.config import fingerprint
 from lib.files import replacing
 from lib.inference import Frozen
 
 AS_STORED = {torch.bfloat16: (np.int16, torch.int16), torch.float32: (np.float32, torch.float32)}
 BATCH = 32  # fixed, so that the same image always gives the same bits
+SHAPING = tuple(Path(__file__).with_name(name) for name in ("augment.py", "pixels.py", "inference.py"))
 
 
 class PrefixError(RuntimeError):
@@ -40,7 +41,8 @@ class StoredPrefix:
         progress: bool = True,
     ) -> None:  # fmt: skip
         self.store, self.frozen, self.device, self.progress = store, frozen, device, progress
-        self.folder = folder / f"{fingerprint([_weights_digest(frozen), store.fingerprint, frozen.dtype])}"
+        key = [_weights_digest(frozen), store.fingerprint, frozen.dtype, provenance.code_fingerprint(SHAPING)]
+        self.folder = folder / fingerprint(key)
         evaluated = np.concatenate([store.rows("val"), store.rows("test")])
         self.plain = self._opened("evaluated", evaluated, augment=0.0, seed=0)
         self.versions = [
