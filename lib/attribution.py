@@ -18,6 +18,7 @@ from lib.undisturbed import read, undisturbed
 METHODS = ("gradient x input", "integrated gradients", "occlusion")
 BASELINES = ("zero", "mean")
 MAX_STEPS = 512  # of the integral
+AT_ONCE = 2**24  # values of token sequences read in one go
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class TokenScores:
     targets   (B,) the class explained
     change    (B,) score of the image minus score of a sequence of baseline tokens
     gap       (B,) |sum of values - change| / |change|: what integrated gradients leave unexplained; nan for other methods
-    steps     evaluations of the integral; 0 for other methods
+    steps     evaluations of the integral for the image that took most; 0 for other methods
     """
 
     values: np.ndarray
@@ -149,29 +150,49 @@ def _gradient_x_input(model, tokens, start, targets, change, tolerance) -> tuple
 
 
 def _integrated(model, tokens, start, targets, change, tolerance) -> tuple[Tensor, int]:
+    scores = torch.zeros(tokens.shape[:2], device=tokens.device)
+    left = torch.arange(len(tokens), device=tokens.device)  # images whose sum is not close enough yet
     steps, evaluations = 16, 0
-    while True:
-        points, weights = np.polynomial.legendre.leggauss(steps)
-        total = torch.zeros_like(tokens)
-        for point, weight in zip((points + 1) / 2, weights / 2, strict=True):
-            total += weight * _gradient(model, start + point * (tokens - start), targets)
+    while len(left):
+        total = _integral(model, tokens[left], start[left], targets[left], steps)
+        scores[left] = (total * (tokens[left] - start[left])).sum(-1)
         evaluations += steps
-        scores = (total * (tokens - start)).sum(-1)
-        within = (scores.sum(1) - change).abs() <= tolerance * change.abs()
-        if within.all() or steps >= MAX_STEPS:
-            return scores, evaluations
+        far = (scores[left].sum(1) - change[left]).abs() > tolerance * change[left].abs()
+        left = left[far] if steps < MAX_STEPS else left[:0]
         steps *= 2
+    return scores, evaluations
+
+
+def _integral(model: CNNLSTM, tokens: Tensor, start: Tensor, targets: Tensor, steps: int) -> Tensor:
+    """Mean gradient on the straight line from `start` to `tokens`, (B, T, C), by Gauss-Legendre quadrature."""
+    points, weights = np.polynomial.legendre.leggauss(steps)
+    points, weights = (
+        torch.tensor(v, dtype=tokens.dtype, device=tokens.device) for v in ((points + 1) / 2, weights / 2)
+    )
+    total = torch.zeros_like(tokens)
+    for some in torch.arange(steps, device=tokens.device).split(_at_once(tokens)):
+        line = start + points[some, None, None, None] * (tokens - start)  # (points, B, T, C)
+        gradient = _gradient(model, line.flatten(0, 1), targets.repeat(len(some)))
+        total += torch.einsum("p,pbtc->btc", weights[some], gradient.view_as(line))
+    return total
 
 
 @torch.no_grad()
 def _occlusion(model, tokens, start, targets, change, tolerance) -> tuple[Tensor, int]:
     score = class_score(read(model, tokens), targets)
     without = []
-    for step in range(tokens.shape[1]):
-        hidden = tokens.clone()
-        hidden[:, step] = start[:, step]
-        without.append(class_score(read(model, hidden), targets))
-    return score[:, None] - torch.stack(without, 1), 0
+    for some in torch.arange(tokens.shape[1], device=tokens.device).split(_at_once(tokens)):
+        hidden = tokens.repeat(len(some), 1, 1, 1)  # (steps, B, T, C)
+        for k, step in enumerate(some):
+            hidden[k, :, step] = start[:, step]
+        logits = read(model, hidden.flatten(0, 1)).view(len(some), -1)
+        without.append(class_score(logits, targets).T)
+    return score[:, None] - torch.cat(without, 1), 0
+
+
+def _at_once(tokens: Tensor) -> int:
+    """How many variants of a batch of sequences are read in one go."""
+    return max(1, AT_ONCE // tokens.numel())
 
 
 SCORERS = dict(zip(METHODS, (_gradient_x_input, _integrated, _occlusion), strict=True))
