@@ -39,7 +39,7 @@ def write(config: Config) -> None:
         _command(steps, config),
     ]
     content = BeautifulSoup("\n".join(filter(None, parts)), "html.parser")
-    pages._dress_tables(content)
+    pages.dress_tables(content)
     files.write_text(
         config.report_dir / "index.html",
         pages.frame(
@@ -79,6 +79,7 @@ def _table(rows: list[Any]) -> str:
     if not isinstance(rows[0], dict):
         rows = [dict(zip(rows[0], row, strict=False)) for row in rows[1:]]
     names = list(dict.fromkeys(name for row in rows for name in row))
+    names.sort(key=lambda name: not isinstance(rows[0].get(name), str) or "[" in rows[0][name])  # words first
     head = "".join(f"<th>{_e(name)}</th>" for name in names)
     body = "".join(
         f"<tr>{''.join(f'<td>{_e(_plain(row.get(name)))}</td>' for name in names)}</tr>" for row in rows

@@ -12,6 +12,7 @@ import jinja2
 import nbformat
 from bs4 import BeautifulSoup, Tag
 from nbconvert import HTMLExporter
+from traitlets.config import Config as Settings
 
 from lib import files
 from lib.config import Config
@@ -38,7 +39,7 @@ def write(step: Step) -> None:
     """Make `step.page` from the executed notebook."""
     content = BeautifulSoup(cells(step.notebook), "html.parser")
     _number_headings(content)
-    _dress_tables(content)
+    dress_tables(content)
     _drop_banners(content)
     _describe_images(content, step)
     steps = all_steps(step.config)
@@ -63,8 +64,17 @@ def write(step: Step) -> None:
 
 def cells(notebook: Path) -> str:
     """The notebook's cells as HTML, by the template beside this module."""
-    exporter = HTMLExporter(template_name=TEMPLATE.name, extra_template_basedirs=[str(TEMPLATE.parent)])
-    return exporter.from_notebook_node(nbformat.read(notebook, as_version=4))[0]
+    executed = nbformat.read(notebook, as_version=4)
+    if any("injected-parameters" in cell.metadata.get("tags", []) for cell in executed.cells):
+        # The parameters that were used follow their defaults; one of the two is enough to read.
+        executed.cells = [
+            cell for cell in executed.cells if "parameters" not in cell.metadata.get("tags", [])
+        ]
+    settings = Settings({"CoalesceStreamsPreprocessor": {"enabled": True}})
+    exporter = HTMLExporter(
+        config=settings, template_name=TEMPLATE.name, extra_template_basedirs=[str(TEMPLATE.parent)]
+    )
+    return exporter.from_notebook_node(executed)[0]
 
 
 def frame(config: Config, content: BeautifulSoup, **page: Any) -> str:
@@ -135,7 +145,7 @@ def _text(tag: Tag) -> str:
     )
 
 
-def _dress_tables(content: BeautifulSoup) -> None:
+def dress_tables(content: BeautifulSoup) -> None:
     """Let each table scroll inside itself, reachable by keyboard; set words left and numbers right."""
     for number, table in enumerate(content.find_all("table"), 1):
         del table["border"]
@@ -145,9 +155,8 @@ def _dress_tables(content: BeautifulSoup) -> None:
         wrapper = table.parent
         (wrapper if _only_wraps(wrapper) else table).replace_with(box)
         box.append(table.extract())
-        for cell in table.find_all(["td", "th"]):
-            _dress_cell(cell)
-        _align_heads(table)
+        _name_heads(table)
+        _align(table)
 
 
 def _only_wraps(tag: Tag | None) -> bool:
@@ -160,38 +169,36 @@ def _only_wraps(tag: Tag | None) -> bool:
     )
 
 
-def _dress_cell(cell: Tag) -> None:
-    text = cell.get_text(strip=True)
-    if cell.name == "th":
-        in_head = cell.find_parent("thead") is not None
-        cell["scope"] = "col" if in_head else "row"
-        if not text:
-            cell.name = "td"
-            del cell["scope"]
-    elif not _is_number(text):
-        cell["class"] = [*cell.get("class", []), "text", *(["long"] if len(text) > LONG_TEXT else [])]
+def _name_heads(table: Tag) -> None:
+    for cell in table.find_all("th"):
+        if cell.get_text(strip=True):
+            cell["scope"] = "col" if cell.find_parent("thead") else "row"
+        else:
+            cell.name = "td"  # an empty head names nothing
+
+
+def _align(table: Tag) -> None:
+    """A column with words in it is set left, its head with it."""
+    rows = [row.find_all(["td", "th"]) for row in table.select("tbody tr")]
+    heads = [row.find_all(["td", "th"]) for row in table.select("thead tr")]
+    width = max(map(len, rows), default=0)
+    for column in range(width):
+        cells_of = [row[column - width] for row in rows if len(row) >= width - column]
+        if all(_is_number(cell.get_text(" ", strip=True)) and cell.name == "td" for cell in cells_of):
+            continue
+        for cell in cells_of + [head[column] for head in heads if len(head) == width]:
+            long = len(cell.get_text(strip=True)) > LONG_TEXT
+            cell["class"] = [*cell.get("class", []), "text", *(["long"] if long else [])]
 
 
 def _is_number(text: str) -> bool:
-    """Numbers, intervals, percentages, units after a number, and gaps."""
-    return not text or text[0].isdigit() or text[0] in "+-−–[.<±" or text.lower() in ("nan", "none", "inf")
-
-
-def _align_heads(table: Tag) -> None:
-    """Set a column's head as its cells are set."""
-    body = table.find("tbody")
-    first = body.find("tr") if body else None
-    head = table.find("thead")
-    if not (first and head):
-        return
-    cells_of = first.find_all(["td", "th"])
-    for row in head.find_all("tr"):
-        names = row.find_all(["td", "th"])
-        if len(names) != len(cells_of):
-            continue
-        for name, cell in zip(names, cells_of, strict=True):
-            if cell.name == "th" or "text" in cell.get("class", []):
-                name["class"] = [*name.get("class", []), "text"]
+    """A number, an interval, a number with its unit, or a gap."""
+    letters = sum(letter.isalpha() for letter in text)
+    return (
+        text.lower() in ("", "nan", "none", "inf", "-", "–")
+        or letters <= 5
+        and (text[0].isdigit() or text[0] in "+-−[.<±≥≤")
+    )
 
 
 def _drop_banners(content: BeautifulSoup) -> None:

@@ -8,6 +8,7 @@ import io
 import time
 
 import matplotlib.pyplot as plt
+import pandas as pd
 from IPython.display import HTML, Image, display
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
@@ -19,14 +20,18 @@ from lib.config import Config
 SCREEN_DPI = 100  # a figure's inch on the page is this many CSS pixels
 BANNER = (
     '<div class="banner" style="padding: .5em 1em; border-left: 4px solid #c98a00; background: #fdf3dd; color: #5c3a00">'
-    "<b>Synthetic images.</b> Everything here is measured on radiographs that the project drew; it says nothing about "
-    "patients. For real ones: <code>make data</code>, then <code>make all</code>.</div>"
+    "<b>Synthetic images</b>, drawn by the project: nothing here says anything about patients. "
+    "For real ones: <code>make data</code>, then <code>make all</code>.</div>"
 )
 _opened: dict[str, float] = {}  # when the notebook of this kernel was opened, by profile
 
 
 def opening(config: Config) -> HTML:
-    """The banner where images are synthetic, and the settings of this run, folded."""
+    """The banner where images are synthetic, and the settings of this run, folded.
+
+    From here on tables are shown with their sentences whole.
+    """
+    pd.set_option("display.max_colwidth", None)
     _opened[config.profile] = time.monotonic()
     rows = "".join(
         f"<tr><td>{html.escape(str(key))}</td><td>{html.escape(str(value))}</td></tr>"

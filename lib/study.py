@@ -144,7 +144,7 @@ def _execute(step: Step, settings: dict[str, Any], teller: Teller) -> dict[str, 
             progress_bar=False,
             stdout_file=teller,
             cwd=str(step.config.root),
-            extra_arguments=["--IPKernelApp.log_level=40"],
+            extra_arguments=["--IPKernelApp.log_level=50"],
         )
     except papermill.PapermillExecutionError as error:
         return {"cell": error.source, "name": error.ename, "message": error.evalue}
