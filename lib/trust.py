@@ -39,6 +39,16 @@ def rankings(maps: Maps, pixels: np.ndarray, *, seed: int) -> dict[str, np.ndarr
     return {maps.method: maps.values} | rivals(pixels, maps.values.shape[1:], seed=seed)
 
 
+def called_pneumonia(maps: Maps, n: int) -> np.ndarray:
+    """Up to n positions of images that the model calls pneumonia, evenly spread over them; of all images if it calls under 2.
+
+    For deletion and insertion: a blurred chest is called normal, so an image called normal has nothing to lose.
+    """
+    found = np.flatnonzero(maps.logits > 0)
+    found = found if len(found) > 1 else np.arange(len(maps.logits))
+    return found[np.unique(np.linspace(0, len(found) - 1, min(n, len(found))).round().astype(int))]
+
+
 def localise(
     maps: Maps, pixels: np.ndarray, masks: np.ndarray, patients: np.ndarray, *, n_boot: int, seed: int
 ) -> pd.DataFrame:

@@ -1,0 +1,193 @@
+"""How are explanations drawn? Maps beside their images, token attributions, and the measures of trust."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from lib import overlay
+from lib.attribution import TokenScores
+from lib.gradcam import CLASSES, Maps
+from lib.plots import style
+
+MAP_COLOURS = {"gradcam": "#0072B2", "random": "#999999", "centre": "#D55E00", "edges": "#009E73"}
+MAP_STYLES = {"random": ":", "centre": "--", "edges": "-."}
+
+
+def side_by_side(
+    pixels: np.ndarray,
+    maps: dict[str, Maps],
+    titles: Sequence[str],
+    *,
+    alpha: float = 0.4,
+    colours: str = overlay.COLOURS,
+) -> plt.Figure:
+    """One row an image: the image, then each model's map and overlay, every map scaled by its own range.
+
+    pixels  gray images (n, H, W), uint8; maps  by model, of these n images; titles  n, of the images
+    """
+    names = list(maps)
+    figure, grid = _grid(len(pixels), 1 + 2 * len(names), side=1.75, head=0.36)
+    for row, title in enumerate(titles):
+        _picture(grid[row, 0], pixels[row], title)
+    for k, name in enumerate(names):
+        own = maps[name]
+        heat, over = own.heat(colours=colours), own.overlay(pixels, alpha=alpha, colours=colours)
+        for row in range(len(pixels)):
+            probability = 1 / (1 + np.exp(-own.logits[row]))
+            said = f"{style.NAMES.get(name, name)}: {probability:.2f}\nfor {CLASSES[own.targets[row]]}"
+            _picture(grid[row, 1 + 2 * k], heat[row], said + (", no map" if own.blank[row] else ""))
+            _picture(grid[row, 2 + 2 * k], over[row], "overlay")
+    return figure
+
+
+def gallery(
+    pixels: np.ndarray,
+    columns: dict[str, Maps],
+    titles: Sequence[str],
+    *,
+    alpha: float = 0.4,
+    colours: str = overlay.COLOURS,
+) -> plt.Figure:
+    """One row an image: the image, then one overlay for each entry of `columns` (a method, a layer, a target)."""
+    figure, grid = _grid(len(pixels), 1 + len(columns), side=1.75, head=0.3)
+    for row, title in enumerate(titles):
+        _picture(grid[row, 0], pixels[row], title)
+    for k, (name, own) in enumerate(columns.items(), 1):
+        over = own.overlay(pixels, alpha=alpha, colours=colours)
+        for row in range(len(pixels)):
+            _picture(grid[row, k], over[row], name + ("\nno map" if own.blank[row] else ""))
+    return figure
+
+
+def tokens(pixels: np.ndarray, scores: Sequence[TokenScores], titles: Sequence[str]) -> plt.Figure:
+    """One row an image: the image, then each attribution, red for the class explained and blue against it."""
+    figure, grid = _grid(len(pixels), 1 + len(scores), side=1.75, head=0.3)
+    for row, title in enumerate(titles):
+        _picture(grid[row, 0], pixels[row], title)
+        for k, found in enumerate(scores, 1):
+            values = found.values[row]
+            limit = np.abs(values).max() or 1.0
+            _picture(grid[row, k], None, found.method)
+            grid[row, k].imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    return figure
+
+
+def profiles(shares: dict[str, np.ndarray], *, title: str = "", ax: plt.Axes | None = None) -> plt.Axes:
+    """Share of the gradient at each step of the sequence, on a log scale.
+
+    shares  by label, (B, T) from `attribution.profile`; the mean over images is drawn
+    """
+    ax = style.axes(ax, size=(5.2, 3.4))
+    lines = ["-", "--", ":", "-."]
+    for k, (label, values) in enumerate(shares.items()):
+        steps = np.arange(1, values.shape[1] + 1)
+        ax.plot(
+            steps,
+            np.nanmean(values, axis=0),
+            lines[k % 4],
+            color=f"C{k}",
+            marker="osD^"[k % 4],
+            ms=3,
+            label=label,
+        )
+    ax.axhline(1 / values.shape[1], color=style.GRAY, lw=1)
+    ax.set_yscale("log")
+    ax.set(xlabel="token, in reading order", ylabel="share of the gradient", title=title)
+    ax.legend(fontsize="small")
+    return ax
+
+
+def cascade(found: dict[str, pd.DataFrame]) -> plt.Figure:
+    """Similarity with the trained map while weights are shuffled from the top, one panel a model."""
+    figure, grid = plt.subplots(
+        1, len(found), figsize=(4.8 * len(found), 3.6), squeeze=False, layout="constrained", sharey=True
+    )
+    for ax, (model, table) in zip(grid[0], found.items(), strict=True):
+        means = table.groupby("step")[["rank_correlation", "ssim"]].mean()
+        names = table.groupby("step")["randomised"].first()
+        for column, line, label in (("rank_correlation", "-o", "rank correlation"), ("ssim", "--s", "SSIM")):
+            ax.plot(means.index, means[column], line, color=style.COLOURS.get(model), label=label, ms=4)
+        ax.axhline(0, color=style.GRAY, lw=1)
+        short = [
+            name.split(".")[-1] if not name.split(".")[-1].isdigit() else f"conv {name}" for name in names
+        ]
+        ax.set_xticks(list(names.index), short, rotation=30, ha="right", fontsize="small")
+        ax.set(
+            title=style.NAMES.get(model, model),
+            xlabel="weights shuffled from the top down to",
+            ylim=(-1.05, 1.05),
+        )
+        ax.legend(fontsize="small")
+    grid[0, 0].set_ylabel("similarity with the trained map")
+    return figure
+
+
+def curves(found: dict[str, pd.DataFrame]) -> plt.Figure:
+    """Deletion and insertion, a row a model: mean score over images against the share of pixels.
+
+    found  by model, from `deletion.curves`
+    """
+    figure, grid = plt.subplots(
+        len(found), 2, figsize=(8.4, 3.1 * len(found)), squeeze=False, layout="constrained", sharey="row"
+    )
+    for row, (model, table) in zip(grid, found.items(), strict=True):
+        for ax, kind in zip(row, ("deletion", "insertion"), strict=True):
+            own = table[table["kind"] == kind].groupby(["map", "share"], sort=False)["score"].mean()
+            for name in own.index.get_level_values("map").unique():
+                line, colour = MAP_STYLES.get(name, "-"), MAP_COLOURS.get(name, MAP_COLOURS["gradcam"])
+                ax.plot(own[name].index, own[name], line, color=colour, marker=".", label=name)
+            better = "low is good" if kind == "deletion" else "high is good"
+            ax.set(
+                title=f"{style.NAMES.get(model, model)}: {kind} ({better})", xlim=(0, 1), ylim=(-0.02, 1.02)
+            )
+            ax.set_xlabel(f"share of pixels {'blurred' if kind == 'deletion' else 'shown'}, highest first")
+        row[0].set_ylabel("probability of the class explained")
+    grid[0, 0].legend(fontsize="small")
+    return figure
+
+
+def intervals(
+    rows: Sequence[tuple[str, str, object]],
+    *,
+    reference: float = 0.0,
+    label: str = "",
+    ax: plt.Axes | None = None,
+) -> plt.Axes:
+    """Estimates with their intervals, one line each.
+
+    rows  (name, model, Interval); a model has its own colour and marker, anything else is gray
+    """
+    ax = style.axes(ax, size=(6.4, 0.6 + 0.32 * max(len(rows), 2)))
+    for place, (_, model, found) in enumerate(rows):
+        if not np.isfinite(found.estimate):
+            continue
+        colour = style.COLOURS.get(model, style.GRAY)
+        if np.isfinite(found.low):
+            ax.plot([found.low, found.high], [place, place], color=colour, lw=2)
+        ax.plot(found.estimate, place, style.MARKERS.get(model, "D"), color=colour)
+    ax.axvline(reference, color=style.GRAY, lw=1)
+    ax.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.set_xlabel(label)
+    return ax
+
+
+def _grid(rows: int, columns: int, *, side: float, head: float) -> tuple[plt.Figure, np.ndarray]:
+    """Axes for square pictures with a title, in inches."""
+    if not rows:
+        raise ValueError("there is no image to draw")
+    return plt.subplots(
+        rows, columns, figsize=(side * columns, (side + head) * rows), squeeze=False, layout="constrained"
+    )
+
+
+def _picture(ax: plt.Axes, picture: np.ndarray | None, title: str) -> None:
+    ax.set_axis_off()
+    ax.set_title(title, fontsize=7.5)
+    if picture is not None:
+        ax.imshow(picture, cmap="gray", vmin=0, vmax=255)
