@@ -1,6 +1,6 @@
 """Does the LSTM help, and would any order do? Heads of one size on one backbone under one protocol (notebook 06)."""
 
-from lib.ablation.answers import HELPS, ORDER, PATTERNS, answers, findings
+from lib.ablation.conclusions import HELPS, ORDER, PATTERNS, answers, findings
 from lib.ablation.effects import Effects, analyse
 from lib.ablation.published import read, write
 from lib.ablation.record import as_json, headline, protocol_sentence, shown
@@ -8,5 +8,6 @@ from lib.ablation.regimes import Result, run
 from lib.ablation.variants import BASE, REFERENCE, all_variants, select
 
 __all__ = [
-    "BASE", "HELPS", "ORDER", "PATTERNS", "REFERENCE", "Effects", "Result", "analyse", "all_variants", "answers", "findings", "read", "run", "select", "shown", "write",
+    "BASE", "HELPS", "ORDER", "PATTERNS", "REFERENCE", "Effects", "Result", "all_variants", "analyse", "answers", "as_json",
+    "findings", "headline", "protocol_sentence", "read", "run", "select", "shown", "write",
 ]  # fmt: skip

@@ -155,7 +155,8 @@ def order_components(per_seed: Mapping[str, Mapping[int, float]]) -> dict:
     rows, columns, mean = table.mean(1, keepdims=True), table.mean(0, keepdims=True), table.mean()
     residual = ((table - rows - columns + mean) ** 2).sum() / ((k - 1) * (n - 1))
     by_order, by_seed = n * rows.var(ddof=1), k * columns.var(ddof=1)
-    f = by_order / residual if residual > 0 else float("inf") if by_order > 0 else 0.0
+    least = 1e-20  # squares of differences that are rounding errors
+    f = by_order / residual if residual > least else float("inf") if by_order > least else 0.0
     return {
         "orders": orders,
         "seeds": n,

@@ -24,6 +24,7 @@ LIB = Path(__file__).parents[1]
 # What shapes a result, besides the settings that `identity` records.
 SHAPING = [LIB / name for name in ("sequence.py", "models.py", "objective.py", "ablation/fit.py")]
 WORKERS = 2
+SMALL = 500_000  # image passes of training below which starting other processes costs more than they save
 DECIMALS = 5  # of a logit; every analysis reads the rounded ones, so that it can be repeated from the published tables
 
 
@@ -97,9 +98,13 @@ def run(
 
     A run is written when it is complete, so a stopped grid goes on where it was and loses at most the run under way in
     each process.
+
+    workers  processes; None for one where the work is small, else WORKERS
     """
     key = problem.fingerprint
     missing = [cell for cell in grid if not is_done(cell, key)]
+    passes = sum(cell.train.epochs for cell in missing) * len(problem.table)
+    workers = workers or (WORKERS if passes > SMALL else 1)
     jobs = (joblib.delayed(make)(problem, cell, key) for cell in missing)
     pool = joblib.Parallel(n_jobs=min(workers, max(1, len(missing))), return_as="generator_unordered")
     with tqdm(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from lib.ablation.answers import answers, findings
+from lib.ablation.conclusions import answers, findings
 from lib.ablation.effects import Effects
 from lib.ablation.regimes import Result
 from lib.config import Config

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from lib import pixels
-from lib.ablation import finetuned, grid
+from lib.ablation import grid
 from lib.ablation.fit import protocol
 from lib.ablation.frozen import frozen_features
 from lib.ablation.variants import select
@@ -41,6 +41,8 @@ def run(config: Config, *, progress: bool = True) -> Result:
     """Every variant that the profile asks for with every seed, in its regime: found, resumed or trained."""
     variants = select(config)
     if config.ablation.regime == "finetuned":
+        from lib.ablation import finetuned  # it brings the whole of training along
+
         runs, tables = finetuned.run(config, variants, progress=progress)
         return Result(
             runs,

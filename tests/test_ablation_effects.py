@@ -1,0 +1,208 @@
+"""What is said about a difference follows from the predictions, and is right as often as it claims."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import ablation
+from lib.ablation import effects
+from lib.ablation.effects import analyse, differences, largest_deviation, order_components
+from lib.metrics import auc
+from lib.stats import Draws
+
+
+def table(lift=0.0, *, noise=0.3, images=160, seeds=5, seed=0, own=0):
+    """Predictions on the same images for every `own`; a larger `lift` separates the classes better."""
+    shared, rng = np.random.default_rng(seed), np.random.default_rng([seed, own])
+    y = np.arange(images) % 2
+    base = shared.normal(0, 1, images)
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "image": [f"i{k:04d}" for k in range(images)],
+                    "patient": [f"p{k // 2:04d}" for k in range(images)],
+                    "subtype": "unknown",
+                    "y_true": y,
+                    "seed": k,
+                    "logit": (base + (1.0 + lift) * y + rng.normal(0, noise, images)).round(5),
+                }
+            )
+            for k in range(seeds)
+        ],
+        ignore_index=True,
+    )
+
+
+def make_tables(**lifts):
+    names = {name.replace("_", "-"): lift for name, lift in lifts.items()}
+    return {name: table(lift, own=k) for k, (name, lift) in enumerate(names.items())}
+
+
+def test_estimates_are_differences_of_mean_aucs():
+    tables = make_tables(mean_mlp=0, lstm_raster=0.8)
+    found = analyse(tables, n_boot=200)
+    by_hand = {
+        name: np.mean([auc(one["y_true"], one["logit"]) for _, one in t.groupby("seed")])
+        for name, t in tables.items()
+    }
+    assert found.auc.set_index("variant")["auc"].to_dict() == pytest.approx(by_hand)
+    row = found.row("lstm-raster")
+    assert row["difference"] == pytest.approx(by_hand["lstm-raster"] - by_hand["mean-mlp"])
+    assert (
+        row["adjusted_low"] < row["low"] < row["difference"] < row["high"] < row["adjusted_high"]
+        or len(found.heads) == 1
+    )
+    assert row["differs"]
+    assert len(found.per_seed) == 10
+
+
+def test_the_same_tables_in_any_row_order_give_the_same_figures():
+    tables = make_tables(mean_mlp=0, lstm_raster=0.3, lstm_shuffle=0.1)
+    shuffled = {name: t.sample(frac=1, random_state=3) for name, t in tables.items()}
+    first, again = analyse(tables, n_boot=100), analyse(shuffled, n_boot=100)
+    pd.testing.assert_frame_equal(first.heads, again.heads)
+    pd.testing.assert_frame_equal(first.orders, again.orders)
+
+
+def test_pairing_by_image_makes_the_interval_narrow():
+    """Two heads that agree on hard images differ surely, though each AUC by itself is unsure."""
+    found = analyse(make_tables(mean_mlp=0, lstm_raster=0.4), n_boot=300)
+    own = found.auc.set_index("variant").loc["lstm-raster"]
+    row = found.row("lstm-raster")
+    assert row["high"] - row["low"] < 0.6 * (own["high"] - own["low"])
+
+
+def test_families_take_the_right_references():
+    names = ["mean-mlp", "token-mean", "lstm-raster", "lstm-snake", "lstm-shuffle", "transformer-raster"]
+    names += ["transformer-shuffle", "mean-mlp-all", "lstm-raster-all"]
+    tables = dict.fromkeys(names)
+    heads = dict(effects.against_mean_pooling(tables))
+    assert heads["lstm-raster-all"] == "mean-mlp-all"
+    assert heads["mean-mlp-all" if "mean-mlp-all" in heads else "lstm-snake"] == "mean-mlp"
+    assert dict(effects.against_raster(tables)) == {
+        "lstm-snake": "lstm-raster",
+        "lstm-shuffle": "lstm-raster",
+        "transformer-shuffle": "transformer-raster",
+    }
+    assert dict(effects.against_token_mean(tables)) == dict.fromkeys(
+        ("lstm-raster", "transformer-raster"), "token-mean"
+    )
+
+
+def test_a_null_family_is_rejected_about_as_often_as_it_says():
+    """Five heads that differ by chance alone: some adjusted interval excludes zero in about 5% of studies."""
+    rejected, studies = 0, 100
+    for study in range(studies):
+        tables = {"mean-mlp": table(seed=study, own=0, images=100, noise=1.0)}
+        tables |= {f"lstm-{k}": table(seed=study, own=k, images=100, noise=1.0) for k in range(1, 6)}
+        draws = {name: effects._draws(t, n_boot=200, seed=study) for name, t in tables.items()}
+        found = differences(draws, [(name, "mean-mlp") for name in tables if name != "mean-mlp"], level=0.95)
+        rejected += found["differs"].any()
+    assert rejected / studies <= 0.13
+
+
+def test_the_adjusted_reach_is_that_of_the_largest_of_many():
+    values = np.random.default_rng(0).normal(0, [[1.0], [5.0], [0.1]], (3, 20_000))
+    assert largest_deviation(values[:1], 0.95) == pytest.approx(1.96, abs=0.05)
+    assert largest_deviation(values, 0.95) == pytest.approx(
+        2.39, abs=0.05
+    )  # three independent: 1 - 0.95 ** (1 / 3)
+    same = np.repeat(values[:1], 3, axis=0)
+    assert largest_deviation(same, 0.95) == pytest.approx(1.96, abs=0.05)  # three of one: no price
+
+
+def test_heads_that_tie_exactly_do_not_differ():
+    flat = Draws(np.array([0.5]), np.full(100, 0.5), 10, 5)
+    row = differences({"a": flat, "b": flat}, [("a", "b")], level=0.95).iloc[0]
+    assert (row["difference"], row["adjusted_low"], row["adjusted_high"], row["p"]) == (0, 0, 0, 1)
+    assert not row["differs"]
+    assert differences({}, [], level=0.95).empty
+
+
+def test_order_components_find_where_the_spread_comes_from():
+    rng = np.random.default_rng(0)
+    names = [f"lstm-{order}" for order in effects.FIXED_ORDERS]
+
+    def study(by_order, by_seed, noise):
+        order, seed = rng.normal(0, by_order, 7), rng.normal(0, by_seed, 40)
+        aucs = 0.9 + order[:, None] + seed + rng.normal(0, noise, (7, 40))
+        return order_components({name: dict(enumerate(row)) for name, row in zip(names, aucs, strict=True)})
+
+    ordered, seeded = study(0.02, 0.001, 0.001), study(0, 0.02, 0.002)
+    assert ordered["between_orders"] > 5 * ordered["between_seeds"]
+    assert ordered["p"] < 1e-6
+    assert seeded["between_seeds"] > 5 * seeded["between_orders"]
+    assert seeded["p"] > 0.01
+    assert seeded["residual"] == pytest.approx(0.002, rel=0.2)
+
+
+def test_order_components_of_too_little_are_none():
+    assert order_components({"lstm-raster": {0: 0.9, 1: 0.8}}) == {}
+    assert order_components({f"lstm-{o}": {0: 0.9} for o in effects.FIXED_ORDERS}) == {}
+    still = order_components({f"lstm-{o}": {0: 0.9, 1: 0.9} for o in effects.FIXED_ORDERS})
+    assert (still["f"], still["p"], still["between_orders"]) == pytest.approx((0, 1, 0))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda t: t.pop("mean-mlp"), "needs 'mean-mlp' to compare with; it has lstm-raster"),
+        (lambda t: t.update({"lstm-raster": table(seeds=4)}), r"lstm-raster has the seeds \[0, 1, 2, 3\]"),
+        (
+            lambda t: t.update({"lstm-raster": table(images=158)}),
+            "lstm-raster was not scored once on every image",
+        ),
+    ],
+)
+def test_tables_that_cannot_be_paired_are_refused(break_it, message):
+    tables = make_tables(mean_mlp=0, lstm_raster=0)
+    break_it(tables)
+    with pytest.raises(ValueError, match=message):
+        analyse(tables, n_boot=50)
+
+
+def said(**lifts):
+    return ablation.answers(analyse(make_tables(**lifts), n_boot=300))
+
+
+def test_answers_state_what_is_there():
+    found = said(mean_mlp=0, token_mean=0, lstm_raster=1.0, lstm_snake=1.0, lstm_column=0.2, lstm_shuffle=0)
+    assert found[ablation.HELPS].startswith("Yes.")
+    assert "to the sequence" not in found[ablation.HELPS]
+    assert found[ablation.PATTERNS].startswith("Yes, the arrangement carries information")
+    assert found[ablation.ORDER].startswith("Yes: 1 of 2 fixed orders differ from raster order: lstm-column")
+
+
+def test_answers_claim_nothing_where_nothing_is():
+    found = said(mean_mlp=0, token_mean=0, lstm_raster=0, lstm_snake=0, lstm_column=0, lstm_shuffle=0)
+    assert found[ablation.HELPS].startswith("Not shown.")
+    assert found[ablation.PATTERNS].startswith("Not shown.")
+    assert found[ablation.ORDER].startswith("Not shown: none of 2")
+    assert "could have shown about 0.0" in found[ablation.HELPS]
+
+
+def test_answers_tell_harm_and_a_gain_that_is_not_the_sequence():
+    assert said(mean_mlp=1.0, lstm_raster=0)[ablation.HELPS].startswith("No, it hurts.")
+    nonlinear = said(mean_mlp=0, token_mean=1.0, lstm_raster=1.0)
+    assert "cannot be put down to the sequence" in nonlinear[ablation.HELPS]
+    costs = said(mean_mlp=0, lstm_raster=0, lstm_shuffle=1.0)
+    assert costs[ablation.PATTERNS].startswith("No: the fixed arrangement even costs AUC.")
+
+
+def test_answers_of_a_small_grid_say_what_was_not_asked():
+    alone = said(mean_mlp=0)
+    assert all(text.startswith("Not asked in this run") for text in alone.values())
+
+
+def test_figures_draw_every_row():
+    from lib.plots import ablation as plots
+
+    found = analyse(make_tables(mean_mlp=0, lstm_raster=1, lstm_snake=0, lstm_shuffle=0), n_boot=50)
+    labels = [tick.get_text() for tick in plots.forest(found.heads).get_yticklabels()]
+    assert labels[0] == "lstm-raster"
+    assert sorted(labels) == ["lstm-raster", "lstm-shuffle", "lstm-snake"]
+    ticks = [tick.get_text() for tick in plots.orders(found.per_seed).get_xticklabels()]
+    assert ticks == ["raster", "snake", "shuffle"]
+    assert len(plots.runs(found.per_seed).get_yticklabels()) == 4
+    assert len(plots.order_paths().axes) == 8

@@ -1,0 +1,58 @@
+"""Each variant is trained by the study's own loop, in a folder of its own, at its matched width."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from lib import config, models
+from lib.ablation import analyse, finetuned, variants
+from lib.ablation.regimes import test_rows as scored_rows
+
+
+@pytest.fixture(scope="module")
+def cfg(tmp_path_factory):
+    settings = {
+        "data.image_size": 28, "data.phantoms": 80, "train.epochs": 1, "train.precision": "32-true",
+        "train.batch_size": 16, "train.test_every_epoch": False, "custom_cnn_lstm.train": {"epochs": 1},
+        "ablation.regime": "finetuned", "ablation.seeds": (0, 1), "ablation.variants": ("mean-mlp", "lstm-shuffle"),
+    }  # fmt: skip
+    return config.load("demo", root=tmp_path_factory.mktemp("finetuned"), **settings)
+
+
+@pytest.mark.parametrize("name", list(variants.all_variants("finetuned")))
+def test_every_variant_becomes_a_matched_xception(cfg, name):
+    base = dataclasses.replace(cfg, xception_lstm=config.XceptionLSTM(pretrained=False))
+    variant = variants.all_variants("finetuned")[name]
+    own = finetuned.variant_config(base, variant).xception_lstm
+    assert (own.head, own.order, own.readout) == (variant.head, variant.order, variant.readout)
+    assert own.use_channel_reduction == (variant.channels == "learned")
+    channels = own.reduced_dim if own.use_channel_reduction else 2048
+    size = variants.Size(channels, 512, 128, 0.3)
+    target = variants.parameters("lstm", size, 512)
+    assert variants.parameters(own.head, size, own.lstm_hidden) == pytest.approx(target, rel=0.02)
+
+
+def test_variants_are_trained_found_again_and_compared(cfg, monkeypatch):
+    chosen = variants.select(cfg)
+    runs, tables = finetuned.run(cfg, chosen, model="custom_cnn_lstm", progress=False)
+    assert runs[["name", "seed"]].values.tolist() == [
+        ["mean-mlp", 0],
+        ["lstm-shuffle", 0],
+        ["mean-mlp", 1],
+        ["lstm-shuffle", 1],
+    ]
+    folder = cfg.root / "models" / "demo" / "ablation" / "lstm-shuffle" / "custom_cnn_lstm-seed1"
+    assert runs["folder"].iloc[3] == folder
+    assert (folder / "predictions.csv").exists()
+    # The head that was trained is the head that was asked for, at the counted size.
+    own = finetuned.variant_config(cfg, chosen[0], "custom_cnn_lstm")
+    model = models.build(own, "custom_cnn_lstm")
+    counted = runs.loc[runs["name"] == "mean-mlp", "parameters"].iloc[0]
+    assert sum(p.numel() for part in (model.sequence, model.classifier) for p in part.parameters()) == counted
+    assert isinstance(model.sequence, torch.nn.Module)
+    found = analyse({name: scored_rows(table) for name, table in tables.items()}, n_boot=50)
+    assert found.auc["n"].tolist() == [24, 24]
+    monkeypatch.setattr("lib.train._train", lambda *a, **k: pytest.fail("trained again"))
+    again, _ = finetuned.run(cfg, chosen, model="custom_cnn_lstm", progress=False)
+    assert again.equals(runs)

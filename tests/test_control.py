@@ -1,0 +1,136 @@
+"""The control's truth is what it says: equal parts in both classes, and only the arrangement tells."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from lib import config, control
+from lib.ablation import grid
+from lib.ablation.fit import fit, protocol, reader
+from lib.ablation.variants import Size
+from lib.metrics import auc
+
+
+@pytest.fixture(scope="module")
+def relation():
+    return control.draw("relation", 1200, seed=3)
+
+
+def patches(image: np.ndarray) -> np.ndarray:
+    """(49, 64), in raster order."""
+    side, size = control.SIDE, control.PATCH
+    return image.reshape(side, size, side, size).swapaxes(1, 2).reshape(side * side, -1)
+
+
+def opaque(images: np.ndarray) -> np.ndarray:
+    """Which patches of the lungs hold an opacity, bool (N, 7, 7), by their brightest quarter."""
+    centre = np.stack([patches(image) for image in images]).reshape(len(images), 7, 7, 8, 8)[..., 3:5, 3:5]
+    lungs = np.zeros((7, 7), bool)
+    lungs[:, [*control.LEFT, *control.RIGHT]] = True
+    return (centre.mean((-1, -2)) > 115) & lungs
+
+
+def test_twins_hold_the_very_same_patches(relation):
+    assert relation.table["label"].tolist() == [0, 1] * 600
+    for first in (0, 500, 1198):
+        a, b = (np.array(sorted(map(tuple, patches(relation.images[first + k])))) for k in (0, 1))
+        np.testing.assert_array_equal(a, b)
+
+
+def test_classes_differ_in_the_relation_and_in_no_single_place(relation):
+    places, label = opaque(relation.images), relation.table["label"].to_numpy()
+    assert (places.sum((1, 2)) == 2).all()
+    left, right = places[:, :, control.LEFT].sum((1, 2)), places[:, :, control.RIGHT].sum((1, 2))
+    assert ((left == 1) & (right == 1) == (label == 1)).all()
+    for kind in (0, 1):  # every lung place is opaque in one image of fourteen, whatever the class
+        share = places[label == kind].mean(0)[:, [*control.LEFT, *control.RIGHT]]
+        assert np.abs(share - 1 / 14).max() < 4.5 * np.sqrt(1 / 14 / 600)
+
+
+def test_a_linear_model_of_all_places_can_only_guess(relation):
+    """The marginals are equal, so even with its place known no single patch helps."""
+    from sklearn.linear_model import LogisticRegression
+
+    places, label = (
+        opaque(relation.images).reshape(1200, -1).astype(float),
+        relation.table["label"].to_numpy(),
+    )
+    model = LogisticRegression().fit(places[:600], label[:600])
+    assert abs(auc(label[600:], model.decision_function(places[600:])) - 0.5) < 0.1
+
+
+def test_twins_never_cross_splits(relation):
+    assert relation.table.groupby("patient")["split"].nunique().max() == 1
+    share = relation.table["split"].value_counts(normalize=True)
+    assert share["train"] == pytest.approx(0.5, abs=0.01)
+    assert share["test"] == pytest.approx(0.3, abs=0.01)
+
+
+def test_amount_is_decided_by_the_brightness_of_the_image():
+    task = control.draw("amount", 1000, seed=3)
+    brightness, label = task.images.mean((1, 2)), task.table["label"].to_numpy()
+    assert 0.85 < auc(label, brightness) < 0.98
+    pooled = task.maps(None)(np.arange(1000)).mean((2, 3))[:, 0]  # the mean over tokens holds it
+    assert np.corrcoef(pooled, brightness)[0, 1] == pytest.approx(1, abs=1e-6)
+
+
+def test_a_draw_repeats_itself():
+    first, again, other = (control.draw("relation", 40, seed=seed) for seed in (1, 1, 2))
+    assert (first.images == again.images).all()
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+
+
+def test_the_embedding_sees_each_patch_by_itself(relation):
+    images = relation.images[:1].copy()
+    before = control.embed(images)
+    images[0, 8:16, 16:24] = 0
+    changed = (control.embed(images) != before).any(1)[0]
+    assert changed.nonzero().tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("task", "n", "message"),
+    [("colour", 100, "unknown control task 'colour'; the tasks are relation, amount"),
+     ("relation", 20, "ablation.control_images is 20; the control needs at least 40")],
+)  # fmt: skip
+def test_errors(task, n, message):
+    with pytest.raises(ValueError, match=message):
+        control.draw(task, n, seed=0)
+
+
+def scores(task: control.Task, name: str) -> float:
+    variant = next(v for v in control.HEADS["relation"] if v.name == name)
+    train = dataclasses.replace(protocol(config.load("demo")), **control.TRAIN)
+    splits = {split: np.flatnonzero(task.table["split"] == split) for split in ("train", "val", "test")}
+    y = task.table["label"].to_numpy()
+    size = Size(control.CHANNELS, control.HIDDEN, 32, 0.0)
+    done = fit(lambda: reader(variant, size), task.maps(variant), y, splits, train=train, seed=0)
+    return auc(y[splits["test"]], done.logits["test"].round(grid.DECIMALS))
+
+
+def test_only_a_head_that_knows_the_arrangement_solves_it():
+    torch.manual_seed(0)
+    task = control.draw("relation", 500, seed=0)
+    assert scores(task, control.LSTM) > 0.85
+    assert abs(scores(task, control.SHUFFLED) - 0.5) < 0.15
+    assert scores(task, "mean-mlp") == 0.5  # twins tie exactly
+
+
+def test_findings_fail_where_the_ablation_does():
+    """Nothing is seen, and an effect is invented: both checks have to say so."""
+    row = {"variant": "x", "difference": 0.1, "adjusted_low": 0.05, "adjusted_high": 0.15, "differs": True}
+    none = row | {"difference": 0.01, "adjusted_low": -0.05, "adjusted_high": 0.07, "differs": False}
+
+    class Found:
+        def __init__(self, rows):
+            self.effects, self.rows = self, rows
+
+        def row(self, name):
+            return self.rows.get(name, none)
+
+    good = {"relation": Found({control.LSTM: row}), "amount": Found({})}
+    bad = {"relation": Found({}), "amount": Found({control.LSTM: row})}
+    assert [f["verdict"] for f in control.findings(good)] == ["good", "good", "good"]
+    assert [f["verdict"] for f in control.findings(bad)] == ["bad", "good", "bad"]
