@@ -1,0 +1,118 @@
+"""Can this archive be unpacked without trusting it? Images of a zip or a folder -> a folder, names checked first."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from tqdm.auto import tqdm
+
+from lib import index
+from lib.trouble import IndexingError, SourceError
+
+# The public archive holds 1.2 GB in 5,856 images, which hardly shrink in a zip.
+LARGEST = 20_000_000_000  # bytes unpacked
+MOST_MEMBERS = 200_000
+MOST_SHRUNK = 100  # times; a zip that unpacks to more is a bomb
+FORM = "folders such as chest_xray/train/NORMAL and chest_xray/train/PNEUMONIA, and the same under test"
+
+
+def unpack(source: Path, folder: Path, *, progress: bool = True) -> int:
+    """Unpack the images of a zip into `folder`, under the paths they have in it; how many they are.
+
+    Litter and files that are no images stay behind. Raises SourceError for a damaged zip, and before anything is
+    written for one whose members leave the folder, are links, are encrypted, unpack to too much or are not the data set.
+    """
+    try:
+        with zipfile.ZipFile(source) as archive:
+            members = _checked(source, archive)
+            for member, path in tqdm(members, desc="unpack", unit=" images", disable=not progress):
+                target = folder / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(member) as packed, open(target, "wb") as out:
+                    shutil.copyfileobj(packed, out, 1 << 20)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        if isinstance(error, SourceError):
+            raise
+        raise SourceError(
+            f"{source} is no zip file that can be read ({error}); download or copy it again"
+        ) from error
+    return len(members)
+
+
+def copy(source: Path, folder: Path, *, progress: bool = True) -> int:
+    """Copy the images of a folder tree into `folder`, under their relative paths; how many they are. Raises SourceError."""
+    names = images_among(source, index.find_images(source))
+    for name in tqdm(names, desc="copy", unit=" images", disable=not progress):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, target)
+    return len(names)
+
+
+def images_among(source: Path, names: Iterable[str]) -> list[str]:
+    """The paths to keep. Raises SourceError unless they are the data set: both classes in train and test, patients in the names."""
+    kept = [name for name in index.select(names) if PurePosixPath(name).suffix.lower() in index.SUFFIXES]
+    places = {name: index.place(name) for name in kept}
+    try:
+        index.check_classes((index.SPLITS[split], label) for _, split, label in places.values())
+    except IndexingError as error:
+        raise SourceError(f"{source} is not the data set: {error}") from None
+    wrong = [
+        f"{name}: {reason}"
+        for name, (_, _, label) in places.items()
+        if (reason := index.contradiction(name, label))
+    ]
+    if len(wrong) > index.MOST_QUARANTINED * len(kept):
+        raise SourceError(
+            f"{source} is not the data set: {len(wrong)} of {len(kept)} file names do not fit, such as {'; '.join(wrong[:3])} "
+            "(names are read as person78_bacteria_380.jpeg, person12_virus_46.jpeg, IM-0115-0001.jpeg, NORMAL2-IM-0095-0001.jpeg)"
+        )
+    return kept
+
+
+def check_members(source: Path, members: list[zipfile.ZipInfo]) -> None:
+    """Raises SourceError, naming the member, for names and kinds that no honest archive of images has."""
+    if len(members) > MOST_MEMBERS:
+        raise SourceError(
+            f"{source} holds {len(members):,} files, more than {MOST_MEMBERS:,}; nothing was unpacked"
+        )
+    for member in members:
+        name = member.filename.replace("\\", "/")
+        if name.startswith("/") or name[1:2] == ":" or ".." in name.split("/"):
+            raise SourceError(
+                f"{source} was refused: its member {member.filename!r} would be written outside the folder"
+            )
+        mode = member.external_attr >> 16
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise SourceError(
+                f"{source} was refused: its member {member.filename!r} is a link or a device, not a file"
+            )
+
+
+def check_size(source: Path, members: list[zipfile.ZipInfo]) -> None:
+    """Raises SourceError for members that unpack to more than any set of radiographs would."""
+    unpacked = sum(member.file_size for member in members)
+    if unpacked > LARGEST or unpacked > MOST_SHRUNK * max(source.stat().st_size, 1_000_000):
+        raise SourceError(
+            f"{source} was refused: {source.stat().st_size:,} bytes would unpack to {unpacked:,}"
+        )
+    if secret := next((member for member in members if member.flag_bits & 1), None):
+        raise SourceError(f"{source} is encrypted ({secret.filename!r}); unpack it and give the folder")
+
+
+def _checked(source: Path, archive: zipfile.ZipFile) -> list[tuple[zipfile.ZipInfo, str]]:
+    members = [member for member in archive.infolist() if not member.is_dir()]
+    check_members(source, archive.infolist())
+    by_name = {member.filename.replace("\\", "/"): member for member in members}
+    kept = images_among(source, by_name)
+    check_size(source, [by_name[name] for name in kept])
+    if len({name.lower() for name in kept}) < len(kept):
+        raise SourceError(
+            f"{source} holds two files whose names differ in upper and lower case alone; give the unpacked folder"
+        )
+    return [(by_name[name], name) for name in kept]
