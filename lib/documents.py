@@ -37,7 +37,7 @@ class PublishError(RuntimeError):
 def render(results: Path) -> str:
     """The results as README shows them: headline table, answer, anchors and figure, from `results` alone."""
     folders = published(results)
-    rows = [_row(folder, row) for folder in folders for row in headline(folder)]
+    rows = [_row(folder, row) for folder in folders for row in record(folder)["headline"]]
     parts = [_answer(folders), _markdown(pd.DataFrame(rows))]
     parts.append(
         "Mean over seeds, on the 624 images of the official test set; 95% intervals resample patients and seeds. The threshold and "
@@ -115,10 +115,11 @@ def published(results: Path) -> list[Path]:
     return [results / name for name in PROFILES if (results / name / "predictions").is_dir()]
 
 
-def headline(folder: Path) -> list[dict]:
+def record(folder: Path) -> dict:
+    """What a results folder states: `headline` (one row a model) and `n_boot`, as the comparison or `collect` wrote it."""
     for name in ("04_compare.json", "headline.json"):
         if (folder / name).exists():
-            return files.read_json(folder / name)["headline"]
+            return files.read_json(folder / name)
     raise PublishError(
         f"{folder} holds predictions and no headline; run `python -m lib.publish collect --profile {folder.name}`"
     )
@@ -147,7 +148,7 @@ def _row(folder: Path, row: dict) -> dict:
 def _metrics(folder: Path) -> str:
     """Every metric of the headline, one row a metric and one column a model."""
     columns = {}
-    for row in headline(folder):
+    for row in record(folder)["headline"]:
         names = [name for name in row if f"{name}_low" in row]
         columns[f"{style.NAMES[row['model']]} ({folder.name}, {row['seeds']} seeds)"] = {
             name: _interval(row, name, ".3f") for name in names

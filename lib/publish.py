@@ -11,11 +11,12 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lib import ablation, comparison, config, documents, evaluate, files
 from lib.config import ROOT
-from lib.documents import PublishError, headline, published
+from lib.documents import PublishError, published, record
 from lib.plots import style
 
 N_BOOT = 2000
@@ -73,11 +74,10 @@ def verify(results: Path) -> list[str]:
     """
     lines = []
     for folder in published(results):
-        tables = predictions(folder)
+        tables, recorded = predictions(folder), record(folder)
+        computed = evaluate.headline(tables, n_boot=recorded["n_boot"])
         n = len(next(iter(tables.values()))[0])
-        lines.append(
-            _agree(folder, "headline", headline(folder), evaluate.headline(tables, n_boot=N_BOOT), n)
-        )
+        lines.append(_agree(folder, "headline", recorded["headline"], computed, n))
         if (folder / "04_compare.json").exists() and len(tables) == 2:
             lines.append(_verify_comparison(folder, tables))
         if (folder / "ablation").is_dir():
@@ -98,7 +98,8 @@ def _agree(folder: Path, what: str, recorded: list[dict], computed: pd.DataFrame
         for name, value in again[row["model"]].items():
             if isinstance(value, (int, float)):
                 figures += 1
-                if not abs(value - row[name]) <= 1.5e-6:
+                published_as = float("nan") if row[name] is None else row[name]
+                if not np.isclose(value, published_as, rtol=0, atol=1.5e-6, equal_nan=True):
                     raise PublishError(
                         f"{folder.name}: {what}: {row['model']}: {name} is {row[name]}, the predictions give {value}"
                     )
@@ -106,9 +107,10 @@ def _agree(folder: Path, what: str, recorded: list[dict], computed: pd.DataFrame
 
 
 def _verify_comparison(folder: Path, tables: evaluate.Predictions) -> str:
-    recorded = files.read_json(folder / "04_compare.json")["conclusion"]
+    found = files.read_json(folder / "04_compare.json")
+    recorded = found["conclusion"]
     names = [style.NAMES[model] for model in tables]
-    computed = comparison.conclusion(comparison.differences(tables, n_boot=N_BOOT), names)
+    computed = comparison.conclusion(comparison.differences(tables, n_boot=found["n_boot"]), names)
     if computed != recorded:
         raise PublishError(
             f"{folder.name}: the recorded conclusion {recorded!r} is not what the predictions give: {computed!r}"

@@ -1,0 +1,93 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import documents, evaluate, files, publish
+from lib.config import ROOT
+from lib.documents import PublishError
+
+RESULTS = ROOT / "reports" / "results"
+
+
+def table(seed: int, shift: float) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, 120)
+    return pd.DataFrame(
+        {
+            "image": [f"image{i}" for i in range(120)],
+            "patient": [f"IM-{i // 2}" for i in range(120)],
+            "split": ["val"] * 40 + ["test"] * 80,
+            "subtype": np.where(y, "viral", "normal"),
+            "y_true": y,
+            "logit": rng.normal(0, 1, 120) + shift * y,
+        }
+    )
+
+
+@pytest.fixture
+def results(tmp_path):
+    folder = tmp_path / "quick"
+    (folder / "predictions").mkdir(parents=True)
+    for model, shift in (("xception_lstm", 3.0), ("custom_cnn_lstm", 1.5)):
+        table(1, shift).to_csv(folder / "predictions" / f"{model}-seed42.csv", index=False)
+        pd.DataFrame({"epoch": [1]}).to_csv(
+            folder / "predictions" / f"{model}-seed42.history.csv", index=False
+        )
+        files.write_json(
+            folder / "predictions" / f"{model}-seed42.run.json", {"duration_s": 60, "device": "a processor"}
+        )
+    rows = evaluate.headline(publish.predictions(folder), n_boot=50).to_dict("records")
+    files.write_json(folder / "headline.json", {"n_boot": 50, "headline": rows})
+    return tmp_path
+
+
+def test_figures_that_follow_from_their_predictions_are_verified(results):
+    lines = publish.verify(results)
+    assert len(lines) == 1
+    assert "headline" in lines[0]
+
+
+def test_a_figure_changed_by_hand_is_found_and_named(results):
+    path = results / "quick" / "headline.json"
+    found = files.read_json(path)
+    found["headline"][1]["auc"] += 0.001
+    files.write_json(path, found)
+    with pytest.raises(PublishError, match="custom_cnn_lstm: auc is"):
+        publish.verify(results)
+
+
+def test_a_changed_prediction_is_found(results):
+    path = results / "quick" / "predictions" / "xception_lstm-seed42.csv"
+    changed = pd.read_csv(path)
+    changed.loc[60:80, "logit"] *= -1
+    changed.to_csv(path, index=False)
+    with pytest.raises(PublishError, match="xception_lstm: "):
+        publish.verify(results)
+
+
+def test_nothing_published_is_an_error(tmp_path):
+    with pytest.raises(PublishError, match="make publish"):
+        publish.verify(tmp_path)
+
+
+def test_the_readme_block_shows_every_model_with_its_interval(results):
+    block = documents.render(results)
+    row = files.read_json(results / "quick" / "headline.json")["headline"][0]
+    assert f"{row['auc']:.3f} [{row['auc_low']:.3f}, {row['auc_high']:.3f}]" in block
+    assert "Custom CNN-LSTM" in block
+    assert "DINO" in block
+
+
+def test_a_document_without_marks_is_refused():
+    with pytest.raises(PublishError, match="marks|one line"):
+        documents.with_block("no marks here", "block")
+
+
+@pytest.mark.skipif(not documents.published(RESULTS), reason="no results of the real study are recorded")
+def test_the_documents_of_this_repository_show_its_recorded_results():
+    assert len(documents.check_documents(ROOT, RESULTS)) == 3
+
+
+@pytest.mark.skipif(not documents.published(RESULTS), reason="no results of the real study are recorded")
+def test_every_figure_published_in_this_repository_follows_from_its_predictions():
+    assert publish.verify(RESULTS)
