@@ -60,7 +60,8 @@ all: $(READY) ## run what is out of date; the result is reports/<profile>/index.
 	@$(check)
 	@if $(MAKE) -q pages; then \
 	  echo 'Nothing to do: $(OUT)/index.html is up to date.'; \
-	else $(STUDY) plan $(ARGUMENTS) && $(MAKE) pages && echo 'Done: $(OUT)/index.html'; fi
+	else $(STUDY) plan $(ARGUMENTS) && $(MAKE) pages && printf '%s\n' '$(SET)' > $(OUT)/.settings && \
+	  echo 'Done: $(OUT)/index.html'; fi
 
 data: $(READY) ## fetch radiographs and ImageNet weights; from files: SOURCE=<zip or folder> WEIGHTS=<file>
 	@$(PYTHON) -m lib.sources $(if $(SOURCE),--source '$(SOURCE)') $(if $(WEIGHTS),--weights '$(WEIGHTS)')
@@ -85,7 +86,8 @@ index: $(READY) ## write the index page again
 	@$(check)
 	@$(STUDY) index $(ARGUMENTS)
 
-env: $(READY) ## only build the environment
+env: $(READY) ## only build the environment, and keep outputs of notebooks out of git
+	@$(GIT_FILTER)
 	@echo 'Python of this project: $(PYTHON)'
 
 lock: $(READY) ## resolve pyproject.toml into requirements.lock again
@@ -95,7 +97,7 @@ lock: $(READY) ## resolve pyproject.toml into requirements.lock again
 clean: ## remove pages, executed notebooks, stores, the demo; keep raw data and models trained on it
 	@for profile in $(PROFILES); do rm -rf "reports/$$profile"; done
 	@rm -rf reports/results/demo models/demo data/store data/raw/phantoms .screenshots .pytest_cache .ruff_cache
-	@find lib tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find lib $(wildcard tests) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-models: ## also remove the trained models of PROFILE
 	@rm -rf 'models/$(PROFILE)'
@@ -104,7 +106,7 @@ clean-models: ## also remove the trained models of PROFILE
 DATASET := $(shell sed -n 's/^.*dataset: *\([a-z_]*\).*/\1/p' lib/profiles/$(PROFILE).yaml 2>/dev/null | head -n 1)
 RAW := $(if $(filter-out phantoms,$(DATASET)),$(wildcard data/raw/$(DATASET)/.))
 ARGUMENTS = '$(PROFILE)' --set '$(SET)'
-# Steps run again when asked to, and when other settings than last time are asked for.
+# Steps are looked at again when asked to, and when the settings are not those of the last complete study.
 SETTINGS := $(strip $(shell cat $(OUT)/.settings 2>/dev/null))
 AGAIN := $(if $(or $(FRESH),$(filter-out x$(SETTINGS)x,x$(strip $(SET))x)),FORCE)
 define check

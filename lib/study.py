@@ -77,7 +77,11 @@ def plan(config: Config, settings: str) -> None:
         + (" Real radiographs: make data." if config.synthetic else "")
     )
     print(flush=True)
-    files.write_text(config.report_dir / ".settings", settings + "\n")
+    kept = config.report_dir / ".settings"
+    before = kept.read_text(encoding="utf-8").strip() if kept.exists() else ""
+    if before != settings.strip():
+        # Until make has written the new settings at the end, no step counts as fresh.
+        files.write_text(kept, "of a study under way\n")
 
 
 def profiles() -> list[str]:

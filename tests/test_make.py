@@ -1,0 +1,293 @@
+"""Does the Makefile run the right steps in the right order? With a stand-in for Python that writes what it was called for."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lib.config import ROOT
+from tests.conftest import clean_environment
+
+STEPS = [
+    "01_data_audit",
+    "02_train_xception_lstm",
+    "03_train_custom_cnn_lstm",
+    "04_compare",
+    "05_gradcam",
+    "06_ablation",
+]
+STAND_IN = """#!/bin/sh
+# python -m lib.study ACTION PROFILE --set SETTINGS [STEP] [--reads STEPS]
+echo "$* FRESH=$FRESH" >> calls
+out=reports/$4
+mkdir -p "$out"
+case $3 in
+  plan) [ "$(cat "$out/.settings" 2>/dev/null)" = "$6" ] || echo 'of a study under way' > "$out/.settings" ;;
+  run)
+    echo "start $7" >> order
+    sleep 0.05
+    [ ! -e "fail-$7" ] || exit 1
+    printf 'reports/%s/%s.ipynb: lib/plots/style.py lib/gone.py\\nlib/plots/style.py:\\nlib/gone.py:\\n' "$4" "$7" > "$out/.$7.d"
+    echo "end $7" >> order
+    touch "$out/$7.ipynb" ;;
+  page) touch "$out/$7.html" ;;
+  index) touch "$out/index.html" ;;
+esac
+"""
+
+
+@dataclass
+class Bench:
+    """A folder with the Makefile, empty notebooks and the stand-in."""
+
+    root: Path
+
+    def make(self, *words: str) -> subprocess.CompletedProcess:
+        (self.root / "calls").write_text("")
+        (self.root / "order").write_text("")
+        command = ["make", *words, "PYTHON=./stand-in"]
+        return subprocess.run(
+            command, cwd=self.root, env=clean_environment(), capture_output=True, text=True, timeout=60
+        )
+
+    @property
+    def calls(self) -> list[str]:
+        """`run 04_compare`, `page 04_compare`, `plan`, `index`, in order."""
+        words = [line.split() for line in (self.root / "calls").read_text().splitlines()]
+        named = [(word[2], next((part for part in word[5:] if part in STEPS), "")) for word in words]
+        return [" ".join(filter(None, pair)) for pair in named]
+
+    def touch(self, name: str) -> None:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        later = time.time() + 5  # later than all that was made, whatever the file system's resolution
+        os.utime(path, (later, later))
+
+
+@pytest.fixture
+def bench(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for folder in ("lib/profiles", "lib/template", "lib/plots"):
+        (tmp_path / folder).mkdir(parents=True)
+    for profile in ("demo", "full", "quick"):
+        shutil.copy(ROOT / "lib" / "profiles" / f"{profile}.yaml", tmp_path / "lib" / "profiles")
+    for name in (
+        "lib/plots/style.py",
+        "lib/gone.py",
+        "lib/pages.py",
+        "lib/overview.py",
+        "lib/template/style.css",
+    ):
+        (tmp_path / name).touch()
+    (tmp_path / "notebooks").mkdir()
+    for step in STEPS:
+        (tmp_path / "notebooks" / f"{step}.ipynb").touch()
+    (tmp_path / "stand-in").write_text(STAND_IN)
+    (tmp_path / "stand-in").chmod(0o755)
+    return Bench(tmp_path)
+
+
+def test_all_runs_every_step_with_its_page_and_then_the_index(bench):
+    done = bench.make("all")
+    assert done.returncode == 0, done.stderr
+    pairs = [f"{action} {step}" for step in STEPS for action in ("run", "page")]
+    assert sorted(bench.calls) == sorted(["plan", *pairs, "index"])
+    assert bench.calls[0] == "plan"
+    assert bench.calls[-1] == "index"
+    assert bench.calls.index("page 01_data_audit") < bench.calls.index("run 04_compare"), (
+        "a page is made as soon as it can"
+    )
+    assert "reports/demo/index.html" in done.stdout
+
+
+def test_a_second_time_there_is_nothing_to_do_and_it_says_so_at_once(bench):
+    bench.make("all")
+    start = time.monotonic()
+    done = bench.make("all")
+    assert time.monotonic() - start < 2
+    assert bench.calls == []
+    assert "Nothing to do" in done.stdout
+
+
+def test_two_at_once_wait_for_what_they_need(bench):
+    assert bench.make("-j4", "all").returncode == 0
+    order = (bench.root / "order").read_text().splitlines()
+    for later in STEPS[1:]:
+        assert order.index("end 01_data_audit") < order.index(f"start {later}")
+    for reader in ("04_compare", "05_gradcam"):
+        for trained in ("02_train_xception_lstm", "03_train_custom_cnn_lstm"):
+            assert order.index(f"end {trained}") < order.index(f"start {reader}")
+    assert bench.calls[-1] == "index"
+
+
+def test_the_steps_that_read_models_are_told_which(bench):
+    bench.make("all")
+    lines = (bench.root / "calls").read_text().splitlines()
+    reading = [line for line in lines if "--reads 02_train_xception_lstm 03_train_custom_cnn_lstm" in line]
+    assert sorted(re.search(r"0\d_\w+", line)[0] for line in reading) == ["04_compare", "05_gradcam"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ("notebooks/06_ablation.ipynb", {"plan", "run 06_ablation", "page 06_ablation", "index"}),
+        ("lib/overview.py", {"plan", "index"}),
+        ("lib/template/style.css", {"plan", "index", *(f"page {step}" for step in STEPS)}),
+        (
+            "lib/plots/style.py",
+            {"plan", "index", *(f"{do} {step}" for do in ("run", "page") for step in STEPS)},
+        ),
+    ],
+)
+def test_a_change_reaches_what_depends_on_it_and_nothing_else(bench, changed, expected):
+    bench.make("all")
+    bench.touch(changed)
+    bench.make("all")
+    assert set(bench.calls) == expected
+
+
+def test_a_training_that_ran_again_reaches_its_readers_only(bench):
+    bench.make("all")
+    bench.touch("notebooks/02_train_xception_lstm.ipynb")
+    bench.make("all")
+    ran = {call for call in bench.calls if call.startswith("run")}
+    assert ran == {"run 02_train_xception_lstm", "run 04_compare", "run 05_gradcam"}
+
+
+def test_a_module_that_disappears_makes_steps_run_not_make_stumble(bench):
+    bench.make("all")
+    (bench.root / "lib" / "gone.py").unlink()
+    done = bench.make("all")
+    assert done.returncode == 0, done.stderr
+    assert "run 01_data_audit" in bench.calls
+
+
+def test_real_data_once_there_is_the_default_and_newer_data_runs_again(bench):
+    bench.make("all")
+    bench.touch("data/raw/chest_xray/train/x.jpeg")
+    assert bench.make("all").returncode == 0
+    assert "reports/full/index.html" in bench.make("all").stdout
+    assert bench.calls == []
+    bench.touch("data/raw/chest_xray")
+    bench.make("all")
+    assert "run 01_data_audit" in bench.calls
+    assert "reports/demo" in bench.make("all", "PROFILE=demo").stdout
+
+
+def test_other_settings_run_again_and_so_does_fresh(bench):
+    bench.make("all")
+    bench.make("all", "SET=train.epochs=2 data.image_size=96")
+    assert sum(call.startswith("run") for call in bench.calls) == 6
+    assert "--set train.epochs=2 data.image_size=96" in (bench.root / "calls").read_text()
+    bench.make("all", "SET=train.epochs=2 data.image_size=96")
+    assert bench.calls == []
+    bench.make("all")
+    assert sum(call.startswith("run") for call in bench.calls) == 6
+    (bench.root / "fail-04_compare").touch()
+    bench.make("all", "SET=train.epochs=2")
+    (bench.root / "fail-04_compare").unlink()
+    bench.make("all")
+    assert sum(call.startswith("run") for call in bench.calls) == 6, (
+        "steps that ran with other settings are not fresh"
+    )
+    bench.make("all", "FRESH=1")
+    assert sum(call.startswith("run") for call in bench.calls) == 6
+    assert "FRESH=1" in (bench.root / "calls").read_text()
+
+
+def test_a_failure_stops_make_and_leaves_what_was_good(bench):
+    bench.make("all")
+    page = bench.root / "reports" / "demo" / "04_compare.html"
+    before = page.stat().st_mtime_ns
+    (bench.root / "fail-04_compare").touch()
+    bench.touch("notebooks/04_compare.ipynb")
+    assert bench.make("all").returncode != 0
+    assert page.stat().st_mtime_ns == before
+
+
+def test_an_unknown_profile_is_named_with_the_known_ones(bench):
+    done = bench.make("all", "PROFILE=ful")
+    assert done.returncode != 0
+    assert "unknown profile 'ful'" in done.stderr
+    assert all(name in done.stderr for name in ("demo", "full", "quick"))
+    assert not (bench.root / "reports").exists()
+
+
+def test_help_fits_one_screen(bench):
+    lines = bench.make("help").stdout.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 120
+    for target in ("all", "data", "lab", "test", "bench", "clean"):
+        assert any(re.match(rf"\s+make {target}\s", line) for line in lines)
+
+
+def test_clean_keeps_raw_data_weights_and_models_of_real_radiographs(bench):
+    kept = ["data/raw/chest_xray/train/x.jpeg", "data/weights/w.safetensors", "models/full/a-seed1/run.json",
+            "reports/results/full/04_compare.json", "reports/README.md"]  # fmt: skip
+    gone = ["data/raw/phantoms/x.png", "data/store/a/pixels.npy", "models/demo/a-seed1/run.json",
+            "reports/full/04_compare.html", "reports/results/demo/04_compare.json"]  # fmt: skip
+    for name in kept + gone:
+        bench.touch(name)
+    assert bench.make("clean").returncode == 0
+    assert [name for name in kept if not (bench.root / name).exists()] == []
+    assert [name for name in gone if (bench.root / name).exists()] == []
+
+
+def test_data_passes_files_on(bench):
+    bench.make("data", "SOURCE=/some where/set.zip", "WEIGHTS=w.safetensors")
+    assert (
+        (bench.root / "calls")
+        .read_text()
+        .startswith("-m lib.sources --source /some where/set.zip --weights w.safetensors")
+    )
+
+
+def test_a_conda_environment_is_used_only_when_it_has_the_packages(bench):
+    conda = bench.root / "conda"
+    for name in ("torch", "papermill"):
+        (conda / "lib" / "python3.11" / "site-packages" / name).mkdir(parents=True)
+    (conda / "bin").mkdir()
+    shutil.copy(bench.root / "stand-in", conda / "bin" / "python")
+    environment = clean_environment() | {"CONDA_PREFIX": str(conda)}
+    done = subprocess.run(["make", "env"], cwd=bench.root, env=environment, capture_output=True, text=True)
+    assert str(conda / "bin" / "python") in done.stdout, done.stderr
+    (conda / "lib" / "python3.11" / "site-packages" / "torch").rmdir()
+    plain = subprocess.run(
+        ["make", "-n", "env"], cwd=bench.root, env=environment, capture_output=True, text=True
+    )
+    assert ".venv/bin/python" in plain.stdout + plain.stderr or ".venv" in plain.stderr
+
+
+def test_outputs_of_notebooks_do_not_reach_git(tmp_path):
+    """The filter that the environment step sets up, in a repository of its own, with this Python."""
+    import sys
+
+    import nbformat
+
+    for name in ("Makefile", ".gitattributes"):
+        shutil.copy(ROOT / name, tmp_path)
+    cell = nbformat.v4.new_code_cell("1 + 1", execution_count=3)
+    cell.outputs = [nbformat.v4.new_output("stream", text="a secret radiograph")]
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "a.ipynb")
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout
+
+    git("init", "-q")
+    subprocess.run(
+        ["make", "env", f"PYTHON={sys.executable}"], cwd=tmp_path, env=clean_environment(), check=True
+    )
+    git("add", "a.ipynb")
+    assert "1 + 1" in git("show", ":a.ipynb")
+    assert "secret" not in git("show", ":a.ipynb")
+    assert "secret" in (tmp_path / "a.ipynb").read_text(), "the working copy keeps its outputs"
