@@ -11,6 +11,8 @@ from lib.means import mean_interval
 from lib.similarity import rank_correlation
 from lib.stats import Interval
 
+OTHERS = 64  # images of other patients that each map is compared with, at most
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -38,7 +40,7 @@ def agree(
     same = rank_correlation(a, b)
     patients = np.asarray(patients)
     other = np.full((len(a), len(a)), np.nan)
-    for shift in range(1, len(a)):
+    for shift in np.unique(np.linspace(1, len(a) - 1, min(len(a) - 1, OTHERS)).round().astype(int)):
         partner = np.roll(np.arange(len(a)), shift)
         different = patients != patients[partner]
         other[shift] = np.where(different, rank_correlation(a, b[partner]), np.nan)

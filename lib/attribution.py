@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.gradcam import ExplainError, checked, class_score, targets_of
 from lib.models import CNNLSTM
+from lib.question import ExplainError, checked, class_score, targets_of
 from lib.sequence import READOUTS, Reorder
 from lib.undisturbed import read, undisturbed
 
@@ -134,6 +134,25 @@ def reread(model: CNNLSTM, *, order: str | None = None, readout: str | None = No
             raise ExplainError(f"the head {type(twin.sequence).__name__} has no read-out to change")
         twin.sequence.readout = readout
     return twin
+
+
+def with_untrained_head(model: CNNLSTM, *, seed: int) -> CNNLSTM:
+    """A copy whose sequence head and classifier have their initial, random weights again; the backbone stays trained."""
+    twin = copy.deepcopy(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for layer in [*twin.sequence.modules(), *twin.classifier.modules()]:
+            if hasattr(layer, "reset_parameters"):
+                layer.reset_parameters()
+    return twin
+
+
+def readings(model: CNNLSTM) -> dict[str, CNNLSTM]:
+    """The same weights read in raster order, in reverse, and out at the mean: by "order, read-out"; one without a read-out as it is."""
+    if not hasattr(model.sequence, "readout"):
+        return {model.reorder.name: model}
+    wanted = (("raster", "last"), ("reverse", "last"), ("raster", "mean"))
+    return {f"{order}, {out}": reread(model, order=order, readout=out) for order, out in wanted}
 
 
 def places_of(

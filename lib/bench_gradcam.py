@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib import gradcam, models
+from lib import gradcam, models, question
 from lib.models import CNNLSTM
 
 
@@ -48,27 +48,28 @@ def measure(*, batch: int = 32, size: int = 224, repeats: int = 1, seed: int = 0
 
     The images are noise: what is timed does not depend on them. The best of `repeats` counts.
     """
-    results = {}
-    for name, make in (("xception_lstm", models.XceptionLSTM), ("custom_cnn_lstm", models.CustomCNNLSTM)):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = make().eval()
-            images = torch.randn(batch, 3, size, size)
-        layer = model.get_submodule(gradcam.default_layer(model))
-        reference, original = _timed(
-            lambda: np.stack([original_gradcam(model, image[None], layer) for image in images]), repeats
-        )
-        maps, ours = _timed(lambda: gradcam.explain(model, images, target=1).scaled(), repeats)
-        results[name] = {
-            "batch": batch,
-            "size": size,
-            "threads": torch.get_num_threads(),
-            "original_s": round(original, 3),
-            "batched_s": round(ours, 3),
-            "times_faster": round(original / ours, 2),
-            "largest_difference": float(np.abs(np.nan_to_num(maps) - reference).max()),
-        }
-    return results
+    makers = {"xception_lstm": models.XceptionLSTM, "custom_cnn_lstm": models.CustomCNNLSTM}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        images = torch.randn(batch, 3, size, size)
+        return {name: _compare(make().eval(), images, repeats) for name, make in makers.items()}
+
+
+def _compare(model: CNNLSTM, images: Tensor, repeats: int) -> dict:
+    layer = model.get_submodule(question.default_layer(model))
+    reference, original = _timed(
+        lambda: np.stack([original_gradcam(model, image[None], layer) for image in images]), repeats
+    )
+    maps, ours = _timed(lambda: gradcam.explain(model, images, target=1).scaled(), repeats)
+    return {
+        "batch": len(images),
+        "size": images.shape[-1],
+        "threads": torch.get_num_threads(),
+        "original_s": round(original, 3),
+        "batched_s": round(ours, 3),
+        "times_faster": round(original / ours, 2),
+        "largest_difference": float(np.abs(np.nan_to_num(maps) - reference).max()),
+    }
 
 
 def _timed(run: Callable[[], np.ndarray], repeats: int) -> tuple[np.ndarray, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,15 +11,11 @@ from torch import Tensor, nn
 
 from lib import overlay
 from lib.models import CNNLSTM
+from lib.question import ExplainError, checked, class_score, find_layer, stages, targets_of
 from lib.undisturbed import Capture, classify, hooked, logits_of, undisturbed
 
 METHODS = ("gradcam", "gradcam++", "ablation")
-CLASSES = ("normal", "pneumonia")
 ABLATED_AT_ONCE = 2**24  # values of a layer's input held for the ablated copies of an image
-
-
-class ExplainError(ValueError):
-    """Something that cannot be explained; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -196,95 +191,6 @@ def _from_layer_on(model: CNNLSTM, module: nn.Module) -> tuple[nn.Module, list[n
         if any(module is inner for inner in part.modules()):
             return part, parts[i:]
     return model.backbone, [model.backbone, model.channel_reducer]
-
-
-def stages(model: CNNLSTM) -> list[nn.Module]:
-    """The backbone's layers in the order in which an image passes them."""
-    return model.backbone.stages() if hasattr(model.backbone, "stages") else list(model.backbone.children())
-
-
-def layer_names(model: CNNLSTM) -> list[str]:
-    """Names of the backbone's layers and of a channel reducer, from the image on; any other spatial layer works too."""
-    names = {id(module): name for name, module in model.named_modules()}
-    last = [] if isinstance(model.channel_reducer, nn.Identity) else [model.channel_reducer]
-    return [names[id(part)] for part in [*stages(model), *last]]
-
-
-def default_layer(model: CNNLSTM) -> str:
-    """The last layer of Xception (after its ReLU); the last convolution (before it) of any other backbone."""
-    names = {id(module): name for name, module in model.named_modules()}
-    if hasattr(model.backbone, "stages"):
-        return names[id(model.backbone.stages()[-1])]
-    convolutions = [m for m in model.backbone.modules() if isinstance(m, nn.Conv2d)]
-    if not convolutions:
-        raise ExplainError(f"{type(model).__name__} has no convolution to explain; name a layer")
-    return names[id(convolutions[-1])]
-
-
-def find_layer(model: CNNLSTM, layer: str | nn.Module | None) -> tuple[str, nn.Module]:
-    """The name and the module that `layer` means. Raises ExplainError if the model does not hold it."""
-    modules = dict(model.named_modules())
-    if isinstance(layer, nn.Module):
-        for name, module in modules.items():
-            if module is layer:
-                return name, module
-        raise ExplainError(f"the layer {type(layer).__name__} given is not part of {type(model).__name__}")
-    name = default_layer(model) if layer is None else layer
-    if name not in modules or not name:
-        offered = layer_names(model)
-        near = difflib.get_close_matches(str(name), [n for n in modules if n], 3, 0.4) or offered[-3:]
-        raise ExplainError(
-            f"{type(model).__name__} has no layer {name!r}; near it are {', '.join(near)}, "
-            "and gradcam.layer_names(model) lists the backbone's"
-        )
-    return name, modules[name]
-
-
-def targets_of(target: int | str | Sequence[int] | Tensor | None, logits: Tensor) -> Tensor:
-    """The class to explain for each image, (B,) of 0 and 1. Raises ExplainError for anything else."""
-    if not torch.isfinite(logits).all():
-        bad = int((~torch.isfinite(logits)).nonzero()[0])
-        raise ExplainError(
-            f"the model's logit for image {bad} is {float(logits[bad])}; are its weights intact?"
-        )
-    if target is None:
-        return (logits > 0).long()
-    if isinstance(target, str):
-        target = 1 if target == "logit" else target
-    given = target.tolist() if isinstance(target, (Tensor, np.ndarray)) else target
-    each = list(given) if isinstance(given, (list, tuple)) else [given] * len(logits)
-    if len(each) != len(logits):
-        raise ExplainError(
-            f"{len(each)} targets were given for {len(logits)} images; give one, or one an image"
-        )
-    wrong = [value for value in each if value not in (0, 1)]
-    if wrong:
-        raise ExplainError(
-            f"target is {wrong[0]!r}; it must be 0 (normal), 1 (pneumonia), 'logit' or None (the predicted class)"
-        )
-    return torch.tensor([int(value) for value in each], device=logits.device)
-
-
-def class_score(logits: Tensor, targets: Tensor) -> Tensor:
-    """One logit speaks for both classes: the score of pneumonia is the logit, that of normal minus the logit."""
-    return logits * (2 * targets - 1)
-
-
-def checked(images: Tensor) -> Tensor:
-    """The images, if they are a batch of finite, normalised images. Raises ExplainError, naming what is wrong."""
-    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3:
-        found = tuple(images.shape) if hasattr(images, "shape") else type(images).__name__
-        raise ExplainError(f"images must be a tensor of shape (B, 3, H, W), not {found}")
-    if not images.is_floating_point():
-        raise ExplainError(f"images are {images.dtype}; pass them through pixels.to_input first")
-    if not len(images):
-        raise ExplainError("the batch is empty; there is no image to explain")
-    finite = torch.isfinite(images).flatten(1).all(1)
-    if not finite.all():
-        raise ExplainError(
-            f"image {int((~finite).nonzero()[0])} of the batch holds values that are not finite"
-        )
-    return images.detach()
 
 
 def to_pixels(images: Tensor) -> np.ndarray:

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from lib import gradcam, similarity
+from lib import gradcam, question, similarity
 from lib.gradcam import Maps
 from lib.models import CNNLSTM
 
@@ -48,8 +48,7 @@ def cascade(
 
 def parts_from_top(model: CNNLSTM) -> list[str]:
     """Names of the parts that have weights, from the logit down to the image."""
-    backbone = [name for name in gradcam.layer_names(model)[::-1]]
-    names = ["classifier", "sequence", *backbone]
+    names = ["classifier", "sequence", *reversed(question.layer_names(model))]
     return [name for name in names if any(True for _ in model.get_submodule(name).parameters())]
 
 

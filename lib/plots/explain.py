@@ -10,8 +10,9 @@ import pandas as pd
 
 from lib import overlay
 from lib.attribution import TokenScores
-from lib.gradcam import CLASSES, Maps
+from lib.gradcam import Maps
 from lib.plots import style
+from lib.question import CLASSES
 
 MAP_COLOURS = {"gradcam": "#0072B2", "random": "#999999", "centre": "#D55E00", "edges": "#009E73"}
 MAP_STYLES = {"random": ":", "centre": "--", "edges": "-."}
@@ -188,6 +189,6 @@ def _grid(rows: int, columns: int, *, side: float, head: float) -> tuple[plt.Fig
 
 def _picture(ax: plt.Axes, picture: np.ndarray | None, title: str) -> None:
     ax.set_axis_off()
-    ax.set_title(title, fontsize=7.5)
+    ax.set_title(title, fontsize=8)
     if picture is not None:
         ax.imshow(picture, cmap="gray", vmin=0, vmax=255)
