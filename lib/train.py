@@ -69,6 +69,7 @@ def _train(config: Config, model: str, seed: int, store, path: Path, *, progress
     train = config.train_for(model)
     evaluated = np.concatenate([store.rows("val"), store.rows("test")])
     _check_classes(store)
+    files.remove_abandoned(config.run_dir(model, seed))
     with torch.random.fork_rng():  # the caller's random numbers stay as they are
         state, task = start(config, model, seed, store, progress=progress)
         identity = runs.identity(config, model, seed, store)
@@ -191,8 +192,7 @@ _KEPT = ("epoch", "step", "sums", "seconds", "duration", "history", "best")
 
 def _restore(state: State, task: Task, path: Path, identity: dict) -> bool:
     """Put `state` where the checkpoint left it. False when there is none, or one of other settings, data or code."""
-    for left_over in path.parent.glob(".*.part"):
-        files.remove(left_over)
+    files.remove_abandoned(path)
     if not path.exists():
         return False
     kept = checkpoint.load(path)

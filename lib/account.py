@@ -1,0 +1,165 @@
+"""What does a training say of itself? Its parts, its runs, and the sentences that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from lib import evaluate, metrics, models, pixels
+from lib.plots.style import NAMES
+from lib.runs import Run
+
+PARTS = ("backbone", "channel_reducer", "sequence", "classifier")
+
+
+def images(store: pixels.PixelStore) -> pd.DataFrame:
+    """Images and patients by split and class."""
+    kind = store.index["label"].map({0: "normal", 1: "pneumonia"})
+    table = store.index.groupby(["split", kind]).agg(
+        images=("image", "size"), patients=("patient", "nunique")
+    )
+    return table.unstack().reindex(["train", "val", "test"])
+
+
+def parts(network: models.CNNLSTM) -> pd.DataFrame:
+    """Parameters of each part of a model: trained and frozen."""
+    rows = []
+    for name in PARTS:
+        sizes = [(p.numel(), p.requires_grad) for p in network.get_submodule(name).parameters()]
+        if sizes:
+            trained = sum(n for n, grad in sizes if grad)
+            rows.append({"part": name, "trained": trained, "frozen": sum(n for n, _ in sizes) - trained})
+    return pd.DataFrame(rows)
+
+
+def parts_sentence(network: models.CNNLSTM) -> str:
+    total = sum(p.numel() for p in network.parameters())
+    share = network.trainable_parameters() / total
+    return f"{network.trainable_parameters():,} of {total:,} parameters are trained ({share:.0%})."
+
+
+def table(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row a seed: the epoch that validation chose, what it reached there, and the original's last and best test epoch."""
+    rows = []
+    for run in runs:
+        history = run.history.set_index("epoch")
+        chosen = history.loc[run.info["best_epoch"]]
+        tested = history["test_accuracy_optimistic"].dropna()
+        rows.append(
+            {
+                "seed": run.seed,
+                "epochs": len(history),
+                "chosen epoch": run.info["best_epoch"],
+                "validation AUC": chosen["val_auc"],
+                "validation accuracy": chosen["val_accuracy"],
+                "test accuracy, last epoch": tested.iloc[-1] if len(tested) else np.nan,
+                "test accuracy, best epoch (optimistic)": tested.max() if len(tested) else np.nan,
+                "seconds an epoch": history["seconds"].mean(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def sentence(runs: Sequence[Run]) -> str:
+    """What training reached, in words, for any number of seeds."""
+    found = table(runs)
+    name, n = NAMES[runs[0].model], len(runs)
+    epochs = ", ".join(str(epoch) for epoch in sorted(set(found["chosen epoch"])))
+    auc = _spread(found["validation AUC"])
+    words = f"{name}: validation chose epoch {epochs} of {found['epochs'].max()}, at an AUC of {auc} ({n} {_seeds(n)})."
+    tested = found["test accuracy, best epoch (optimistic)"]
+    if tested.notna().all():
+        gap = (tested - _at_chosen(runs)).mean()
+        words += (
+            f" Choosing the epoch on the test images, as the original did, would have shown {100 * gap:.1f} percentage points"
+            " of accuracy more than the epoch that validation chose."
+            if gap > 0
+            else " The epoch that validation chose is also the best on the test images."
+        )
+    return words
+
+
+def fit_sentence(runs: Sequence[Run]) -> str:
+    """How far the training loss fell below the validation loss: the model's room to overfit."""
+    last = pd.DataFrame([run.history.iloc[-1] for run in runs])
+    first = pd.DataFrame([run.history.iloc[0] for run in runs])
+    fell = first["train_loss"].mean(), last["train_loss"].mean()
+    gap = (last["val_loss"] - last["train_loss"]).mean()
+    side = "above" if gap > 0 else "below"
+    return (
+        f"The training loss went from {fell[0]:.3f} in the first epoch to {fell[1]:.3f} in the last; "
+        f"the validation loss ends {abs(gap):.3f} {side} it."
+    )
+
+
+def classification(runs: Sequence[Run]) -> pd.DataFrame:
+    """scikit-learn's classification report of the test images at probability 0.5, the mean over seeds."""
+    reports = [evaluate.classification(evaluate.part(run.predictions, "test")) for run in runs]
+    return pd.concat(reports).groupby(level=0, sort=False).mean()
+
+
+def confusion(runs: Sequence[Run]) -> np.ndarray:
+    """Test images at probability 0.5, the mean over seeds: [[true normal, false alarm], [missed, found]]."""
+    cells = []
+    for run in runs:
+        test = evaluate.part(run.predictions, "test")
+        tp, fp, fn, tn = (
+            float(n[0]) for n in metrics.confusion(test["y_true"], test["probability"], threshold=0.5)
+        )
+        cells.append([[tn, fp], [fn, tp]])
+    return np.mean(cells, axis=0)
+
+
+def confusion_sentence(cells: np.ndarray) -> str:
+    (tn, fp), (fn, tp) = cells
+    right = (tn + tp) / cells.sum()
+    return (
+        f"Of {tp + fn:.0f} test images with pneumonia {fn:.1f} are missed (sensitivity {tp / (tp + fn):.1%}), and of {tn + fp:.0f} normal ones "
+        f"{fp:.1f} raise a false alarm (specificity {tn / (tn + fp):.1%}); {right:.1%} are called rightly."
+    ).replace(".0 ", " ")
+
+
+def record(runs: Sequence[Run]) -> dict:
+    """The step's result: plain numbers and the sentences above."""
+    found = table(runs)
+    low = found["validation AUC"].min()
+    finding = {
+        "check": f"{NAMES[runs[0].model]} learns",
+        "result": sentence(runs),
+        "verdict": "good" if low > 0.9 else "caution" if low > 0.7 else "bad",
+    }
+    return {
+        "model": runs[0].model,
+        "trainable_parameters": runs[0].info["trainable_parameters"],
+        "data_fingerprint": runs[0].info["data_fingerprint"],
+        "confusion_at_half": confusion(runs).tolist(),
+        "runs": found.rename(columns=lambda name: name.replace(", ", "_").replace(" ", "_")).to_dict(
+            "records"
+        ),
+        "findings": [finding],
+        "answers": {
+            f"How does {NAMES[runs[0].model]} fit?": fit_sentence(runs),
+            f"What does {NAMES[runs[0].model]} call rightly?": confusion_sentence(confusion(runs)),
+        },
+    }
+
+
+def _at_chosen(runs: Sequence[Run]) -> np.ndarray:
+    return np.array(
+        [
+            run.history.set_index("epoch").loc[run.info["best_epoch"], "test_accuracy_optimistic"]
+            for run in runs
+        ]
+    )
+
+
+def _spread(values: pd.Series) -> str:
+    if len(values) == 1:
+        return f"{values.iloc[0]:.4f}"
+    return f"{values.mean():.4f} ± {values.std(ddof=1):.4f}"
+
+
+def _seeds(n: int) -> str:
+    return "seed" if n == 1 else "seeds"
