@@ -98,7 +98,6 @@ class Teller:
     step: Step
     expected: float | None = None
     out: TextIO = field(default_factory=lambda: sys.stdout)
-    cell: str = ""
     said: str = ""
     rest: str = ""
 
@@ -152,6 +151,6 @@ class Teller:
 
     def _live(self) -> None:
         while not self.finished.wait(0.5):
-            text = f"{self.label}  {spoken(self.elapsed)}{self._about()}  {self.cell}  {self.said}"
+            text = f"{self.label}  {spoken(self.elapsed)}{self._about()}  {self.said.rpartition(': ')[2]}"
             self.out.write(f"\r{text[: shutil.get_terminal_size().columns - 1]}\x1b[K")
             self.out.flush()

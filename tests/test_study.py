@@ -1,0 +1,299 @@
+"""Does a step run, tell its story, fail with a sentence, and stay when nothing has changed? With notebooks of two cells."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from lib import config, overview, steps, story, study
+from lib.config import ROOT
+from lib.steps import State, Step
+from tests.conftest import clean_environment
+
+
+def write_notebook(path: Path, *cells: str, title: str = "Sample") -> None:
+    opening = nbformat.v4.new_markdown_cell(f"# {path.stem[:2]} {title}\n\nA question?")
+    parameters = nbformat.v4.new_code_cell(
+        "profile = None\noverrides = {}", metadata={"tags": ["parameters"]}
+    )
+    code = [nbformat.v4.new_code_cell(cell) for cell in cells]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=[opening, parameters, *code], metadata=kernel), path)
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project whose study has one notebook of its own."""
+    shutil.copytree(ROOT / "lib", tmp_path / "lib", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    return tmp_path
+
+
+def call(project: Path, *words: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "lib.study", *words],
+        cwd=project,
+        env=clean_environment() | {"PYTHONPATH": str(project)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_a_step_runs_with_its_settings_in_this_environment(project, tmp_path):
+    """From the project's root, with this Python, even if the user has another kernel of the same name."""
+    write_notebook(
+        project / "notebooks" / "01_sample.ipynb",
+        "import os, sys\nfrom lib import config\ncfg = config.load(profile, **overrides)",
+        "print('epoch 1/1 done')\nprint({'python': sys.executable, 'cwd': os.getcwd(), 'epochs': cfg.train.epochs})",
+    )
+    decoy = tmp_path / "home" / "kernels" / "python3"
+    decoy.mkdir(parents=True)
+    (decoy / "kernel.json").write_text(
+        json.dumps({"argv": ["/bin/false"], "display_name": "x", "language": "python"})
+    )
+    done = call(
+        project, "run", "demo", "--set", "train.epochs=7", "01_sample", JUPYTER_DATA_DIR=str(decoy.parents[1])
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    executed = json.loads((project / "reports" / "demo" / "01_sample.ipynb").read_text())
+    said = "".join("".join(output["text"]) for output in executed["cells"][-1]["outputs"])
+    assert f"'python': '{sys.executable}'" in said
+    assert f"'cwd': '{project}'" in said
+    assert "'epochs': 7" in said
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("[1/1] 01_sample  runs")
+    assert "epoch 1/1 done" in lines[1]
+    assert "reports/demo/01_sample.html" in lines[-1]
+    assert not (project / "reports" / "demo" / "01_sample.partial.ipynb").exists()
+    rule = (project / "reports" / "demo" / ".01_sample.d").read_text()
+    assert "reports/demo/01_sample.ipynb: " in rule
+    assert "lib/config.py" in rule
+
+    page = call(project, "page", "demo", "01_sample")
+    assert page.returncode == 0, page.stderr
+    assert "train.epochs=7" in (project / "reports" / "demo" / "01_sample.html").read_text()
+
+    again = call(project, "run", "demo", "--set", "train.epochs=7", "01_sample")
+    assert "kept" in again.stdout
+    (project / "lib" / "config.py").open("a").write("\n# a comment changes nothing\n")
+    assert "kept" in call(project, "run", "demo", "--set", "train.epochs=7", "01_sample").stdout
+
+
+def test_a_failing_cell_is_shown_with_its_error_and_the_last_good_report_stays(project):
+    notebook = project / "notebooks" / "04_sample.ipynb"
+    write_notebook(notebook, "rate = 'fast'", "print('so far')\nrate / 2")
+    good = project / "reports" / "demo" / "04_sample.html"
+    good.parent.mkdir(parents=True)
+    good.write_text("the last good report")
+    done = call(project, "run", "demo", "04_sample")
+    assert done.returncode == 1
+    assert done.stderr == ""
+    assert "rate / 2" in done.stdout
+    assert "TypeError: unsupported operand type(s) for /: 'str' and 'int'" in done.stdout
+    assert "reports/demo/04_sample.partial.ipynb" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert len(done.stdout.splitlines()) <= 10
+    assert good.read_text() == "the last good report"
+    assert "so far" in (project / "reports" / "demo" / "04_sample.partial.ipynb").read_text()
+    index = (project / "reports" / "demo" / "index.html").read_text()
+    assert "failed" in index
+    assert 'href="04_sample.partial.ipynb"' in index
+    assert "TypeError" in index
+
+
+def test_plan_says_which_study_on_which_data_and_how_to_choose_another(project):
+    write_notebook(project / "notebooks" / "01_sample.ipynb", "1")
+    done = call(project, "plan", "demo")
+    assert done.returncode == 0, done.stderr
+    assert "Profile demo" in done.stdout
+    assert "synthetic" in done.stdout
+    assert "PROFILE=full|quick" in done.stdout.replace("|tuned", "")
+    assert "make data" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["plan", "quick"], "run `make data`"),
+        (["plan", "ful"], "unknown profile 'ful'"),
+        (["plan", "demo", "--set", "train.epoch=2"], "did you mean 'epochs'"),
+        (["plan", "demo", "--set", "epochs"], "SET="),
+    ],
+)
+def test_a_study_that_cannot_run_is_refused_in_one_sentence(project, words, message):
+    write_notebook(project / "notebooks" / "01_sample.ipynb", "1")
+    done = call(project, *words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_overrides_are_read_as_yaml():
+    assert study.overrides("train.epochs=2 seeds=[1,2] data.aspect=pad train.learning_rate=1.0e-3") == {
+        "train.epochs": 2,
+        "seeds": [1, 2],
+        "data.aspect": "pad",
+        "train.learning_rate": 1e-3,
+    }
+    assert study.overrides("") == {}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.4, "0 s"),
+        (59.6, "1 min"),
+        (80, "1 min 20 s"),
+        (3600, "1 h"),
+        (11100, "3 h 5 min"),
+        (90000, "1 day 1 h"),
+        (183600, "2 days 3 h"),
+    ],
+)
+def test_durations_are_said_as_people_say_them(seconds, words):
+    assert story.spoken(seconds) == words
+
+
+def sample_steps(root: Path, names=("01_a", "02_train_xception_lstm")) -> list[Step]:
+    for name in names:
+        write_notebook(root / "notebooks" / f"{name}.ipynb", "1")
+    return steps.all_steps(config.load("demo", root=root))
+
+
+def state(**changes) -> State:
+    return State(
+        **(
+            {
+                "status": "done",
+                "inputs": "",
+                "started": "2026-01-01T00:00:00+00:00",
+                "duration_s": 30.0,
+                "command": "make all",
+            }
+            | changes
+        )
+    )
+
+
+def test_expected_time_comes_from_the_last_run_or_from_the_profile(tmp_path, monkeypatch):
+    both = sample_steps(tmp_path)
+    assert story.expect(both, "nothing was measured") is None
+    monkeypatch.setattr(story, "gflops", lambda: 100.0)
+    guess = story.expect(both, "Takes: 01 10 s, 02 2 min, at 200 GFLOP/s")
+    assert guess.seconds == {"01_a": 20.0, "02_train_xception_lstm": 240.0}
+    assert "scaled" in guess.basis
+    both[0].keep(state(duration_s=5.0))
+    assert story.expect(both, "Takes: 01 10 s, 02 2 min").total == 125.0
+    both[1].keep(state())
+    assert story.expect(both, "").total == 35.0
+
+
+def test_the_machine_s_speed_is_measured_quickly():
+    start = time.monotonic()
+    assert story.gflops(256) > 0.1
+    assert time.monotonic() - start < 5
+
+
+def test_modules_are_followed_through_imports(tmp_path):
+    write_notebook(
+        tmp_path / "notebooks" / "01_a.ipynb",
+        "%load_ext autoreload\nfrom lib import first\nimport lib.second as s, numpy",
+        "from lib.package import inner",
+    )
+    sources = {
+        "__init__": "",
+        "first": "def f():\n    from lib import late",
+        "late": "",
+        "second": "from .third import x",
+        "third": "x = 1",
+        "unused": "",
+        "package/__init__": "",
+        "package/inner": "from . import sibling\nfrom ..fourth import y",
+        "package/sibling": "",
+        "fourth": "y = 1",
+    }
+    for name, source in sources.items():
+        path = tmp_path / "lib" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    found = steps.modules_of(tmp_path / "notebooks" / "01_a.ipynb", root=tmp_path)
+    assert {path.relative_to(tmp_path / "lib").with_suffix("").as_posix() for path in found} == set(
+        sources
+    ) - {"unused"}
+
+
+def test_a_step_is_stale_when_what_it_depends_on_says_something_else(tmp_path):
+    _, step = sample_steps(tmp_path, ("02_train_xception_lstm", "04_b"))
+    reads = ("02_train_xception_lstm",)
+    before = step.inputs(reads)
+    run = step.config.run_dir("xception_lstm", 42) / "run.json"
+    run.parent.mkdir(parents=True)
+    run.write_text("{}")
+    assert step.inputs(reads) != before, "a model was trained"
+    assert step.inputs() == before, "a step that reads no model does not depend on one"
+    assert Step("04_b", config.load("demo", root=tmp_path, **{"train.epochs": 9})).inputs() != before
+    step.notebook.parent.mkdir(parents=True, exist_ok=True)
+    step.notebook.touch()
+    step.keep(state(inputs=before))
+    assert overview.state_of(step) == "fresh"
+    write_notebook(step.source, "2")
+    assert overview.state_of(step) == "stale"
+    step.keep(state(status="failed"))
+    assert overview.state_of(step) == "failed"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_sees_one_living_line(tmp_path, monkeypatch):
+    monkeypatch.delenv("MAKEFLAGS", raising=False)
+    step, _ = sample_steps(tmp_path)
+    out = Terminal()
+    with story.Teller(step, 12.0, out=out) as teller:
+        teller.write("xception_lstm seed 42: epoch 2/3\n")
+        time.sleep(1.2)
+    teller.end("done")
+    assert "about 12 s" in out.getvalue()
+    assert "epoch 2/3" in out.getvalue()
+    assert out.getvalue().count("\n") == 1, "nothing but the last line stays"
+    assert all(len(part) < 90 for part in out.getvalue().split("\r"))
+
+
+def test_two_steps_at_once_do_not_rewrite_each_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAKEFLAGS", " -j2 --jobserver-auth=3,4")
+    assert not story.Teller(sample_steps(tmp_path)[0], out=Terminal()).alive
+
+
+def test_redrawn_bars_are_one_line_at_most(tmp_path):
+    out = io.StringIO()
+    with story.Teller(sample_steps(tmp_path)[0], out=out) as teller:
+        for percent in range(100):
+            teller.write(f"\repoch 1/3 {percent}%")
+        teller.write("\repoch 1/3 100%\n")
+    assert out.getvalue().count("%") == 1
+
+
+def test_without_notebooks_there_is_no_study(tmp_path):
+    with pytest.raises(study.StudyError, match="no notebook"):
+        study.plan(config.load("demo", root=tmp_path), "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups")
+def test_importing_does_not_wait_for_torch():
+    code = "import sys, lib.study; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
