@@ -46,7 +46,7 @@ def fetch(remote: Remote, folder: Path, *, progress: bool = True, wait: float = 
     """
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{remote.name}.part"
-    missing = remote.bytes - _size(part)
+    missing = remote.bytes - max(_size(part), _size(folder / remote.name))
     if shutil.disk_usage(folder).free < missing + remote.bytes:  # the archive and what is in it
         raise SourceError(
             f"the disk of {folder} has {_gb(shutil.disk_usage(folder).free)} left; downloading and unpacking "

@@ -82,11 +82,10 @@ def select(names: Iterable[str]) -> list[str]:
 def find_images(raw_dir: Path) -> list[str]:
     """Paths of the files to index, relative to `raw_dir` in POSIX form, sorted."""
     base = str(raw_dir)
-    found = (
-        os.path.relpath(os.path.join(folder, name), base).replace(os.sep, "/")
-        for folder, _, names in os.walk(base)
-        for name in names
-    )
+    found: list[str] = []
+    for folder, _, names in os.walk(base):
+        below = os.path.relpath(folder, base).replace(os.sep, "/") + "/"
+        found += [below.removeprefix("./") + name for name in names]
     return select(found)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ def unpack(source: Path, folder: Path, *, progress: bool = True) -> dict[str, An
             found = {split: _split(arrays, split) for split in SPLITS}
     except SourceError:
         raise
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError) as error:
         raise SourceError(
             f"{source} is not PneumoniaMNIST: expected uint8 arrays train_images, val_images, test_images (N, S, S) and labels "
             f"0 or 1 of the same length ({error})"
@@ -52,7 +54,9 @@ def unpack(source: Path, folder: Path, *, progress: bool = True) -> dict[str, An
             zip(tqdm(pixels, desc=split, unit=" images", disable=not progress), labels, strict=True)
         ):
             name = f"pneumoniamnist_{number:05d}.png"
-            cv2.imwrite(str(folder / split / ("NORMAL", "PNEUMONIA")[label] / name), image)
+            path = folder / split / ("NORMAL", "PNEUMONIA")[label] / name
+            if not cv2.imwrite(str(path), image):
+                raise OSError(errno.EIO, "cannot be written", str(path))
             count += 1
     size = found["train"][0].shape[1]
     md5 = hashlib.md5(source.read_bytes(), usedforsecurity=False).hexdigest()
@@ -60,7 +64,7 @@ def unpack(source: Path, folder: Path, *, progress: bool = True) -> dict[str, An
         "images": count,
         "patients": False,
         "own_val": True,
-        "published": md5 == PUBLISHED.get(size) if size in PUBLISHED else None,
+        "published": md5 == PUBLISHED.get(size),
     }
 
 

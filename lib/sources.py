@@ -123,7 +123,10 @@ def _take_weights(config: Config, file: Path) -> None:
 def _fetch_weights(config: Config) -> None:
     from lib import imagenet
 
-    imagenet.fetch(config)
+    try:
+        imagenet.fetch(config)
+    except SourceError as error:
+        raise SourceError(f"the images are in place, but {error}") from error
     print(f"Weights: fetched from timm's hub to {config.weights_file}.")
 
 

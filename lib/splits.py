@@ -50,11 +50,10 @@ def series(table: pd.DataFrame) -> pd.Series:
 
 def check_patients(table: pd.DataFrame) -> None:
     """Raises IndexingError, naming them, when patients occur in more than one split."""
-    splits = (
-        table.dropna(subset=["patient"]).groupby("patient")["split"].agg(lambda found: sorted(set(found)))
-    )
-    crossing = splits[splits.map(len) > 1]
-    if len(crossing):
+    pairs = table[["patient", "split"]].dropna(subset=["patient"]).drop_duplicates()
+    pairs = pairs[pairs["patient"].duplicated(keep=False)]
+    if len(pairs):
+        crossing = pairs.groupby("patient")["split"].agg(sorted)
         first = "; ".join(
             f"{patient} in {' and '.join(found)}" for patient, found in crossing.head(5).items()
         )

@@ -96,9 +96,9 @@ def _draw(config: Config) -> None:
 
 def _stamp(config: Config) -> str:
     """Changes when a file of the raw folder is added, removed, resized or touched; reads no image."""
-    listed = []
+    listed, raw_dir = [], str(config.raw_dir)
     for name in index.find_images(config.raw_dir):
-        stat = os.stat(os.path.join(config.raw_dir, name))
+        stat = os.stat(os.path.join(raw_dir, name))
         listed.append((name, stat.st_size, stat.st_mtime_ns))
     return fingerprint(
         [FORMAT, config.data.image_size, config.data.aspect, index.note(config.raw_dir), listed]
