@@ -68,7 +68,8 @@ data: $(READY) ## fetch radiographs and ImageNet weights; from files: SOURCE=<zi
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	@$(GIT_FILTER)
-	@JUPYTER_PREFER_ENV_PATH=1 $(PYTHON) -m jupyterlab --ServerApp.root_dir='$(CURDIR)' --LabApp.default_url=/lab/tree/notebooks
+	@JUPYTER_PREFER_ENV_PATH=1 $(PYTHON) -m jupyterlab --ServerApp.root_dir='$(CURDIR)' --LabApp.default_url=/lab/tree/notebooks \
+	  $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
 test: $(READY) ## run the tests, with one demo study from end to end (T="-k name" for some of them)
 	@$(PYTHON) -m pytest $(T)

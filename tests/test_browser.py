@@ -1,0 +1,179 @@
+"""Do the demo's pages work in a real browser: no request, no error, no overflow, no dead link, no barrier?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+import pytest
+
+from lib.config import ROOT
+from tests.test_notebooks import NAMES
+
+SCREENSHOTS = ROOT / ".screenshots"
+PAGES = ["index", *NAMES]
+WIDTHS = (1280, 390)
+OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        message = "no chromium on this machine: the pages are not tested in a browser (Debian: apt-get install chromium)"
+        if os.environ.get("REQUIRE_BROWSER"):
+            pytest.fail(message)
+        pytest.skip(message)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=OPTIONS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(params=PAGES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def path(demo_study, name):
+    return demo_study.reports / f"{name}.html"
+
+
+def opened(browser, path: Path, *, width: int = 1280, scheme: str = "light"):
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
+    page = context.new_page()
+    page.requests, page.complaints = [], []
+    page.on("request", lambda request: page.requests.append(request.url))
+    page.on(
+        "console",
+        lambda message: (
+            page.complaints.append(message.text) if message.type in ("error", "warning") else None
+        ),
+    )
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.goto(path.as_uri())
+    return page
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_page_asks_for_nothing_and_complains_of_nothing(browser, path, name, width):
+    page = opened(browser, path, width=width)
+    page.mouse.wheel(0, 20_000)
+    page.wait_for_timeout(100)
+    asked = [url for url in page.requests if not url.startswith("data:")]
+    assert asked == [path.as_uri()]
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_overflows_sideways(browser, path, name, width, scheme):
+    page = opened(browser, path, width=width, scheme=scheme)
+    SCREENSHOTS.mkdir(exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}-{width}-{scheme}.png", full_page=True)
+    if page.locator("#fold:visible").count():
+        page.locator("#fold").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    beyond = page.evaluate(
+        """width => [...document.querySelectorAll("main > *, main section > *")]
+        .filter(e => e.getBoundingClientRect().right > width + 1).map(e => e.outerHTML.slice(0, 200))""",
+        width,
+    )
+    assert beyond == []
+
+
+def test_every_link_and_anchor_resolves(browser, path, name, demo_study):
+    page = opened(browser, path)
+    links = page.eval_on_selector_all("a[href]", "links => links.map(a => a.href)")
+    assert links
+    ids = {path: page.eval_on_selector_all("[id]", "all => all.map(e => e.id)")}
+    assert len(set(ids[path])) == len(ids[path]), "two elements have one id"
+    for link in links:
+        target, anchor = urldefrag(link)
+        if target.startswith(("http:", "https:")):
+            continue
+        file = Path(unquote(target.removeprefix("file://")))
+        assert file.is_file(), f"{name} links to {link}"
+        if anchor:
+            assert file == path, "pages link to others as a whole"
+            assert unquote(anchor) in ids[path], f"{name} links to {link}"
+
+
+def test_code_folds_for_the_page_and_for_each_cell(browser, path, name):
+    if name == "index":
+        pytest.skip("the index page holds no code")
+    page = opened(browser, path)
+    blocks = page.locator("details.code")
+    count = blocks.count()
+    assert count > 3
+    open_now = "blocks => blocks.filter(block => block.open).length"
+    assert blocks.evaluate_all(open_now) == 0
+    button = page.locator("#fold")
+    button.focus()
+    page.keyboard.press("Enter")
+    assert blocks.evaluate_all(open_now) == count
+    assert button.inner_text() == "Hide code"
+    assert button.get_attribute("aria-pressed") == "true"
+    blocks.nth(1).locator("summary").focus()
+    page.keyboard.press("Space")
+    assert blocks.evaluate_all(open_now) == count - 1
+    assert button.inner_text() == "Show code"
+    button.click()
+    button.click()
+    assert blocks.evaluate_all(open_now) == 0
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")])
+def test_axe_finds_no_serious_barrier(browser, path, name, width, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = opened(browser, path, width=width, scheme=scheme)
+    page.eval_on_selector_all("details", "all => all.forEach(each => { each.open = true; })")
+    found = Axe().run(page).response["violations"]
+    serious = [
+        f"{rule['id']}: {rule['help']}: {rule['nodes'][0]['html'][:160]} ({len(rule['nodes'])} times)"
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+def test_every_page_warns_of_synthetic_images(browser, path, name):
+    page = opened(browser, path)
+    assert page.locator(".banner").count() == 1
+    assert "Synthetic images" in page.locator(".banner").inner_text()
+    assert page.locator(".banner").is_visible()
+    assert page.get_attribute("html", "lang") == "en"
+    assert page.title()
+
+
+def test_contents_stand_beside_the_text_where_there_is_room(browser, demo_study):
+    path = demo_study.reports / "04_compare.html"
+    wide, narrow = opened(browser, path), opened(browser, path, width=390)
+    contents, text = wide.locator(".toc").bounding_box(), wide.locator("main").bounding_box()
+    assert contents["x"] + contents["width"] <= text["x"]
+    assert text["width"] <= 820, "lines stay readable"
+    assert not narrow.locator(".toc details").evaluate("details => details.open")
+
+
+def test_on_paper_there_is_the_text_alone(browser, demo_study):
+    page = opened(browser, demo_study.reports / "04_compare.html")
+    page.emulate_media(media="print")
+    for hidden in ("header.site", ".toc", "details.code", ".turn"):
+        assert not page.locator(hidden).first.is_visible()
+    assert page.locator("main h1").is_visible()
