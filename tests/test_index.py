@@ -1,0 +1,214 @@
+"""The index on crafted trees: patients, folders, every reason to leave an image out, and when to stop."""
+
+import io
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from lib import index
+from lib.trouble import IndexingError
+
+NORMAL = "chest_xray/train/NORMAL/IM-0001-0001.png"
+
+
+def png(size=(12, 10), seed=0) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, size[::-1], np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+def put(root, name: str, data: bytes | None = None) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(png() if data is None else data)
+
+
+def good_tree(root, patients: int = 3, top: str = "chest_xray/") -> None:
+    for split, first in (("train", 100), ("test", 1)):
+        for number in range(first, first + patients):
+            put(root, f"{top}{split}/NORMAL/IM-{number:04d}-0001.png")
+            put(root, f"{top}{split}/PNEUMONIA/person{number}_virus_{number}.png")
+
+
+def row(root, name: str) -> pd.Series:
+    return index.build(root, progress=False).set_index("image").loc[name]
+
+
+# --- patients
+
+
+@pytest.mark.parametrize(
+    ("name", "patient", "subtype"),
+    [
+        ("person78_bacteria_380.jpeg", "bacteria-78", "bacterial"),
+        ("person78_virus_380.jpeg", "virus-78", "viral"),
+        ("IM-0115-0001.jpeg", "IM-115", "normal"),
+        ("NORMAL2-IM-0095-0001.jpeg", "NORMAL2-IM-95", "normal"),
+        ("NORMAL2-IM-0095-0001-0002.jpeg", "NORMAL2-IM-95", "normal"),
+        ("BACTERIA-1008087-0001.jpeg", "bacteria-1008087", "bacterial"),
+        ("VIRUS-12-0003.jpeg", "virus-12", "viral"),
+        ("NORMAL-1003233-0001.jpeg", "normal-1003233", "normal"),
+        ("aug_3_person7_virus_9.png", "virus-7", "viral"),
+        ("scan.jpeg", None, "unknown"),
+        ("person78.jpeg", None, "unknown"),
+        ("", None, "unknown"),
+    ],
+)
+def test_patient_is_kind_and_number(name, patient, subtype):
+    assert index.patient_key(name) == (patient, subtype)
+
+
+# --- folders
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("chest_xray/train/NORMAL/a.jpeg", ("chest_xray", "train", 0)),
+        ("train/PNEUMONIA/a.jpeg", ("", "train", 1)),
+        ("x/y/test/pneumonia/a.jpeg", ("x/y", "test", 1)),
+        ("training/augmented_train/NORMAL/a.png", ("", "augmented_train", 0)),
+        ("testing/augmented_test/PNEUMONIA/a.png", ("", "augmented_test", 1)),
+        ("chest_xray/val/NORMAL/a.jpeg", ("chest_xray", "val", 0)),
+        ("__MACOSX/chest_xray/train/NORMAL/a.jpeg", None),
+        ("chest_xray/train/NORMAL/.DS_Store", None),
+        ("chest_xray/train/NORMAL/._a.jpeg", None),
+        (".hidden/train/NORMAL/a.jpeg", None),
+        ("chest_xray/train/a.jpeg", None),
+        ("NORMAL/a.jpeg", None),
+        ("NORMAL/train/a.jpeg", None),
+        ("chest_xray/train/OTHER/a.jpeg", None),
+    ],
+)
+def test_place_of_a_path(name, expected):
+    assert index.place(name) == expected
+
+
+def test_kaggle_val_is_folded_into_train_and_its_second_copy_ignored(tmp_path):
+    good_tree(tmp_path)
+    good_tree(tmp_path, top="chest_xray/chest_xray/")
+    good_tree(tmp_path, top="__MACOSX/chest_xray/")
+    put(tmp_path, "chest_xray/val/NORMAL/IM-0500-0001.png")
+    table = index.build(tmp_path, progress=False)
+    assert len(table) == 13
+    assert table.set_index("image").loc["chest_xray/val/NORMAL/IM-0500-0001.png", "split"] == "train"
+    assert set(table["split"]) == {"train", "test"}
+    assert set(table["status"]) == {"ok"}
+
+
+def test_row_of_an_image(tmp_path):
+    put(tmp_path, NORMAL, png((12, 10)))
+    seen = row(tmp_path, NORMAL)
+    assert (seen.width, seen.height, seen["mode"], seen.bytes) == (12, 10, "L", len(png((12, 10))))
+    assert re.fullmatch("[0-9a-f]{64}", seen.sha256)
+    assert (seen.split, seen.label, seen.subtype, seen.patient) == ("train", 0, "normal", "IM-1")
+
+
+def test_index_does_not_depend_on_the_number_of_threads(tmp_path):
+    good_tree(tmp_path, patients=9)
+    one = [found for found, _ in index.scan(tmp_path, progress=False, workers=1)]
+    four = [found for found, _ in index.scan(tmp_path, progress=False, workers=4)]
+    assert one == four == sorted(one, key=lambda found: found["image"])
+
+
+# --- quarantine
+
+
+def jpeg() -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(out, "JPEG")
+    return out.getvalue()
+
+
+BAD = {
+    "empty": ("train/NORMAL/IM-0001-0001.png", b"", "empty file"),
+    "text": ("train/NORMAL/IM-0001-0001.jpeg", b"<html>not found</html>", "not an image"),
+    "suffix": ("train/NORMAL/IM-0001-0001.txt", b"notes", "not an image"),
+    "truncated jpeg": ("train/NORMAL/IM-0001-0001.jpeg", jpeg()[:-200], "damaged: image file is truncated"),
+    "truncated png": ("train/NORMAL/IM-0001-0001.png", png((64, 64))[:-200], "damaged"),
+    "header alone": ("train/NORMAL/IM-0001-0001.png", png()[:20], "damaged|not an image"),
+    "zeros": ("train/NORMAL/IM-0001-0001.png", bytes(500), "not an image"),
+    "corrupt png": (
+        "train/NORMAL/IM-0001-0001.png",
+        png((64, 64))[:300] + b"\0" * 40 + png((64, 64))[340:],
+        "damaged",
+    ),
+    "no patient": ("train/NORMAL/scan.png", None, "the name carries no patient"),
+    "normal in pneumonia": (
+        "train/PNEUMONIA/IM-0001-0001.png",
+        None,
+        "the label contradicts the name: normal in PNEUMONIA",
+    ),
+    "pneumonia in normal": (
+        "train/NORMAL/person1_bacteria_2.png",
+        None,
+        "the label contradicts the name: bacterial in NORMAL",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_image_is_quarantined_with_its_reason(tmp_path, case):
+    name, data, reason = BAD[case]
+    put(tmp_path, name, data)
+    assert re.match(reason, row(tmp_path, name).status)
+
+
+def test_oversized_file_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(index, "LARGEST_FILE", 20)
+    put(tmp_path, NORMAL)
+    seen = row(tmp_path, NORMAL)
+    assert seen.status.startswith("oversized")
+    assert seen.sha256 == ""
+
+
+def test_image_of_too_many_pixels_is_not_decoded(tmp_path):
+    out = io.BytesIO()
+    Image.new("1", (10_000, 6_000)).save(out, "PNG")
+    put(tmp_path, NORMAL, out.getvalue())
+    assert row(tmp_path, NORMAL).status == "oversized: 10000 x 6000 pixels"
+
+
+def test_broken_link_is_quarantined(tmp_path):
+    (tmp_path / NORMAL).parent.mkdir(parents=True)
+    (tmp_path / NORMAL).symlink_to(tmp_path / "nowhere.png")
+    assert row(tmp_path, NORMAL).status == "cannot be read: No such file or directory"
+
+
+def test_few_quarantined_images_are_left_out(tmp_path):
+    good_tree(tmp_path, patients=30)
+    put(tmp_path, "chest_xray/train/NORMAL/IM-9999-0001.png", b"")
+    table = index.build(tmp_path, progress=False)
+    kept = index.accepted(table)
+    assert len(table) == 121
+    assert len(kept) == 120
+    assert "chest_xray/train/NORMAL/IM-9999-0001.png" not in set(kept["image"])
+
+
+def test_more_than_one_percent_stops_with_the_list(tmp_path):
+    good_tree(tmp_path, patients=30)
+    put(tmp_path, "chest_xray/train/NORMAL/IM-9999-0001.png", b"")
+    put(tmp_path, "chest_xray/test/NORMAL/scan.png")
+    with pytest.raises(IndexingError) as error:
+        index.accepted(index.build(tmp_path, progress=False))
+    message = str(error.value)
+    assert message.startswith("2 of 122 images cannot be used, more than 1%")
+    assert "chest_xray/train/NORMAL/IM-9999-0001.png: empty file" in message
+    assert "chest_xray/test/NORMAL/scan.png: the name carries no patient" in message
+
+
+def test_folder_without_a_class_is_named(tmp_path):
+    good_tree(tmp_path)
+    for path in (tmp_path / "chest_xray/test/PNEUMONIA").iterdir():
+        path.unlink()
+    with pytest.raises(IndexingError, match="no images in test/PNEUMONIA;"):
+        index.accepted(index.build(tmp_path, progress=False))
+
+
+def test_empty_folder_is_an_error_and_no_table_of_nothing(tmp_path):
+    with pytest.raises(IndexingError, match="no images in train/NORMAL, train/PNEUMONIA"):
+        index.accepted(index.build(tmp_path, progress=False))
