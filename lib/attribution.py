@@ -147,12 +147,19 @@ def with_untrained_head(model: CNNLSTM, *, seed: int) -> CNNLSTM:
     return twin
 
 
+def reading_of(model: CNNLSTM) -> str:
+    """How a model reads its tokens, as "order, read-out"."""
+    return ", ".join(filter(None, [model.reorder.name, getattr(model.sequence, "readout", None)]))
+
+
 def readings(model: CNNLSTM) -> dict[str, CNNLSTM]:
-    """The same weights read in raster order, in reverse, and out at the mean: by "order, read-out"; one without a read-out as it is."""
-    if not hasattr(model.sequence, "readout"):
-        return {model.reorder.name: model}
-    wanted = (("raster", "last"), ("reverse", "last"), ("raster", "mean"))
-    return {f"{order}, {out}": reread(model, order=order, readout=out) for order, out in wanted}
+    """The model as it is, and the same weights read in raster order, in reverse, and out at the mean: by `reading_of`."""
+    found = {reading_of(model): model}
+    if hasattr(model.sequence, "readout"):
+        for order, readout in (("raster", "last"), ("reverse", "last"), ("raster", "mean")):
+            twin = reread(model, order=order, readout=readout)
+            found.setdefault(reading_of(twin), twin)
+    return found
 
 
 def places_of(

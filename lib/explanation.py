@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lib import agreement, attribution, cases, deletion, gradcam, randomised, train, trust
+from lib import agreement, attribution, cases, deletion, gradcam, question, randomised, train, trust
 from lib import pixels as stores
 from lib.agreement import Agreement
 from lib.attribution import TokenScores
@@ -95,16 +96,47 @@ def maps(study: Study) -> dict[str, Maps]:
     return {model: gradcam.explain_in_batches(net, study.images) for model, net in study.networks.items()}
 
 
-def token_scores(study: Study, model: str, chosen: Cases | None = None) -> list[TokenScores]:
-    """Every token attribution of the cases, or of the sample's costly images: one entry a method."""
-    images = (
-        study.images[study.costly] if chosen is None else stores.to_input(torch.from_numpy(chosen.pixels))
-    )
-    features = attribution.features_of(study.networks[model], images)
-    return [
-        attribution.attribute(study.networks[model], features, method=method)
-        for method in attribution.METHODS
+def some(chosen: Cases, *, n: int | None = None) -> Cases:
+    """The first n of the cases; without n, the first of each outcome."""
+    table = chosen.table.head(n) if n else chosen.table.drop_duplicates("outcome")
+    places = table.index.to_numpy()
+    maps = {model: own.take(places) for model, own in chosen.maps.items()}
+    return Cases(table.reset_index(drop=True), chosen.pixels[places], maps)
+
+
+def ways(study: Study, chosen: Cases, model: str) -> dict[str, Maps]:
+    """Every method at the default layer, and Grad-CAM one convolution earlier, of the class that `model` predicts."""
+    network, images = study.networks[model], _input(chosen)
+    found = {method: gradcam.explain(network, images, method=method) for method in gradcam.METHODS}
+    convolutions = [
+        n for n in question.layer_names(network) if isinstance(network.get_submodule(n), nn.Conv2d)
     ]
+    earlier = convolutions[-2]
+    return found | {f"gradcam at {earlier}": gradcam.explain(network, images, layer=earlier)}
+
+
+def depths(study: Study, chosen: Cases) -> dict[str, Maps]:
+    """Grad-CAM of every model at an early, a middle and its default layer: what a report shows in place of the viewer."""
+    columns = {}
+    for model, network in study.networks.items():
+        last = question.default_layer(network)
+        names = question.layer_names(network)
+        names = names[: names.index(last) + 1]
+        for layer in (names[len(names) // 3], names[2 * len(names) // 3], last):
+            title = f"{NAMES.get(model, model)}\n{layer.removeprefix('backbone.')}"
+            columns[title] = gradcam.explain(network, _input(chosen), layer=layer)
+    return columns
+
+
+def token_scores(
+    study: Study, model: str, chosen: Cases | None = None, *, methods: Sequence[str] = attribution.METHODS
+) -> list[TokenScores]:
+    """Token attributions of the cases, or of the sample's costly images: one entry a method."""
+    network = study.networks[model]
+    features = attribution.features_of(
+        network, study.images[study.costly] if chosen is None else _input(chosen)
+    )
+    return [attribution.attribute(network, features, method=method) for method in methods]
 
 
 def profiles(study: Study, model: str) -> dict[str, dict[str, np.ndarray]]:
@@ -118,30 +150,6 @@ def profiles(study: Study, model: str) -> dict[str, dict[str, np.ndarray]]:
         }
         for state, own in (("trained", network), ("untrained head", untrained))
     }
-
-
-def profile_table(found: dict[str, dict[str, dict[str, np.ndarray]]]) -> pd.DataFrame:
-    """Share of the gradient in the last tenth of the tokens: one row a model and reading, a column a state of the head."""
-    rows = [
-        {"model": NAMES.get(model, model), "reading": reading}
-        | {state: attribution.last_tenth(own[reading]) for state, own in states.items()}
-        for model, states in found.items()
-        for reading in next(iter(states.values()))
-    ]
-    return pd.DataFrame(rows)
-
-
-def profile_sentence(table: pd.DataFrame) -> str:
-    """What the table says about the read-out, in words."""
-    parts = [
-        f"{model} read as {reading}: {trained:.0%} of the gradient on the last tenth of the tokens ({untrained:.0%} with an "
-        "untrained head)"
-        for model, reading, trained, untrained in table.itertuples(index=False)
-    ]
-    return (
-        "; ".join(parts)
-        + ". In raster order the last tokens are the bottom of the image, in reverse the top."
-    )
 
 
 def cascades(study: Study) -> dict[str, pd.DataFrame]:
@@ -207,3 +215,16 @@ def agreements(study: Study, found: dict[str, Maps]) -> dict[str, Agreement]:
             left, right, patients, **study.boot
         )
     return agreed
+
+
+def advantage_lines(found: dict[str, pd.DataFrame]) -> list[tuple[str, str, object]]:
+    """Advantages by model as lines of a figure: (name, model, Interval)."""
+    return [
+        (f"{NAMES.get(model, model)}: {row.kind}, against {row.rival}", model, row.advantage)
+        for model, table in found.items()
+        for row in table.itertuples()
+    ]
+
+
+def _input(chosen: Cases) -> Tensor:
+    return stores.to_input(torch.from_numpy(chosen.pixels))

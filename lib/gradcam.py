@@ -40,6 +40,11 @@ class Maps:
         """(B,) which maps are all zero, or the same everywhere: the image has no explanation here."""
         return overlay.blank(self.values)
 
+    def take(self, positions: Sequence[int]) -> Maps:
+        """The maps of some of the images."""
+        chosen = {name: getattr(self, name)[positions] for name in ("values", "logits", "targets")}
+        return replace(self, **chosen)
+
     def scaled(self, *, by: str = "image") -> np.ndarray:
         """(B, H, W) in [0, 1] at the size of the images, each by its own range (`by="batch"`: by a common one).
 

@@ -102,6 +102,56 @@ def profiles(shares: dict[str, np.ndarray], *, title: str = "", ax: plt.Axes | N
     return ax
 
 
+def profile_grid(found: dict[str, dict[str, dict[str, np.ndarray]]]) -> plt.Figure:
+    """`profiles` of every model (rows) and state of its head (columns)."""
+    columns = max(len(states) for states in found.values())
+    figure, grid = plt.subplots(
+        len(found),
+        columns,
+        figsize=(4.8 * columns, 3.2 * len(found)),
+        squeeze=False,
+        layout="constrained",
+        sharey=True,
+    )
+    for row, (model, states) in zip(grid, found.items(), strict=True):
+        for ax, (state, shares) in zip(row, states.items(), strict=False):
+            profiles(shares, title=f"{style.NAMES.get(model, model)}, {state}", ax=ax)
+    return figure
+
+
+def strip(pixels: np.ndarray, pictures: dict[str, np.ndarray], title: str) -> plt.Figure:
+    """One gray image (H, W) and pictures (H, W, 3) beside it, by their titles."""
+    figure, grid = _grid(1, 1 + len(pictures), side=1.75, head=0.36)
+    _picture(grid[0, 0], pixels, title)
+    for ax, (name, picture) in zip(grid[0, 1:], pictures.items(), strict=True):
+        _picture(ax, picture, name)
+    return figure
+
+
+def lesions(found: dict[str, pd.DataFrame]) -> plt.Figure:
+    """Pointing game and soft IoU of maps and rivals, one panel a measure.
+
+    found  by model, from `trust.localise`
+    """
+    measures = list(next(iter(found.values()))["measure"].unique())
+    figure, grid = plt.subplots(
+        1, len(measures), figsize=(4.8 * len(measures), 3.2), squeeze=False, layout="constrained", sharey=True
+    )
+    for ax, measure in zip(grid[0], measures, strict=True):
+        lines = [
+            (
+                f"{style.NAMES.get(model, model)}: {row['map']}",
+                model if row["beyond"] is None else None,
+                row["value"],
+            )
+            for model, table in found.items()
+            for _, row in table[table["measure"] == measure].iterrows()
+        ]
+        intervals(lines, label=f"{measure}, 95% interval over patients", ax=ax)
+    grid[0, 0].yaxis.set_inverted(True)  # the axes share it, and each call turned it
+    return figure
+
+
 def cascade(found: dict[str, pd.DataFrame]) -> plt.Figure:
     """Similarity with the trained map while weights are shuffled from the top, one panel a model."""
     figure, grid = plt.subplots(
