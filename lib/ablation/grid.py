@@ -92,7 +92,7 @@ def cells(
 
 
 def run(
-    problem: Problem, grid: Sequence[Cell], *, progress: bool = True, workers: int = WORKERS
+    problem: Problem, grid: Sequence[Cell], *, progress: bool = True, workers: int | None = None
 ) -> pd.DataFrame:
     """Make the runs that are not there yet; one row a run: name, seed, folder, parameters, best_epoch, val_auc, seconds.
 
