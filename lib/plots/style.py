@@ -10,13 +10,29 @@ COLOURS = {"xception_lstm": "#0072B2", "custom_cnn_lstm": "#E69F00"}
 MARKERS = {"xception_lstm": "o", "custom_cnn_lstm": "s"}
 NAMES = {"xception_lstm": "Xception-LSTM", "custom_cnn_lstm": "Custom CNN-LSTM"}
 GRAY = "#666666"
+INK = "#20272c"  # text and ticks, as on the pages
 
 
 def use() -> None:
     """Set the style of the notebook's figures; called once, in its opening cell."""
-    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", font_scale=0.92)
     plt.rcParams.update(
-        {"figure.dpi": 110, "savefig.dpi": 220, "axes.titlesize": "medium", "image.cmap": "gray"}
+        {
+            "figure.dpi": 110,
+            "savefig.dpi": 220,
+            "image.cmap": "gray",
+            "axes.titlesize": "medium",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.edgecolor": "#9aa2a8",
+            "axes.labelcolor": INK,
+            "text.color": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "grid.color": "#e6e9e7",
+            "lines.linewidth": 1.8,
+            "legend.frameon": False,
+        }
     )
 
 
