@@ -1,0 +1,452 @@
+"""`make data` from files: archives, folders, PneumoniaMNIST, weights; what is refused leaves nothing behind."""
+
+import io
+import os
+import stat
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+
+from lib import archive, config, files, imagenet, index, medmnist, models, sources, store
+from lib.sources import SourceError
+
+
+def png(seed: int, size: int = 32) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size, size), np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+def small_set(top: str = "chest_xray/", train: str = "train", test: str = "test", patients: int = 4) -> dict[str, bytes]:  # fmt: skip
+    """Member name -> content: four patients a class and split, in the public set's naming."""
+    members = {}
+    for split, first in ((train, 100), (test, 1)):
+        for number in range(first, first + patients):
+            members[f"{top}{split}/NORMAL/IM-{number:04d}-0001.png"] = png(number)
+            members[f"{top}{split}/PNEUMONIA/person{number}_bacteria_{number}.png"] = png(1000 + number)
+    return members
+
+
+def zipped(path, members: dict[str, bytes]):
+    with zipfile.ZipFile(path, "w") as out:
+        for name, data in members.items():
+            out.writestr(name, data)
+    return path
+
+
+def unzipped(root, members: dict[str, bytes]):
+    for name, data in members.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    return root
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    """A project folder whose weights are there already (a stand-in: nothing here reads them)."""
+    root = tmp_path / "project"
+    cfg = config.load("quick", root=root, **{"data.image_size": 32})
+    cfg.weights_file.parent.mkdir(parents=True)
+    cfg.weights_file.write_bytes(b"weights")
+    return cfg
+
+
+def nothing_left(cfg) -> bool:
+    """No images, and no half-written folder beside."""
+    return not cfg.raw_dir.exists() and not list(cfg.raw_dir.parent.glob(".*.part"))
+
+
+def make_data(cfg, *words: str) -> int:
+    return sources.main(["--root", str(cfg.root), *words])
+
+
+# --- shapes of archives and folders
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {},
+        {"top": ""},
+        {"top": "archive/chest_xray/"},
+        {"train": "training/augmented_train", "test": "testing/augmented_test", "top": ""},
+        {"train": "Train", "test": "Test"},
+    ],
+)
+@pytest.mark.parametrize("packed", [True, False])
+def test_accepted_shapes(tmp_path, cfg, shape, packed):
+    members = small_set(**shape)
+    source = zipped(tmp_path / "set.zip", members) if packed else unzipped(tmp_path / "set", members)
+    sources.fetch(cfg, source=source, progress=False)
+    assert {name: (cfg.raw_dir / name).read_bytes() for name in members} == members
+    prepared = store.prepare(cfg, progress=False)
+    assert len(prepared.index) == 16
+    assert {split: len(prepared.rows(split)) for split in ("train", "val", "test")} == {
+        "train": 6,
+        "val": 2,
+        "test": 8,
+    }
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_litter_and_foreign_files_stay_behind_and_bad_images_come_along(tmp_path, cfg, packed):
+    members = small_set(patients=60)
+    litter = {
+        "__MACOSX/chest_xray/train/NORMAL/._IM-0100-0001.png": b"x",
+        "chest_xray/.DS_Store": b"x",
+        "chest_xray/train/NORMAL/.DS_Store": b"x",
+        "chest_xray/train/NORMAL/Thumbs.db": b"x",
+        "chest_xray/train/NORMAL/notes.txt": b"x",
+        "chest_xray/readme.md": b"x",
+    }
+    bad = {"chest_xray/train/NORMAL/IM-0900-0001.png": b""}
+    given = members | litter | bad
+    source = zipped(tmp_path / "set.zip", given) if packed else unzipped(tmp_path / "set", given)
+    sources.fetch(cfg, source=source, progress=False)
+    assert set(index.find_images(cfg.raw_dir)) == set(members | bad)
+    kept = {path.name for path in cfg.raw_dir.rglob("*") if path.is_file()}
+    assert kept == {name.rsplit("/", 1)[1] for name in members | bad} | {index.NOTE}
+    assert list(store.prepare(cfg, progress=False).quarantined["status"]) == ["empty file"]
+
+
+def test_kaggle_copy_keeps_one_of_its_two_trees_and_folds_val_into_train(tmp_path, cfg):
+    members = small_set() | small_set("chest_xray/chest_xray/")
+    members["chest_xray/val/NORMAL/IM-0500-0001.png"] = png(5)
+    sources.fetch(cfg, source=zipped(tmp_path / "kaggle.zip", members), progress=False)
+    table = index.build(cfg.raw_dir, progress=False)
+    assert len(table) == 17
+    assert (table["split"] == "train").sum() == 9
+
+
+def test_same_source_is_not_unpacked_again_and_another_one_replaces_it(tmp_path, cfg, capsys):
+    first = zipped(tmp_path / "first.zip", small_set())
+    sources.fetch(cfg, source=first, progress=False)
+    stamp = cfg.raw_dir.stat().st_ino
+    sources.fetch(cfg, source=first, progress=False)
+    assert cfg.raw_dir.stat().st_ino == stamp
+    assert "are in" in capsys.readouterr().out
+    sources.fetch(cfg, source=zipped(tmp_path / "second.zip", small_set(patients=5)), progress=False)
+    assert len(index.find_images(cfg.raw_dir)) == 20
+    assert [path.name for path in cfg.raw_dir.parent.iterdir() if path.is_dir()] == [cfg.raw_dir.name]
+
+
+def test_image_that_was_deleted_comes_back(tmp_path, cfg):
+    source = zipped(tmp_path / "set.zip", small_set())
+    sources.fetch(cfg, source=source, progress=False)
+    (cfg.raw_dir / "chest_xray/train/NORMAL/IM-0100-0001.png").unlink()
+    sources.fetch(cfg, source=source, progress=False)
+    assert len(index.find_images(cfg.raw_dir)) == 16
+
+
+def test_without_a_source_images_that_are_there_are_kept(tmp_path, cfg, monkeypatch):
+    sources.fetch(cfg, source=zipped(tmp_path / "set.zip", small_set()), progress=False)
+    monkeypatch.setattr(sources.download, "fetch", None)  # a download would fail
+    sources.fetch(cfg, progress=False)
+    assert len(index.find_images(cfg.raw_dir)) == 16
+
+
+def test_refused_source_leaves_the_images_that_are_there(tmp_path, cfg):
+    sources.fetch(cfg, source=zipped(tmp_path / "set.zip", small_set()), progress=False)
+    with pytest.raises(SourceError, match="not the data set"):
+        sources.fetch(cfg, source=zipped(tmp_path / "other.zip", {"a.txt": b"x"}), progress=False)
+    assert len(index.find_images(cfg.raw_dir)) == 16
+
+
+# --- refused, each in one sentence
+
+
+def refused(cfg, source, capsys) -> str:
+    """What `make data` says of a source that it does not take."""
+    assert make_data(cfg, "--source", str(source)) == 1
+    said = capsys.readouterr().err.split("\n")
+    sentence = [line for line in said if line.startswith("make data: ")]
+    assert len(sentence) == 1
+    assert "Traceback" not in "".join(said)
+    assert nothing_left(cfg)
+    return sentence[0]
+
+
+def test_missing_source(tmp_path, cfg, capsys):
+    assert "there is nothing at" in refused(cfg, tmp_path / "no.zip", capsys)
+
+
+def test_file_that_is_no_zip(tmp_path, cfg, capsys):
+    (tmp_path / "page.zip").write_text("<html>sign in</html>")
+    assert "is no zip file that can be read" in refused(cfg, tmp_path / "page.zip", capsys)
+
+
+def test_zip_that_ends_early(tmp_path, cfg, capsys):
+    whole = zipped(tmp_path / "set.zip", small_set()).read_bytes()
+    (tmp_path / "half.zip").write_bytes(whole[: len(whole) // 2])
+    assert "is no zip file that can be read" in refused(cfg, tmp_path / "half.zip", capsys)
+
+
+def test_zip_with_a_damaged_member(tmp_path, cfg, capsys):
+    whole = bytearray(zipped(tmp_path / "set.zip", small_set()).read_bytes())
+    at = whole.rindex(png(1004)) + 100  # in the last image
+    whole[at : at + 4] = b"\0\1\2\3"
+    (tmp_path / "bad.zip").write_bytes(whole)
+    assert "Bad CRC-32" in refused(cfg, tmp_path / "bad.zip", capsys)
+
+
+def test_zip_of_something_else(tmp_path, cfg, capsys):
+    other = zipped(tmp_path / "other.zip", {"cats/1.png": png(1), "dogs/1.png": png(2)})
+    message = refused(cfg, other, capsys)
+    assert "is not the data set" in message
+    assert "train/NORMAL, train/PNEUMONIA, test/NORMAL, test/PNEUMONIA" in message
+
+
+def test_empty_zip_and_empty_folder(tmp_path, cfg, capsys):
+    assert "is not the data set" in refused(cfg, zipped(tmp_path / "empty.zip", {}), capsys)
+    (tmp_path / "empty").mkdir()
+    assert "is not the data set" in refused(cfg, tmp_path / "empty", capsys)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_set_without_both_classes(tmp_path, cfg, capsys, packed):
+    members = {name: data for name, data in small_set().items() if "test/NORMAL" not in name}
+    source = zipped(tmp_path / "set.zip", members) if packed else unzipped(tmp_path / "set", members)
+    assert "there are no images in test/NORMAL;" in refused(cfg, source, capsys)
+
+
+def test_names_without_patients(tmp_path, cfg, capsys):
+    members = {
+        f"{name.rsplit('/', 1)[0]}/{number}.png": data
+        for number, (name, data) in enumerate(small_set().items())
+    }
+    message = refused(cfg, zipped(tmp_path / "set.zip", members), capsys)
+    assert "16 of 16 file names do not fit" in message
+    assert "person78_bacteria_380.jpeg" in message
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../escaped.png",
+        "chest_xray/train/NORMAL/../../../../escaped.png",
+        "/tmp/escaped.png",
+        "..\\escaped.png",
+        "C:\\escaped.png",
+        "C:/escaped.png",
+    ],
+)
+def test_zip_that_tries_to_escape(tmp_path, cfg, capsys, name):
+    before = {path for path in tmp_path.rglob("*") if path.name.endswith("escaped.png")}
+    source = zipped(tmp_path / "evil.zip", small_set() | {name: png(1)})
+    message = refused(cfg, source, capsys)
+    assert "would be written outside the folder" in message
+    assert {path for path in tmp_path.rglob("*") if path.name.endswith("escaped.png")} == before
+    assert not os.path.exists("/tmp/escaped.png")
+
+
+def test_zip_with_a_link(tmp_path, cfg, capsys):
+    link = zipfile.ZipInfo("chest_xray/train/NORMAL/IM-0999-0001.png")
+    link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    source = zipped(tmp_path / "evil.zip", small_set())
+    with zipfile.ZipFile(source, "a") as out:
+        out.writestr(link, "/etc/passwd")
+    assert "is a link or a device" in refused(cfg, source, capsys)
+
+
+def test_bomb_is_refused_before_it_is_unpacked(tmp_path, cfg, capsys):
+    source = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(source, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out:
+        for name in small_set():
+            out.writestr(name, bytes(8_000_000))
+    assert source.stat().st_size < 1_000_000
+    assert "would unpack to 128,000,000" in refused(cfg, source, capsys)
+
+
+def test_zip_of_too_many_members(tmp_path, cfg, capsys, monkeypatch):
+    monkeypatch.setattr(archive, "MOST_MEMBERS", 10)
+    assert "holds 16 files, more than 10" in refused(cfg, zipped(tmp_path / "set.zip", small_set()), capsys)
+
+
+def test_names_that_differ_in_case_alone(tmp_path, cfg, capsys):
+    members = small_set() | {"chest_xray/train/NORMAL/im-0100-0001.PNG": png(1)}
+    members |= {f"chest_xray/train/NORMAL/IM-{n}-0001.png": png(2) for n in range(2000, 2120)}
+    assert "upper and lower case" in refused(cfg, zipped(tmp_path / "set.zip", members), capsys)
+
+
+def test_full_disk_is_one_sentence(tmp_path, cfg, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "data/raw")
+
+    monkeypatch.setattr(archive.shutil, "copyfileobj", full)
+    assert "No space left on device" in refused(cfg, zipped(tmp_path / "set.zip", small_set()), capsys)
+
+
+def test_interrupt_ends_with_130_and_leaves_nothing(tmp_path, cfg, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(archive.shutil, "copyfileobj", interrupted)
+    assert make_data(cfg, "--source", str(zipped(tmp_path / "set.zip", small_set()))) == 130
+    assert nothing_left(cfg)
+    assert "run it again" in capsys.readouterr().err
+
+
+def test_second_make_data_at_once_is_told_to_wait(tmp_path, cfg, capsys):
+    source = zipped(tmp_path / "set.zip", small_set())
+    cfg.raw_dir.parent.mkdir(parents=True)
+    with sources.filelock.FileLock(cfg.raw_dir.with_name(f".{cfg.raw_dir.name}.fetch.lock")):
+        assert make_data(cfg, "--source", str(source)) == 1
+    assert "another `make data` is at work" in capsys.readouterr().err
+
+
+def test_source_is_not_changed(tmp_path, cfg):
+    source = unzipped(tmp_path / "set", small_set())
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in source.rglob("*")}
+    sources.fetch(cfg, source=source, progress=False)
+    store.prepare(cfg, progress=False)
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in source.rglob("*")} == before
+
+
+# --- PneumoniaMNIST
+
+
+def mnist(path, *, size=28, counts=(12, 6, 8), **changed):
+    arrays = {}
+    for split, count in zip(medmnist.SPLITS, counts, strict=True):
+        rng = np.random.default_rng(count)
+        arrays[f"{split}_images"] = rng.integers(0, 256, (count, size, size), np.uint8)
+        arrays[f"{split}_labels"] = (np.arange(count) % 2).astype(np.uint8)[:, None]
+    np.savez(path, **(arrays | changed))
+    return arrays
+
+
+def test_pneumoniamnist_keeps_its_split_and_names_no_patient(tmp_path, cfg, capsys):
+    arrays = mnist(tmp_path / "pneumoniamnist.npz")
+    sources.fetch(cfg, source=tmp_path / "pneumoniamnist.npz", progress=False)
+    said = capsys.readouterr().out
+    assert "no patient ids" in said
+    assert "not that of the published" in said
+    table = index.build(cfg.raw_dir, progress=False)
+    assert table["status"].eq("ok").all()
+    assert table["patient"].isna().all()
+    assert table["split"].value_counts().to_dict() == {"train": 12, "test": 8, "val": 6}
+    assert table.groupby("label")["subtype"].unique().map(list).to_dict() == {0: ["normal"], 1: ["unknown"]}
+    for name in table["image"]:
+        split, label, number = name.split("/")[0], name.split("/")[1], int(name[-9:-4])
+        np.testing.assert_array_equal(
+            cv2.imread(str(cfg.raw_dir / name), cv2.IMREAD_UNCHANGED), arrays[f"{split}_images"][number]
+        )
+        assert arrays[f"{split}_labels"][number, 0] == index.CLASSES[label]
+    prepared = store.prepare(cfg, progress=False)
+    assert prepared.source["patients"] is False
+    assert prepared.index["patient"].is_unique
+    assert len(prepared.rows("val")) == 6
+
+
+def test_published_pneumoniamnist_is_recognised(tmp_path, cfg, capsys, monkeypatch):
+    import hashlib
+
+    source = tmp_path / "pneumoniamnist.npz"
+    mnist(source)
+    digest = hashlib.md5(source.read_bytes(), usedforsecurity=False).hexdigest()
+    monkeypatch.setitem(medmnist.PUBLISHED, 28, digest)
+    sources.fetch(cfg, source=source, progress=False)
+    assert "not that of the published" not in capsys.readouterr().out
+    assert index.note(cfg.raw_dir)["published"] is True
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"train_images": np.zeros((12, 28, 28), np.float32)}, "train_images is float32"),
+        ({"train_images": np.zeros((12, 28, 28, 3), np.uint8)}, "train_images is uint8 .12, 28, 28, 3."),
+        ({"val_labels": np.zeros(5, np.uint8)}, "with 5 labels"),
+        ({"test_labels": np.arange(8, dtype=np.uint8)}, "test_labels holds"),
+        ({"test_labels": np.zeros(8, np.uint8)}, "has no PNEUMONIA images in its test split"),
+        ({"train_images": np.array([None] * 12, object)}, "is not PneumoniaMNIST"),
+    ],
+)
+def test_other_npz_is_refused(tmp_path, cfg, changed, said):
+    mnist(tmp_path / "other.npz", **changed)
+    with pytest.raises(SourceError, match=said):
+        sources.fetch(cfg, source=tmp_path / "other.npz", progress=False)
+    assert nothing_left(cfg)
+
+
+def test_npz_without_the_arrays_or_damaged(tmp_path, cfg, capsys):
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    assert "is not PneumoniaMNIST" in refused(cfg, tmp_path / "other.npz", capsys)
+    np.savez_compressed(tmp_path / "good.npz", train_images=np.random.default_rng(0).bytes(5000))
+    data = bytearray((tmp_path / "good.npz").read_bytes())
+    data[300:340] = bytes(40)
+    (tmp_path / "bad.npz").write_bytes(data)
+    assert "is not PneumoniaMNIST" in refused(cfg, tmp_path / "bad.npz", capsys)
+    (tmp_path / "text.npz").write_text("hello")
+    assert "is not PneumoniaMNIST" in refused(cfg, tmp_path / "text.npz", capsys)
+
+
+# --- weights
+
+
+@pytest.fixture(scope="module")
+def xception_state():
+    torch.manual_seed(0)
+    return {key: value.half() if value.is_floating_point() else value for key, value in models.XceptionBackbone(0).body.state_dict().items()}  # fmt: skip
+
+
+def test_weights_from_a_file_with_its_classifier(tmp_path, cfg, xception_state):
+    torch.save(xception_state | {"fc.weight": torch.zeros(10, 2048), "fc.bias": torch.zeros(10)}, tmp_path / "w.pth")  # fmt: skip
+    imagenet.take(cfg, tmp_path / "w.pth")
+    backbone = models.XceptionBackbone(0).body
+    models.load_weights(backbone, cfg.weights_file)
+    torch.testing.assert_close(backbone.conv1.weight, xception_state["conv1.weight"].float())
+    assert not any(key.startswith("fc.") for key in safetensors.torch.load_file(cfg.weights_file))
+
+
+def test_bad_weights_are_refused_before_any_image_is_taken(tmp_path, cfg, capsys):
+    source = zipped(tmp_path / "set.zip", small_set())
+    (tmp_path / "text.safetensors").write_text("hello")
+    safetensors.torch.save_file({"conv1.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+    torch.save([1, 2], tmp_path / "list.pth")
+    for name, said in (
+        ("none.pth", "there is no weights file"),
+        ("text.safetensors", "no weights file that can be read"),
+        ("list.pth", "no weights file that can be read"),
+        ("other.safetensors", "does not fit"),
+    ):
+        assert make_data(cfg, "--source", str(source), "--weights", str(tmp_path / name)) == 1
+        error = capsys.readouterr().err
+        assert said in error
+        assert name in error
+        assert "WEIGHTS=<file>" in error
+        assert error.count("\n") == 1
+        assert nothing_left(cfg)
+        assert cfg.weights_file.read_bytes() == b"weights"
+
+
+def test_hub_out_of_reach_keeps_the_images(tmp_path, cfg, capsys, monkeypatch):
+    def unreachable(*_, **__):
+        raise OSError(-2, "Name or service not known")
+
+    files.remove(cfg.weights_file)
+    monkeypatch.setattr(imagenet.timm, "create_model", unreachable)
+    assert make_data(cfg, "--source", str(zipped(tmp_path / "set.zip", small_set()))) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "the images are in place, but the ImageNet weights of Xception could not be fetched" in error
+    assert "make data WEIGHTS=<file>" in error
+    assert len(index.find_images(cfg.raw_dir)) == 16
+    assert not cfg.weights_file.exists()
+
+
+def test_without_images_the_store_says_what_to_run(cfg):
+    with pytest.raises(SourceError, match="run `make data`"):
+        store.prepare(cfg, progress=False)
+
+
+def test_help_names_both_options(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        sources.main(["--help"])
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    assert "--source" in said
+    assert "--weights" in said
