@@ -1,0 +1,145 @@
+"""Which images are there twice? Identical files, and pairs whose fine structure correlates, with the gap that tells them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from lib.store import PixelStore
+
+SIDE = 64  # pixels of the thumbnails that are compared
+SIGMA = 2.0  # pixels; what is smoother than this, two chests share anyway
+FLOOR = 0.5  # pairs below are not kept
+EMPTY = 0.05  # a gap between correlations at least this wide tells copies from chests that look alike
+STRICT = 0.99  # the threshold where there is no such gap
+BLOCK = 1024  # images compared with all others at once
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Alike images.
+
+    pairs   columns first, second (rows of the store), correlation, identical (same bytes), mirrored; correlation > FLOOR,
+            and every pair of identical files
+    groups  one row an image that has a copy: group, row, image, patient, split, label, subtype
+    low, high  ends of the widest empty gap between the correlations; high is 1 where nothing is above it
+    threshold  pairs above are copies: the middle of the gap, or STRICT where it is narrower than EMPTY (`clear` is False)
+    """
+
+    pairs: pd.DataFrame
+    groups: pd.DataFrame
+    low: float
+    high: float
+    threshold: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether an empty gap tells copies from images that look alike."""
+        return self.high - self.low >= EMPTY
+
+    @property
+    def copies(self) -> pd.DataFrame:
+        """The pairs that are copies of each other."""
+        return self.pairs[self.pairs["identical"] | (self.pairs["correlation"] > self.threshold)]
+
+    def disagreeing(self, column: str) -> pd.DataFrame:
+        """The groups whose members differ in a column, such as split, patient or label."""
+        return self.groups[self.groups.groupby("group")[column].transform("nunique") > 1]
+
+
+def find(store: PixelStore, *, mirrored: bool = True) -> Duplicates:
+    """Compare every image with every other one, and (`mirrored`) with its mirror image."""
+    vectors = details(store.pixels)
+    straight = _alike(vectors, vectors)
+    straight["mirrored"] = False
+    flipped = _alike(vectors, _flip(vectors)) if mirrored else straight.iloc[:0]
+    flipped = flipped.assign(mirrored=True)
+    pairs = pd.concat([straight, flipped], ignore_index=True)
+    hashes = store.index["sha256"].to_numpy()
+    pairs["identical"] = (hashes[pairs["first"]] == hashes[pairs["second"]]) & ~pairs["mirrored"]
+    pairs = pairs.sort_values(["correlation", "first", "second"], ascending=[False, True, True])
+    pairs = pairs.drop_duplicates(["first", "second"]).reset_index(drop=True)
+    low, high = _gap(pairs.loc[~pairs["identical"], "correlation"].to_numpy())
+    threshold = (low + high) / 2 if high - low >= EMPTY else STRICT
+    copy = pairs["identical"] | (pairs["correlation"] > threshold)
+    return Duplicates(pairs, _groups(store.index, pairs[copy]), low, high, threshold)
+
+
+def _gap(correlations: np.ndarray) -> tuple[float, float]:
+    """Ends of the widest gap between FLOOR, the correlations and 1."""
+    ends = np.sort(np.concatenate([[FLOOR], correlations.clip(FLOOR, 1.0), [1.0]]))
+    widest = np.diff(ends).argmax()
+    return float(ends[widest]), float(ends[widest + 1])
+
+
+def details(pixels: np.ndarray) -> np.ndarray:
+    """Images uint8 (N, S, S) -> thumbnails without their smooth part, centred and of unit length, float32 (N, SIDE * SIDE).
+
+    An image without any structure becomes zeros and is like nothing, itself included.
+    """
+    vectors = np.empty((len(pixels), SIDE * SIDE), np.float32)
+    for row, image in enumerate(pixels):
+        small = cv2.resize(np.asarray(image), (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+        fine = small - cv2.GaussianBlur(small, (0, 0), SIGMA)
+        fine -= fine.mean()
+        length = np.linalg.norm(fine)
+        vectors[row] = fine.ravel() / length if length > 1e-3 else 0.0
+    return vectors
+
+
+def nearest(store: PixelStore, rows: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """The highest correlation of each of `rows` with any of `among` other than itself; float32 (len(rows),)."""
+    vectors = details(store.pixels)
+    best = [
+        np.where(rows[start : start + len(block), None] == among, -1.0, block).max(1)
+        for start, block in _correlations(vectors[rows], vectors[among])
+    ]
+    return np.concatenate(best)
+
+
+def _correlations(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """(start, correlations (BLOCK, M)) of the rows of `first` from `start` on with all of `second`."""
+    other = torch.from_numpy(second).T
+    for start in range(0, len(first), BLOCK):
+        yield start, (torch.from_numpy(first[start : start + BLOCK]) @ other).numpy()
+
+
+def _alike(first: np.ndarray, second: np.ndarray) -> pd.DataFrame:
+    """Pairs first < second above FLOOR."""
+    found = []
+    for start, block in _correlations(first, second):
+        a, b = np.nonzero(block > FLOOR)
+        keep = a + start < b
+        found.append(
+            pd.DataFrame(
+                {
+                    "first": a[keep] + start,
+                    "second": b[keep],
+                    "correlation": block[a[keep], b[keep]].astype(float),
+                }
+            )
+        )
+    return pd.concat(found, ignore_index=True)
+
+
+def _flip(vectors: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(vectors.reshape(-1, SIDE, SIDE)[:, :, ::-1]).reshape(len(vectors), -1)
+
+
+def _groups(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Copies of copies belong together: connected components of the pairs."""
+    first, second, n = pairs["first"].to_numpy(), pairs["second"].to_numpy(), len(table)
+    labels = connected_components(
+        coo_array((np.ones(len(pairs)), (first, second)), shape=(n, n)), directed=False
+    )[1]
+    rows = np.unique(np.concatenate([first, second])).astype(int)
+    numbers = pd.factorize(labels[rows])[0]
+    columns = ["image", "patient", "split", "label", "subtype"]
+    return pd.DataFrame({"group": numbers, "row": rows}).join(table[columns], on="row")
