@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from lib.trouble import SourceError
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces
-PIECE = 1 << 18  # bytes
+PIECE = 1 << 15  # bytes; what a broken connection had brought of a piece is lost
 PATIENCE = 4  # attempts in a row that bring nothing
 PERMANENT = {400, 401, 403, 404, 405, 410}  # answers that another attempt will not change
 AGAIN = "run `make data` again, or download it elsewhere and run `make data SOURCE=<zip or folder>`"

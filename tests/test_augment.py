@@ -1,0 +1,106 @@
+"""Augmentation: seeded, within the gray range, geometry that does what it says."""
+
+import pytest
+import torch
+
+from lib import augment as module
+from lib.augment import augment
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 33), torch.linspace(-1, 1, 33), indexing="ij")
+    return torch.stack([x * 0.8, y * 0.8, 0.5 * x * y, x**2 - 0.5])[:, None]  # (4, 1, 33, 33)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def only(monkeypatch, *kept: str) -> None:
+    """Switch off every kind of variation but those named."""
+    for name in ("ROTATION", "SCALE", "SHIFT", "BRIGHTNESS", "CONTRAST", "GAMMA"):
+        if name not in kept:
+            monkeypatch.setattr(module, name, 0.0)
+
+
+def test_strength_zero_changes_nothing(images):
+    assert augment(images, 0, seeded()) is images
+
+
+def test_with_every_variation_off_it_is_the_identity(images, monkeypatch):
+    only(monkeypatch)
+    torch.testing.assert_close(augment(images, 1, seeded()), images, atol=1e-5, rtol=0)
+
+
+def test_seed_decides_and_the_input_is_not_changed(images):
+    given = images.clone()
+    torch.testing.assert_close(augment(images, 1, seeded()), augment(images, 1, seeded()), rtol=0, atol=0)
+    assert not torch.equal(augment(images, 1, seeded()), augment(images, 1, seeded(1)))
+    assert torch.equal(images, given)
+
+
+def test_values_stay_in_range(images):
+    many = images.repeat(50, 1, 1, 1)
+    varied = augment(many, 1, seeded())
+    assert varied.min() >= -1
+    assert varied.max() <= 1
+    assert varied.isfinite().all()
+
+
+def test_every_image_is_varied_on_its_own(images):
+    same = images[:1].repeat(6, 1, 1, 1)
+    varied = augment(same, 1, seeded())
+    assert len({tuple(image.flatten()[::50].tolist()) for image in varied}) == 6
+
+
+def test_channels_are_varied_alike(images):
+    varied = augment(images.expand(-1, 3, -1, -1), 1, seeded())
+    assert torch.equal(varied[:, 0], varied[:, 2])
+
+
+def test_more_strength_changes_more(images):
+    little, much = ((augment(images, s, seeded()) - images).abs().mean() for s in (0.1, 1.0))
+    assert 0 < little < much
+
+
+def test_shift_moves_the_picture_by_at_most_its_bound(monkeypatch):
+    only(monkeypatch, "SHIFT")
+    dot = torch.full((200, 1, 41, 41), -1.0)
+    dot[:, :, 20, 20] = 1
+    moved = augment(dot, 1, seeded()).add(1).squeeze(1)
+    mass = moved.sum((1, 2))
+    y, x = (torch.arange(41.0) - 20 for _ in "yx")
+    dx, dy = (moved.sum(1) @ x) / mass, (moved.sum(2) @ y) / mass
+    bound = module.SHIFT * 20.5
+    for shift in (dx, dy):
+        assert shift.abs().max() <= bound + 0.1
+        assert shift.abs().max() > 0.8 * bound
+        assert abs(shift.mean()) < 0.15 * bound
+
+
+def test_no_mirror(monkeypatch):
+    """The heart lies on the left: whatever is drawn, left stays left."""
+    half = torch.full((300, 1, 40, 40), -0.5)
+    half[..., :20] = 0.5
+    varied = augment(half, 1, seeded())
+    assert (varied[..., 2:12].mean((1, 2, 3)) >= varied[..., -12:-2].mean((1, 2, 3))).all()
+
+
+def test_rotation_keeps_lengths(monkeypatch):
+    only(monkeypatch, "ROTATION")
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 65), torch.linspace(-1, 1, 65), indexing="ij")
+    disc = torch.where(x**2 + y**2 < 0.4, 0.7, -0.7).expand(20, 1, 65, 65)
+    assert ((augment(disc, 1, seeded()) - disc).abs().mean((1, 2, 3)) < 0.04).all()
+
+
+def test_gray_curves_are_monotone(monkeypatch):
+    only(monkeypatch, "BRIGHTNESS", "CONTRAST", "GAMMA")
+    ramp = torch.linspace(-1, 1, 64).expand(50, 1, 64, 64).contiguous()
+    assert (augment(ramp, 1, seeded()).diff(dim=-1) >= -1e-5).all()
+
+
+def test_half_precision(images):
+    varied = augment(images.bfloat16(), 1, seeded())
+    assert varied.dtype == torch.bfloat16
+    assert varied.isfinite().all()

@@ -1,0 +1,92 @@
+"""What is known about the public set, counted again from the real archive."""
+
+import re
+import time
+
+import pytest
+
+from lib import config, index, sources, splits, store
+from lib.config import ROOT
+
+ARCHIVE = ROOT.parent / "shared" / "data" / "chest_xray_224.zip"
+pytestmark = pytest.mark.skipif(not ARCHIVE.exists(), reason=f"the real archive is not at {ARCHIVE}")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """(store, index, config, processor seconds from the zip to the store)."""
+    cfg = config.load("quick", root=tmp_path_factory.mktemp("real"))
+    cfg.weights_file.parent.mkdir(parents=True)
+    cfg.weights_file.write_bytes(b"a stand-in: no model is built here")
+    began = time.process_time()
+    sources.fetch(cfg, source=ARCHIVE, progress=False)
+    built = store.prepare(cfg, progress=False)
+    taken = time.process_time() - began
+    return built, index.build(cfg.raw_dir, progress=False), cfg, taken
+
+
+def test_counts(prepared):
+    built, table, _, _ = prepared
+    assert table.groupby(["split", "label"]).size().to_dict() == {
+        ("test", 0): 234,
+        ("test", 1): 390,
+        ("train", 0): 1349,
+        ("train", 1): 3883,
+    }
+    assert table["status"].eq("ok").all()
+    assert built.pixels.shape == (5856, 224, 224)
+    assert len(built.quarantined) == 0
+
+
+def test_patient_groups(prepared):
+    _, table, _, _ = prepared
+    groups = table.groupby(["split", splits.series(table)])["patient"].nunique()
+    assert groups["train"].to_dict() == {"bacteria": 1353, "virus": 1090, "IM": 518, "NORMAL2-IM": 693}
+    assert groups["test"].to_dict() == {"bacteria": 77, "virus": 126, "IM": 65, "NORMAL2-IM": 160}
+    assert table.groupby("patient").size().max() <= 30
+
+
+def test_no_patient_is_shared_under_the_right_key_and_170_of_202_under_the_bare_number(prepared):
+    _, table, _, _ = prepared
+    splits.check_patients(table)
+    train, test = (set(table.loc[table["split"] == split, "patient"]) for split in ("train", "test"))
+    assert train & test == set()
+    bare = table["image"].str.extract(r"person(\d+)_", expand=False)
+    train, test = (set(bare[table["split"] == split].dropna()) for split in ("train", "test"))
+    assert (len(train & test), len(test)) == (170, 202)
+
+
+def test_byte_identical_images(prepared):
+    _, table, _, _ = prepared
+    copies = table[table["sha256"].duplicated(keep=False)]
+    groups = copies.groupby("sha256")
+    assert (groups.ngroups, len(copies)) == (30, 62)
+    assert groups[["split", "label"]].nunique().eq(1).all(axis=None)
+    crossing = [set(found) for _, found in groups["patient"] if found.nunique() > 1]
+    assert crossing == [{"NORMAL2-IM-95", "NORMAL2-IM-96"}]
+
+
+def test_validation_is_a_tenth_of_the_training_patients_of_each_kind(prepared):
+    built, _, _, _ = prepared
+    held = built.index[built.index["split"] == "val"]
+    assert held.groupby(splits.series(held))["patient"].nunique().to_dict() == {
+        "bacteria": 135,
+        "virus": 109,
+        "IM": 52,
+        "NORMAL2-IM": 69,
+    }
+    assert len(built.rows("test")) == 624
+
+
+def test_names_are_those_of_the_archive(prepared):
+    _, table, _, _ = prepared
+    assert table["image"].str.match(r"chest_xray/(train|test)/(NORMAL|PNEUMONIA)/[^/]+\.(jpeg|jpg|png)$", flags=re.I).all()  # fmt: skip
+
+
+def test_zip_to_store_and_the_second_load_are_quick(prepared):
+    """Processor seconds, so that a busy machine does not decide: below 30 s and 1 s on the clock where two cores are free."""
+    _, _, cfg, taken = prepared
+    assert taken < 40
+    began = time.process_time()
+    store.prepare(cfg, progress=False)
+    assert time.process_time() - began < 1
