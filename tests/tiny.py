@@ -1,0 +1,27 @@
+"""Small trainings for the tests: phantoms of 28 pixels, a second or two a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lib import config
+from lib.config import Config
+
+SMALL = {"data.image_size": 28, "data.phantoms": 60, "train.eval_batch_size": 32, "n_boot": 50}
+CUSTOM = {"epochs": 2, "batch_size": 12, "learning_rate": 2e-3}
+
+
+def custom(root: Path, *, train: dict | None = None, **overrides) -> Config:
+    """The demo profile, shrunk; `train` changes the custom model's protocol, `overrides` anything."""
+    return config.load(
+        "demo", root=root, **(SMALL | {"custom_cnn_lstm.train": CUSTOM | (train or {})} | overrides)
+    )
+
+
+def xception(root: Path, *, train: dict | None = None, **overrides) -> Config:
+    """The same for Xception-LSTM with its first 100 parameter tensors frozen, random weights, one epoch at 64 pixels."""
+    settings = {
+        "data.image_size": 64, "data.phantoms": 40, "xception_lstm.freeze_layers": 100, "xception_lstm.lstm_hidden": 16,
+        "xception_lstm.train": {"epochs": 1, "batch_size": 8} | (train or {}),
+    }  # fmt: skip
+    return config.load("demo", root=root, **(SMALL | settings | overrides))
