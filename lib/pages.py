@@ -21,6 +21,8 @@ from lib.story import spoken
 
 TEMPLATE = Path(__file__).with_name("template")
 STUDY = "Pneumonia on chest radiographs"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+WIDGET_STATES = "application/vnd.jupyter.widget-state+json"
 LONG_TEXT = 40  # characters from which a table's cell wraps
 
 
@@ -70,11 +72,27 @@ def cells(notebook: Path) -> str:
         executed.cells = [
             cell for cell in executed.cells if "parameters" not in cell.metadata.get("tags", [])
         ]
+    _drop_progress_bars(executed)
     settings = Settings({"CoalesceStreamsPreprocessor": {"enabled": True}})
     exporter = HTMLExporter(
         config=settings, template_name=TEMPLATE.name, extra_template_basedirs=[str(TEMPLATE.parent)]
     )
     return exporter.from_notebook_node(executed)[0]
+
+
+def _drop_progress_bars(notebook: nbformat.NotebookNode) -> None:
+    """Bars that are full tell nothing; other widgets are announced by the template."""
+    kept = notebook.metadata.get("widgets", {}).get(WIDGET_STATES, {}).get("state", {})
+
+    def is_bar(output: nbformat.NotebookNode) -> bool:
+        model = output.get("data", {}).get(WIDGET_VIEW, {}).get("model_id")
+        state = kept.get(model, {}).get("state", {})
+        parts = [child.removeprefix("IPY_MODEL_") for child in state.get("children", [])]
+        return any("Progress" in kept.get(part, {}).get("model_name", "") for part in [model, *parts])
+
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not is_bar(output)]
 
 
 def frame(config: Config, content: BeautifulSoup, **page: Any) -> str:

@@ -137,6 +137,12 @@ def step(tmp_path):
             *(nbformat.v4.new_output("stream", name="stdout", text=f"epoch {i}\n") for i in range(3)),
         ),
         code(
+            "tqdm()",
+            nbformat.v4.new_output(
+                "display_data", data={"application/vnd.jupyter.widget-view+json": {"model_id": "bar"}}
+            ),
+        ),
+        code(
             "viewer()",
             nbformat.v4.new_output(
                 "display_data", data={"application/vnd.jupyter.widget-view+json": {"model_id": "x"}}
@@ -144,7 +150,15 @@ def step(tmp_path):
         ),
     ]
     step.notebook.parent.mkdir(parents=True)
-    views = {"application/vnd.jupyter.widget-state+json": {"state": {"x": {}}}}
+    views = {
+        "application/vnd.jupyter.widget-state+json": {
+            "state": {
+                "x": {"model_name": "VBoxModel", "state": {}},
+                "bar": {"model_name": "HBoxModel", "state": {"children": ["IPY_MODEL_part"]}},
+                "part": {"model_name": "FloatProgressModel", "state": {}},
+            }
+        }
+    }
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"widgets": views}), step.notebook)
     return step
 
@@ -179,7 +193,7 @@ def test_a_page_asks_for_nothing(step):
 def test_code_is_folded_and_parameters_are_shown_as_used(step):
     pages.write(step)
     blocks = read(step.page).select("details.code")
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     assert not any(block.has_attr("open") for block in blocks)
     shown = [block.select_one("pre").text for block in blocks if block.summary.text == "Parameters"]
     assert shown == ["profile = 'demo'\n"]
@@ -212,7 +226,8 @@ def test_printed_text_is_one_box_and_views_say_where_they_live(step):
     page = read(step.page)
     (stream,) = page.select("pre.stream")
     assert stream.text.split() == ["epoch", "0", "epoch", "1", "epoch", "2"]
-    assert "make lab" in page.select_one("main .note").text
+    (note,) = page.select("main .note")  # the bar is gone, the viewer is announced
+    assert "make lab" in note.text
 
 
 def test_a_page_with_a_silent_figure_is_refused(step):
