@@ -48,6 +48,14 @@ class Audit:
             raise KeyError(f"no check {check!r}; the checks are {', '.join(found.index)}")
         return str(found[check])
 
+    def checks(self, beginning: str) -> list[str]:
+        """The names of the checks that begin like this."""
+        return [name for name in self.findings["check"] if name.startswith(beginning)]
+
+    def sentences(self, *checks: str) -> list[str]:
+        """The sentences of these checks; a check that this data set does not allow (no patient numbers) has none."""
+        return [self.finding(name) for name in checks if name in set(self.findings["check"])]
+
     def record(self) -> dict[str, Any]:
         """For the step's JSON: findings, and the answer to the audit's question."""
         return {

@@ -94,14 +94,13 @@ def details(pixels: np.ndarray) -> np.ndarray:
     return vectors
 
 
-def nearest(store: PixelStore, rows: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """The highest correlation of each of `rows` with any of `among` other than itself; float32 (len(rows),)."""
-    vectors = details(store.pixels)
-    best = [
-        np.where(rows[start : start + len(block), None] == among, -1.0, block).max(1)
-        for start, block in _correlations(vectors[rows], vectors[among])
-    ]
-    return np.concatenate(best)
+def examples(found: Duplicates, table: pd.DataFrame, *, each: int = 3) -> pd.DataFrame:
+    """Pairs to look at: copies, those of different patients first, and the most alike images that are no copies."""
+    patients = table["patient"].to_numpy()
+    copies = found.copies.assign(odd=lambda p: patients[p["first"]] != patients[p["second"]])
+    others = found.pairs.drop(found.copies.index)
+    chosen = [copies.sort_values("odd", ascending=False, kind="stable").head(each), others.head(each)]
+    return pd.concat(chosen)[list(found.pairs.columns)]
 
 
 def _correlations(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -250,17 +250,14 @@ def _probe(name: str, auc: pd.Series) -> Finding:
     strongest = max(value.low for value in found.values())
     if strongest <= 0.5:
         return check, f"The label cannot be told by it: AUC {said}.", "good"
-    if (
-        name == "thumbnail"
-    ):  # it still holds the lungs: not a shortcut, but a yardstick of how little is needed
+    if name in (
+        "thumbnail",
+        "gray",
+    ):  # they hold the lungs: yardsticks of how little is needed, not shortcuts
         return (
             check,
-            f"The label can be told from it with AUC {said}: little of the task needs fine structure.",
+            f"The label can be told from it with AUC {said}: part of the task needs no fine structure.",
             "info",
         )
-    how = "well" if strongest > STRONG else "in part"
-    return (
-        check,
-        f"The label can {how} be told without the lungs' detail: AUC {said}.",
-        "bad" if strongest > STRONG else "caution",
-    )
+    how, verdict = ("well", "bad") if strongest > STRONG else ("in part", "caution")
+    return check, f"The label can {how} be told without looking at the lungs: AUC {said}.", verdict

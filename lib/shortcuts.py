@@ -53,7 +53,7 @@ def lungs(store: PixelStore) -> np.ndarray:
 
     One region for all images: an outline drawn for each would itself tell how dark its lungs are.
     """
-    mean = _small(store.pixels[store.rows("train")], SIDE).mean(0)
+    mean = shrunk(store.pixels[store.rows("train")], SIDE).mean(0)
     low, high = SIDE // 8, SIDE - SIDE // 8
     inner = np.zeros((SIDE, SIDE), np.uint8)
     gray = cv2.normalize(mean, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
@@ -84,10 +84,10 @@ def _largest(dark: np.ndarray) -> np.ndarray:
 def _inputs(store: PixelStore) -> dict[str, np.ndarray]:
     """What each probe sees of every image, float (N, d)."""
     index = store.index
-    small = _small(store.pixels, SIDE)
+    small = shrunk(store.pixels, SIDE)
     size = np.stack([index["width"], index["height"], index["width"] / index["height"]], axis=1)
     gray = np.stack([small.mean((1, 2)), small.std((1, 2))], axis=1)
-    thumbnail = _small(store.pixels, 16).reshape(len(small), -1)
+    thumbnail = shrunk(store.pixels, 16).reshape(len(small), -1)
     return {
         "size": size,
         "bytes": index[["bytes"]].to_numpy(float),
@@ -106,7 +106,8 @@ def edge() -> np.ndarray:
     return outside | (far[:, None] & far)
 
 
-def _small(pixels: np.ndarray, side: int) -> np.ndarray:
+def shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Images uint8 (N, S, S) -> float32 (N, side, side), by averaging areas."""
     return np.stack(
         [cv2.resize(np.asarray(p), (side, side), interpolation=cv2.INTER_AREA) for p in pixels]
     ).astype(np.float32)
