@@ -45,9 +45,7 @@ class Progress:
         if time.monotonic() - self.looked > 0.5 or step == steps:
             self.looked = time.monotonic()
             loss, correct, images = sums.tolist()
-            self.bar.set_postfix(
-                loss=f"{loss / images:.4f}", accuracy=f"{correct / images:.3f}", refresh=False
-            )
+            self.bar.set_postfix(loss=f"{loss / images:.4f}", accuracy=f"{correct / images:.3f}")
 
     def epoch(self, row: dict) -> None:
         self.close()

@@ -40,12 +40,12 @@ class Run:
     @cached_property
     def history(self) -> pd.DataFrame:
         """One row an epoch: losses, accuracies, validation AUC, learning rate, seconds."""
-        return pd.read_csv(self.folder / "history.csv", float_precision="round_trip")
+        return pd.read_csv(self.folder / "history.csv")
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """One row an image of val and test: image, patient, split, subtype, y_true, logit (of the best epoch)."""
-        return pd.read_csv(self.folder / "predictions.csv", float_precision="round_trip")
+        return pd.read_csv(self.folder / "predictions.csv")
 
     @cached_property
     def info(self) -> dict:

@@ -1,0 +1,87 @@
+"""A finished run is found while it answers to its settings, images and code, and not a moment longer."""
+
+import json
+
+import pytest
+
+from lib import provenance, runs, train
+from tests import tiny
+
+MODEL = "custom_cnn_lstm"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    config = tiny.custom(tmp_path_factory.mktemp("runs"), train={"epochs": 1})
+    return train.fit(config, MODEL, 0, progress=False)
+
+
+def test_nothing_is_found_where_nothing_is(run):
+    assert runs.find(run.config, MODEL, 1) is None
+    assert runs.find(run.config, "xception_lstm", 0) is None
+
+
+def test_it_is_found_with_everything_in_it(run):
+    found = runs.find(run.config, MODEL, 0)
+    assert found.folder == run.folder
+    assert found.info["seed"] == 0
+    assert len(found.history) == 1
+    assert not found.load().training
+
+
+def test_code_that_shapes_the_model_counts_and_a_comment_does_not(run, tmp_path, monkeypatch):
+    copied = {}
+    for name in runs.SHAPING:
+        copied[name] = tmp_path / name
+        copied[name].write_text((runs.LIB / name).read_text())
+    monkeypatch.setattr(runs, "LIB", tmp_path)
+    assert runs.find(run.config, MODEL, 0) is not None
+    with copied["loop.py"].open("a") as stream:
+        stream.write("\n# a remark\n")
+    assert runs.find(run.config, MODEL, 0) is not None
+    for name in ("loop.py", "models.py", "pixels.py", "augment.py"):
+        kept = copied[name].read_text()
+        copied[name].write_text(kept + "\nX = 1\n")
+        assert runs.find(run.config, MODEL, 0) is None, name
+        copied[name].write_text(kept)
+
+
+def test_what_only_looks_at_results_does_not_count():
+    every = {path.name for path in runs.LIB.glob("*.py")}
+    assert set(runs.SHAPING) <= every
+    assert not set(runs.SHAPING) & {
+        "runs.py",
+        "sweep.py",
+        "progress.py",
+        "stats.py",
+        "evaluate.py",
+        "report.py",
+        "train.py",
+    }
+    assert provenance.code_fingerprint(runs.LIB / name for name in runs.SHAPING) == runs.code_fingerprint()
+
+
+@pytest.mark.parametrize("part", runs.PARTS)
+def test_a_run_with_a_part_missing_is_not_finished(run, part):
+    aside = run.folder.parent / part
+    (run.folder / part).rename(aside)
+    assert runs.find(run.config, MODEL, 0) is None
+    aside.rename(run.folder / part)
+    assert runs.find(run.config, MODEL, 0) is not None
+
+
+def test_a_damaged_record_is_not_a_run(run):
+    kept = (run.folder / "run.json").read_text()
+    (run.folder / "run.json").write_text(kept[:50])
+    assert runs.find(run.config, MODEL, 0) is None
+    (run.folder / "run.json").write_text(json.dumps(json.loads(kept) | {"seed": 5}))
+    assert runs.find(run.config, MODEL, 0) is None
+    (run.folder / "run.json").write_text(kept)
+
+
+def test_it_says_why_an_old_run_does_not_count(run, capsys):
+    other = tiny.custom(run.config.root, train={"epochs": 1, "batch_size": 5})
+    assert runs.find(other, MODEL, 0, quiet=False) is None
+    assert "was trained with another config; it is trained again" in capsys.readouterr().out
+    often = tiny.custom(run.config.root, train={"epochs": 1, "checkpoint_minutes": 1.0})
+    assert runs.find(often, MODEL, 0) is not None

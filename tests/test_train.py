@@ -1,0 +1,260 @@
+"""Training learns, repeats itself to the bit, is found again, and stops with a clear sentence when it cannot go on."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lib import loop, pixels, runs, train
+from lib.config import ConfigError
+from tests import tiny
+
+MODEL = "custom_cnn_lstm"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("training")
+
+
+@pytest.fixture(scope="module")
+def run(root):
+    return train.fit(tiny.custom(root, train={"epochs": 5}), MODEL, 0, progress=False)
+
+
+def weights(run):
+    return load_file(run.folder / "weights.safetensors")
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.values(), b.values(), strict=True))
+
+
+def without_seconds(run):
+    return run.history.drop(columns="seconds")
+
+
+def test_it_learns(run):
+    assert run.history["train_loss"].iloc[-1] < run.history["train_loss"].iloc[0]
+    assert run.history["val_auc"].max() > 0.85
+
+
+def test_a_run_holds_what_the_reports_need(run):
+    assert list(run.history) == [
+        "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_auc", "test_accuracy_optimistic",
+        "learning_rate", "seconds",
+    ]  # fmt: skip
+    store = pixels.prepare(run.config, progress=False)
+    evaluated = np.concatenate([store.rows("val"), store.rows("test")])
+    assert list(run.predictions) == ["image", "patient", "split", "subtype", "y_true", "logit"]
+    assert run.predictions["image"].tolist() == store.index["image"].iloc[evaluated].tolist()
+    assert (run.predictions["y_true"] == store.index["label"].to_numpy()[evaluated]).all()
+    assert run.info["trainable_parameters"] == run.info["total_parameters"] == 444_579
+    for key in ("model", "seed", "profile", "config", "data_fingerprint", "code_fingerprint", "commit", "versions", "device", "duration_s", "best_epoch"):  # fmt: skip
+        assert run.info[key] not in ("", None), key
+
+
+def test_predictions_and_weights_are_those_of_the_best_validation_epoch(run):
+    best = run.history.set_index("epoch").loc[run.info["best_epoch"]]
+    assert best["val_auc"] == run.history["val_auc"].max()
+    test = run.predictions[run.predictions["split"] == "test"]
+    assert ((test["logit"] > 0) == test["y_true"]).mean() == pytest.approx(best["test_accuracy_optimistic"])
+    store = pixels.prepare(run.config, progress=False)
+    images, _, _ = next(pixels.batches(store, store.rows("test"), 99))
+    with torch.no_grad():
+        logits = run.load()(images).numpy()
+    np.testing.assert_allclose(
+        logits, test["logit"], atol=0.05
+    )  # float32 against the training's own precision
+
+
+def test_test_is_left_alone_until_the_end_if_asked(tmp_path, run):
+    config = tiny.custom(tmp_path, train={"epochs": 5}, **{"train.test_every_epoch": False})
+    apart = train.fit(config, MODEL, 0, progress=False)
+    assert apart.history["test_accuracy_optimistic"].isna().all()
+    assert same(weights(apart), weights(run))
+    np.testing.assert_allclose(apart.predictions["logit"], run.predictions["logit"], atol=0.02)
+
+
+def test_a_seed_repeats_to_the_bit_and_another_does_not(root):
+    config = tiny.custom(root, train={"epochs": 1, "augment": 0.5})
+    torch.manual_seed(1)
+    first = train.fit(config, MODEL, 3, progress=False)
+    a, history = weights(first), without_seconds(first)
+    torch.manual_seed(2)  # what the caller drew before must not matter
+    before = torch.get_rng_state()
+    again = train.fit(config, MODEL, 3, progress=False, fresh=True)
+    assert torch.equal(torch.get_rng_state(), before)  # nor be disturbed
+    assert same(a, weights(again))
+    pd.testing.assert_frame_equal(history, without_seconds(again))
+    assert not same(a, weights(train.fit(config, MODEL, 4, progress=False)))
+
+
+def test_a_finished_run_is_found_again(root, run, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("it trains")
+
+    monkeypatch.setattr(train, "_train", refuse)
+    again = train.fit(tiny.custom(root, train={"epochs": 5}, **{"n_boot": 7, "explain.images": 9}), MODEL, 0)
+    assert again.folder == run.folder
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train": {"epochs": 5, "learning_rate": 3e-3}},
+        {"train": {"epochs": 5}, "custom_cnn_lstm.lstm_hidden": 20},
+        {"train": {"epochs": 5}, "data.val_share": 0.3},
+    ],
+    ids=["protocol", "model", "split"],
+)
+def test_another_protocol_model_or_split_is_trained_again(root, run, change, monkeypatch):
+    monkeypatch.setattr(train, "_train", lambda *_, **__: "trained")
+    assert train.fit(tiny.custom(root, **change), MODEL, 0, progress=False) == "trained"
+
+
+def test_fresh_forces(root, run, monkeypatch):
+    monkeypatch.setattr(train, "_train", lambda *_, **__: "trained")
+    config = tiny.custom(root, train={"epochs": 5})
+    assert train.fit(config, MODEL, 0, progress=False, fresh=True) == "trained"
+    monkeypatch.setenv("FRESH", "1")
+    assert train.fit(config, MODEL, 0, progress=False) == "trained"
+    monkeypatch.setenv("FRESH", "0")
+    assert train.fit(config, MODEL, 0, progress=False) != "trained"
+
+
+def test_frozen_layers_stay_as_they_are_and_the_others_move(root):
+    config = tiny.xception(root)
+    store = pixels.prepare(config, progress=False)
+    state, task = train.start(config, "xception_lstm", 0, store)
+    before = {name: value.clone() for name, value in state.model.state_dict().items()}
+    loop.train_epoch(state, task, after_step=lambda *_: None)
+    trained = {name for name, p in state.model.named_parameters() if p.requires_grad}
+    moved = {name for name, value in state.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert trained <= moved
+    still = {name for name in moved - trained if "running" not in name and "num_batches" not in name}
+    assert not still
+    frozen = set(dict(state.model.named_parameters())) - trained
+    norms = {name.rpartition(".")[0] for name in frozen if name.replace("weight", "running_mean") in before}
+    assert norms
+    assert not {name for name in moved if name.rpartition(".")[0] in norms}
+    x, _ = task.inputs(store.rows("train")[:4], epoch=0)
+    assert not x.requires_grad
+    state.rest(x).sum().backward()
+    assert {name for name, p in state.model.named_parameters() if p.grad is not None} == trained
+
+
+@pytest.mark.parametrize(
+    ("settings", "epochs"),
+    [
+        ({"schedule": "cosine", "warmup_epochs": 0.5}, 2),
+        ({"ema": 0.5}, 2),
+        ({"label_smoothing": 0.1, "class_weighting": True}, 2),
+        ({"early_stopping": 1, "learning_rate": 0.0, "epochs": 9}, 2),
+        ({"augment": 1.0, "precision": "32-true"}, 2),
+    ],
+    ids=["cosine", "ema", "loss", "stopping", "float32"],
+)
+def test_every_choice_trains(root, settings, epochs):
+    done = train.fit(tiny.custom(root, train=settings), MODEL, 1, progress=False)
+    assert len(done.history) == epochs
+    assert np.isfinite(done.history["val_loss"]).all()
+    if "schedule" in settings:
+        assert done.history["learning_rate"].iloc[-1] < done.history["learning_rate"].iloc[0]
+
+
+def test_the_moving_average_is_what_is_evaluated_and_kept(root):
+    config = tiny.custom(root, train={"ema": 0.99999, "epochs": 1})
+    store = pixels.prepare(config, progress=False)
+    state, _ = train.start(config, MODEL, 5, store)
+    averaged = weights(train.fit(config, MODEL, 5, progress=False))
+    for name, value in state.model.state_dict().items():  # a decay this slow has hardly left the first step
+        torch.testing.assert_close(averaged[name], value, atol=5e-3, rtol=0)
+
+
+def test_a_loss_that_is_no_number_is_told_and_the_checkpoint_stays(root):
+    good = tiny.custom(root, train={"epochs": 1})
+    train.fit(good, MODEL, 6, progress=False)
+    bad = tiny.custom(root, train={"learning_rate": 10.0, "epochs": 30})
+    poisoned = dataclasses.replace(bad, train=dataclasses.replace(bad.train, clip_norm=math.nan))
+    with pytest.raises(
+        loop.TrainingError, match="loss is no longer a number in epoch 1, step 2.*learning rate 10"
+    ):
+        train.fit(poisoned, MODEL, 6, progress=False)
+    assert runs.find(good, MODEL, 6) is not None
+
+
+def test_ctrl_c_keeps_the_checkpoint_and_the_next_run_goes_on(root, monkeypatch, capsys):
+    config = tiny.custom(root, train={"epochs": 3})
+    whole = train.fit(config, MODEL, 7, progress=False)
+    expected, history = weights(whole), without_seconds(whole)
+    step, calls = loop.train_step, []
+
+    def interrupted(*words):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return step(*words)
+
+    monkeypatch.setattr(loop, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(config, MODEL, 7, fresh=True)
+    assert "stopped by hand in epoch 2; the last checkpoint is intact" in capsys.readouterr().out
+    assert (train.training_folder(config, MODEL, 7) / "checkpoint.pt").exists()
+    (whole.folder / "run.json").unlink()  # else the finished run would be found
+    resumed = train.fit(config, MODEL, 7)
+    assert "goes on from epoch 2, step 1" in capsys.readouterr().out
+    assert same(expected, weights(resumed))
+    pd.testing.assert_frame_equal(history, without_seconds(resumed))
+    assert not train.training_folder(config, MODEL, 7).exists()
+
+
+def test_a_checkpoint_of_other_settings_is_not_resumed(root, monkeypatch, capsys):
+    monkeypatch.setattr(loop, "evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    config = tiny.custom(root, train={"checkpoint_minutes": 0.0})
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(config, MODEL, 8)
+    monkeypatch.undo()
+    train.fit(tiny.custom(root, train={"epochs": 1, "learning_rate": 1e-3}), MODEL, 8)
+    assert "goes on from epoch" not in capsys.readouterr().out
+
+
+def test_a_split_without_both_classes_is_named(root):
+    store = pixels.prepare(tiny.custom(root), progress=False)
+    table = store.index.assign(label=np.where(store.index["split"] == "val", 1, store.index["label"]))
+    with pytest.raises(loop.TrainingError, match="the val split has .* images and 1 of the two classes"):
+        train._check_classes(dataclasses.replace(store, index=table))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--profile", "nosuch", "--model", MODEL], "unknown profile 'nosuch'"),
+        (["--profile", "demo", "--model", MODEL, "--set", "train.epoch=2"], "did you mean 'epochs'"),
+        (["--profile", "full", "--model", MODEL], "make data"),
+    ],
+)
+def test_the_command_line_refuses_in_one_sentence(words, message, tmp_path, capsys):
+    assert train.main([*words, "--root", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_the_command_line_trains(root, capsys):
+    words = ["--profile", "demo", "--model", MODEL, "--seed", "9", "--root", str(root)]
+    for key, value in (tiny.SMALL | {"custom_cnn_lstm.train": "{epochs: 1}"}).items():
+        words += ["--set", f"{key}={value}"]
+    assert train.main(words) == 0
+    said = capsys.readouterr().out
+    assert f"{MODEL} seed 9: epoch 1/1" in said
+    assert "best epoch 1 of 1" in said
+
+
+def test_an_unknown_model_is_refused(root):
+    with pytest.raises((ConfigError, AttributeError)):
+        train.fit(tiny.custom(root), "resnet", progress=False)

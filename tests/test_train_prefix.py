@@ -1,0 +1,123 @@
+"""The folded prefix computes what the plain one does, and its stored outputs are those of every step."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lib import inference, models, pixels, prefix, train
+from tests import tiny
+
+MODEL = "xception_lstm"
+
+
+@pytest.fixture(scope="module")
+def xception():
+    """Xception with statistics and scales that a wrong fold would show."""
+    torch.manual_seed(0)
+    model = models.XceptionLSTM(lstm_hidden=16, use_channel_reduction=True, reduced_dim=24).eval()
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.7, 1.4)
+            torch.nn.init.uniform_(layer.weight, 0.7, 1.4)
+            torch.nn.init.normal_(layer.bias, 0, 0.1)
+    return model
+
+
+def test_folding_changes_no_number(xception):
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        between = inference.Frozen(xception, torch.float32)(images)
+        torch.testing.assert_close(between, xception.backbone.frozen_part(images), rtol=1e-3, atol=1e-4)
+        logits = inference.FastRest(xception, torch.float32)(between)
+        torch.testing.assert_close(logits, xception(images), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(inference.Rest(xception)(between), xception(images), rtol=1e-3, atol=1e-4)
+        half = inference.FastRest(xception, torch.bfloat16)(
+            inference.Frozen(xception, torch.bfloat16)(images)
+        )
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, xception(images), rtol=0.1, atol=0.03)
+
+
+def test_the_folded_copy_has_no_batchnorm_left_and_the_model_keeps_its_own(xception):
+    copy = inference.FastRest(xception, torch.float32)
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in copy.modules())
+    assert any(isinstance(layer, torch.nn.BatchNorm2d) for layer in xception.modules())
+    assert xception.trainable_parameters() > 0
+
+
+def test_a_batchnorm_without_its_convolution_is_refused():
+    with pytest.raises(ValueError, match="no convolution of 4 channels before it"):
+        inference.folded(torch.nn.Sequential(torch.nn.Conv2d(3, 5, 1), torch.nn.BatchNorm2d(4)))
+
+
+def test_the_custom_model_has_no_frozen_prefix():
+    images = torch.randn(1, 3, 28, 28)
+    assert inference.Frozen(models.CustomCNNLSTM(), torch.bfloat16)(images) is images
+
+
+def test_stored_outputs_train_the_same_model(tmp_path):
+    plain = train.fit(tiny.xception(tmp_path / "plain"), MODEL, 0, progress=False)
+    stored = train.fit(
+        tiny.xception(tmp_path / "stored", train={"cache_frozen": 1}), MODEL, 0, progress=False
+    )
+    columns = ["train_loss", "val_loss"]
+    pd.testing.assert_frame_equal(plain.history[columns], stored.history[columns], rtol=0.02)
+    np.testing.assert_allclose(plain.predictions["logit"], stored.predictions["logit"], atol=0.02)
+    again = train.fit(stored.config, MODEL, 0, progress=False, fresh=True)  # reads what the first has written
+    np.testing.assert_array_equal(again.predictions["logit"], stored.predictions["logit"])
+
+
+@pytest.fixture
+def problem(tmp_path):
+    config = tiny.xception(tmp_path)
+    store = pixels.prepare(config, progress=False)
+    torch.manual_seed(0)
+    return tmp_path / "kept", store, inference.Frozen(models.build(config, MODEL), torch.bfloat16)
+
+
+def make(problem, **settings):
+    folder, store, frozen = problem
+    given = {"augment": 0.0, "copies": 1, "device": torch.device("cpu"), "progress": False} | settings
+    return prefix.StoredPrefix(folder, store, frozen, **given)
+
+
+def test_every_stored_row_is_its_own_image(problem):
+    _, store, frozen = problem
+    stored = make(problem)
+    for split, epoch in (("train", 0), ("val", None), ("test", None)):
+        rows = store.rows(split)[::-1][:7].copy()
+        images, _, _ = next(pixels.batches(store, rows, len(rows)))
+        torch.testing.assert_close(stored.read(rows, epoch=epoch), frozen(images), rtol=0.05, atol=0.05)
+
+
+def test_training_walks_through_the_augmented_versions(problem):
+    _, store, _ = problem
+    rows = store.rows("train")[:6]
+    stored = make(problem, augment=0.5, copies=2)
+    first, second, third = (stored.read(rows, epoch=epoch) for epoch in range(3))
+    assert torch.equal(first, third)
+    assert all(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    files = {path.name for path in stored.folder.glob("*.npy")}
+    assert files == {"evaluated.npy", "train-0.5-0.npy", "train-0.5-1.npy"}
+
+
+def test_other_weights_have_other_files(problem):
+    first = make(problem)
+    torch.manual_seed(1)
+    other = inference.Frozen(models.XceptionLSTM(), torch.bfloat16)
+    assert make((*problem[:2], other)).folder != first.folder
+
+
+def test_a_small_disk_is_told_before_anything_is_written(problem, monkeypatch):
+    monkeypatch.setattr(
+        prefix.shutil, "disk_usage", lambda _: dataclasses.make_dataclass("Usage", ["free"])(1000)
+    )
+    with pytest.raises(
+        prefix.PrefixError, match=r"train.cache_frozen needs .* GB.*set train.cache_frozen to 0"
+    ):
+        make(problem)
+    assert not list(problem[0].rglob("*.npy*"))
