@@ -25,9 +25,14 @@ def choose(predictions: pd.DataFrame, *, per_outcome: int, seed: int) -> pd.Data
     rows = with_outcome(predictions)
     rng = np.random.default_rng(seed)
     order = rows.sort_values("image").iloc[rng.permutation(len(rows))]
-    single = order.drop_duplicates("patient")
-    picked = [single[single["outcome"] == outcome].head(per_outcome) for outcome in OUTCOMES]
-    return pd.concat(picked).reset_index(drop=True)
+    picked, used = {}, set()
+    for outcome in sorted(
+        OUTCOMES, key=lambda name: (rows["outcome"] == name).sum()
+    ):  # the rarest chooses first
+        free = order[(order["outcome"] == outcome) & ~order["patient"].isin(used)]
+        picked[outcome] = free.drop_duplicates("patient").head(per_outcome)
+        used |= set(picked[outcome]["patient"])
+    return pd.concat([picked[outcome] for outcome in OUTCOMES]).reset_index(drop=True)
 
 
 def sample(index: pd.DataFrame, n: int, *, seed: int, split: str = "test") -> np.ndarray:

@@ -123,7 +123,7 @@ def depths(study: Study, chosen: Cases) -> dict[str, Maps]:
         names = question.layer_names(network)
         names = names[: names.index(last) + 1]
         for layer in (names[len(names) // 3], names[2 * len(names) // 3], last):
-            title = f"{NAMES.get(model, model)}\n{layer.removeprefix('backbone.')}"
+            title = f"{NAMES.get(model, model)}\n{type(network.get_submodule(layer)).__name__} {layer.split('.')[-1]}"
             columns[title] = gradcam.explain(network, _input(chosen), layer=layer)
     return columns
 

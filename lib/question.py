@@ -65,7 +65,7 @@ def targets_of(target: int | str | Sequence[int] | Tensor | None, logits: Tensor
     if not torch.isfinite(logits).all():
         bad = int((~torch.isfinite(logits)).nonzero()[0])
         raise ExplainError(
-            f"the model's logit for image {bad} is {float(logits[bad])}; are its weights intact?"
+            f"the model's logit for image {bad} is {float(logits[bad].detach())}; are its weights intact?"
         )
     if target is None:
         return (logits > 0).long()

@@ -98,7 +98,7 @@ def profiles(shares: dict[str, np.ndarray], *, title: str = "", ax: plt.Axes | N
     ax.axhline(1 / values.shape[1], color=style.GRAY, lw=1)
     ax.set_yscale("log")
     ax.set(xlabel="token, in reading order", ylabel="share of the gradient", title=title)
-    ax.legend(fontsize="small")
+    ax.legend(fontsize="small", loc="lower left")
     return ax
 
 
@@ -111,11 +111,12 @@ def profile_grid(found: dict[str, dict[str, dict[str, np.ndarray]]]) -> plt.Figu
         figsize=(4.8 * columns, 3.2 * len(found)),
         squeeze=False,
         layout="constrained",
-        sharey=True,
+        sharey="row",
     )
     for row, (model, states) in zip(grid, found.items(), strict=True):
         for ax, (state, shares) in zip(row, states.items(), strict=False):
             profiles(shares, title=f"{style.NAMES.get(model, model)}, {state}", ax=ax)
+            ax.label_outer()
     return figure
 
 
@@ -148,7 +149,6 @@ def lesions(found: dict[str, pd.DataFrame]) -> plt.Figure:
             for _, row in table[table["measure"] == measure].iterrows()
         ]
         intervals(lines, label=f"{measure}, 95% interval over patients", ax=ax)
-    grid[0, 0].yaxis.set_inverted(True)  # the axes share it, and each call turned it
     return figure
 
 
@@ -164,7 +164,10 @@ def cascade(found: dict[str, pd.DataFrame]) -> plt.Figure:
             ax.plot(means.index, means[column], line, color=style.COLOURS.get(model), label=label, ms=4)
         ax.axhline(0, color=style.GRAY, lw=1)
         short = [
-            name.split(".")[-1] if not name.split(".")[-1].isdigit() else f"conv {name}" for name in names
+            f"layer {name.split('.')[-1]}"
+            if name[-1:].isdigit() and name.count(".") == 1
+            else name.split(".")[-1]
+            for name in names
         ]
         ax.set_xticks(list(names.index), short, rotation=30, ha="right", fontsize="small")
         ax.set(
@@ -222,9 +225,10 @@ def intervals(
         ax.plot(found.estimate, place, style.MARKERS.get(model, "D"), color=colour)
     ax.axvline(reference, color=style.GRAY, lw=1)
     ax.set_yticks(range(len(rows)), [name for name, _, _ in rows])
-    ax.invert_yaxis()
+    ax.tick_params(labelsize="small")
+    ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
-    ax.set_xlabel(label)
+    ax.set_xlabel(label, fontsize="small")
     return ax
 
 

@@ -1,0 +1,427 @@
+"""Measures of trust: on maps and models whose answer is known, each must tell the good from the bad."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from lib import (
+    agreement,
+    cases,
+    deletion,
+    gradcam,
+    localisation,
+    means,
+    phantoms,
+    randomised,
+    rivals,
+    similarity,
+    trust,
+)
+from lib.gradcam import Maps
+from lib.models import CustomCNNLSTM
+from lib.stats import Interval
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+RNG = np.random.default_rng(0)
+BOOT = {"n_boot": 200, "seed": 0}
+
+
+def blob(row, column, side=32, width=3.0):
+    y, x = np.mgrid[:side, :side]
+    return np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * width**2)).astype(np.float32)
+
+
+# similarity
+
+
+def test_rank_correlation_of_equal_opposite_unrelated_and_blank_maps():
+    a = RNG.random((4, 20, 20))
+    b = np.stack([a[0] ** 3, -a[1], RNG.random((20, 20)), np.full((20, 20), 2.0)])
+    found = similarity.rank_correlation(a, b)
+    np.testing.assert_allclose(found[:2], [1, -1], atol=1e-9)
+    assert abs(found[2]) < 0.2
+    assert np.isnan(found[3])
+
+
+def test_ssim_is_one_for_equal_maps_and_low_for_noise():
+    a = blob(10, 10)[None]
+    assert similarity.ssim(a, a)[0] == pytest.approx(1)
+    assert similarity.ssim(a, RNG.random(a.shape))[0] < 0.1
+    assert similarity.ssim(a, blob(12, 10)[None])[0] > similarity.ssim(a, blob(24, 24)[None])[0]
+    assert np.isnan(similarity.ssim(a, np.full_like(a, np.nan))[0])
+
+
+def test_maps_of_other_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"must have one shape.*\(2, 4, 4\) and \(2, 5, 5\)"):
+        similarity.rank_correlation(np.zeros((2, 4, 4)), np.zeros((2, 5, 5)))
+
+
+# rivals
+
+
+def test_rivals_know_the_image_or_nothing():
+    pixels = np.zeros((2, 56, 56), np.uint8)
+    pixels[:, 20:36, 20:36] = 200
+    found = rivals.rivals(pixels, (14, 14), seed=1)
+    assert {name: maps.shape for name, maps in found.items()} == dict.fromkeys(rivals.RIVALS, (2, 14, 14))
+    assert np.unravel_index(found["centre"][0].argmax(), (14, 14)) in {(r, c) for r in (6, 7) for c in (6, 7)}
+    assert found["edges"][0, 7, 7] < found["edges"][0, 7, 5]  # the square's inside against its rim
+    assert (rivals.rivals(pixels, (14, 14), seed=1)["random"] == found["random"]).all()
+    assert (rivals.rivals(pixels, (14, 14), seed=2)["random"] != found["random"]).any()
+
+
+# localisation
+
+
+def test_pointing_game_and_soft_iou_reward_the_lesion():
+    masks = np.stack([blob(8, 8) > 0.5] * 4)
+    values = np.stack([blob(8, 8), blob(25, 25), np.zeros((32, 32)), (blob(8, 8) > 0.5).astype(float)])
+    np.testing.assert_array_equal(localisation.pointing(values, masks), [1, 0, 0, 1])
+    overlap = localisation.soft_iou(values, masks)
+    assert overlap[3] == pytest.approx(1)
+    assert overlap[3] > overlap[0] > 0.3
+    assert overlap[1] < 0.05
+    assert overlap[2] == 0
+
+
+def test_a_mask_without_lesion_is_refused():
+    masks = np.zeros((2, 8, 8), bool)
+    masks[0, 1, 1] = True
+    with pytest.raises(ValueError, match="the mask of image 1 is empty"):
+        localisation.pointing(RNG.random((2, 4, 4)), masks)
+    with pytest.raises(ValueError, match="3 maps and 2 masks"):
+        localisation.soft_iou(RNG.random((3, 4, 4)), masks)
+
+
+def test_border_and_corner_mass_of_known_maps():
+    regions = localisation.regions((40, 40))
+    values = np.stack([np.ones((40, 40)), blob(20, 20, 40), blob(0, 0, 40), np.zeros((40, 40))])
+    values[0, 0, 0] += 1e-3  # not blank
+    border, corners = (localisation.mass_ratio(values, regions[name]) for name in ("border", "corners"))
+    np.testing.assert_allclose([border[0], corners[0]], 1, atol=0.01)
+    assert border[1] < 0.01
+    assert corners[2] == pytest.approx(1 / regions["corners"].mean(), rel=0.03)
+    assert np.isnan(border[3])
+    assert np.isnan(corners[3])
+
+
+# deletion and insertion
+
+
+def brightness_model(images):
+    """Logit of a 'lesion' at the upper left: the mean there, and nothing else."""
+    return 40 * images[:, 0, :8, :8].mean((1, 2)) - 10
+
+
+def lesion_images(n=6, side=32):
+    images = torch.full((n, 3, side, side), -1.0)
+    images[:, :, :8, :8] = 1.0
+    return images
+
+
+def test_the_true_place_beats_every_rival_in_both_curves():
+    images, n = lesion_images(), 6
+    maps = {
+        "gradcam": np.repeat((blob(3, 3, width=4) + 0.0)[None], n, 0),
+        "far": np.repeat(blob(28, 28)[None], n, 0),
+    }
+    maps["random"] = RNG.random((n, 32, 32))
+    curve = deletion.curves(brightness_model, images, maps, np.ones(n), steps=5, seed=0)
+    found = deletion.advantages(curve, np.arange(n), of="gradcam", **BOOT)
+    assert (found["advantage"].map(lambda i: i.low) > 0).all()
+    assert set(found["kind"]) == {"deletion", "insertion"}
+    worst = deletion.advantages(curve, np.arange(n), of="far", **BOOT)
+    assert (worst["advantage"].map(lambda i: i.high) < 0).all()
+
+
+def test_curves_start_and_end_where_they_must():
+    images = lesion_images(2)
+    curve = deletion.curves(
+        brightness_model, images, {"a": RNG.random((2, 4, 4))}, np.ones(2), steps=3, seed=0
+    )
+    ends = curve.set_index(["kind", "share"])["score"]
+    full = torch.sigmoid(brightness_model(images)).numpy()
+    np.testing.assert_allclose(ends["deletion", 0.0], full, atol=1e-6)
+    np.testing.assert_allclose(ends["insertion", 1.0], full, atol=1e-6)
+    np.testing.assert_allclose(ends["deletion", 1.0], ends["insertion", 0.0])
+    assert ends["deletion", 1.0].max() < full.min()
+
+
+def test_the_class_followed_is_the_class_explained():
+    images = lesion_images(2)
+    one, zero = (
+        deletion.curves(
+            brightness_model, images, {"a": RNG.random((2, 4, 4))}, np.full(2, t), steps=2, seed=0
+        )["score"]
+        for t in (1, 0)
+    )
+    np.testing.assert_allclose(one.iloc[:2], 1 - zero.iloc[:2], atol=1e-6)
+
+
+def test_blank_maps_have_no_curve_and_are_left_out_of_the_mean():
+    maps = {
+        "gradcam": np.stack([np.zeros((4, 4)), RNG.random((4, 4)), RNG.random((4, 4))]),
+        "random": RNG.random((3, 4, 4)),
+    }
+    curve = deletion.curves(brightness_model, lesion_images(3), maps, np.ones(3), steps=3, seed=0)
+    assert deletion.areas(curve)["deletion", "gradcam"].isna().tolist() == [True, False, False]
+    assert deletion.advantages(curve, np.arange(3), of="gradcam", **BOOT)["advantage"].iloc[0].n == 2
+
+
+def test_ties_are_broken_by_the_seed():
+    flat_top = np.zeros((1, 16, 16))
+    flat_top[0, :8] = 1
+    places = [deletion._places(flat_top, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    assert (places[0] == places[1]).all()
+    assert (places[0] != places[2]).any()
+    assert places[0][0, :8].max() < 0.5 <= places[0][0, 8:].min()
+
+
+# randomisation
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    network = CustomCNNLSTM(readout="mean").eval()
+    with torch.no_grad():
+        network.classifier[-1].weight *= 30
+    return network
+
+
+def test_the_cascade_reaches_every_part_and_leaves_the_model(model):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    images = torch.randn(3, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    found = randomised.cascade(model, images, seed=0, steps=4)
+    first = found[found["step"] == 0]
+    assert (first["rank_correlation"].dropna() == 1).all() or np.allclose(
+        first["rank_correlation"].dropna(), 1
+    )
+    names = found.groupby("step")["randomised"].first().tolist()
+    assert names[:3] == ["nothing", "classifier", "sequence"]
+    assert names[-1] == "backbone.0"
+    assert len(found) == 3 * len(names)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    again = randomised.cascade(model, images, seed=0, steps=4)
+    pd.testing.assert_frame_equal(found, again)
+
+
+def test_shuffling_keeps_the_values_and_changes_their_order(model):
+    part = nn.Linear(20, 1)
+    before = {name: value.clone() for name, value in part.state_dict().items()}
+    randomised.shuffle_weights(part, np.random.default_rng(0))
+    assert torch.equal(part.weight.sort().values, before["weight"].sort().values)
+    assert not torch.equal(part.weight, before["weight"])
+    assert torch.equal(part.bias, -before["bias"])
+
+
+def test_a_cascade_needs_three_steps(model):
+    with pytest.raises(ValueError, match="steps is 2; a cascade needs at least 3"):
+        randomised.cascade(model, torch.randn(1, 3, 28, 28), seed=0, steps=2)
+
+
+# agreement
+
+
+def test_agreement_beyond_what_all_images_share():
+    n = 12
+    shared = blob(16, 16, width=8)
+    own = np.stack([blob(4 + 2 * i, 28 - 2 * i) for i in range(n)])
+    patients = np.arange(n)
+    alike = agreement.agree(shared + own, shared + own + 0.01 * RNG.random(own.shape), patients, **BOOT)
+    assert alike.same.estimate > 0.9
+    assert alike.beyond.low > 0
+    prior = agreement.agree(
+        shared + 0.05 * RNG.random(own.shape), shared + 0.05 * RNG.random(own.shape), patients, **BOOT
+    )
+    assert prior.same.estimate > 0.7  # two maps that agree, and say nothing about the image
+    assert prior.beyond.low < 0.02
+    assert trust.on_agreement("models", alike)[0]["verdict"] == "good"
+    assert trust.on_agreement("models", prior)[0]["verdict"] != "good"
+
+
+def test_agreement_takes_the_coarser_resolution():
+    fine = np.stack([blob(4 + 2 * i, 20) for i in range(6)])
+    coarse = fine.reshape(6, 8, 4, 8, 4).mean((2, 4))
+    assert agreement.agree(fine, coarse, np.arange(6), **BOOT).same.estimate > 0.99
+
+
+def test_images_of_one_patient_are_not_other_patients():
+    maps = RNG.random((4, 6, 6))
+    found = agreement.agree(maps, maps, np.array([0, 0, 0, 0]), **BOOT)
+    assert np.isnan(found.other)
+    assert trust.on_agreement("models", found)[0]["verdict"] == "caution"
+
+
+# cases and samples
+
+
+def predictions(n=40):
+    frame = pd.DataFrame({"image": [f"i{k}" for k in range(n)], "patient": [f"p{k // 2}" for k in range(n)]})
+    frame["split"] = ["val"] * 8 + ["test"] * (n - 8)
+    frame["y_true"] = [k // 2 % 2 for k in range(n)]
+    frame["logit"] = [3.0 if k % 4 in (2, 3) else -3.0 for k in range(n)]
+    frame.loc[[10, 14], "logit"] = -1.0  # false negatives
+    frame.loc[20, "logit"] = 1.0  # a false positive
+    return frame.assign(subtype="unknown")
+
+
+def test_cases_are_equal_in_number_of_test_one_a_patient_and_seeded():
+    chosen = cases.choose(predictions(), per_outcome=2, seed=5)
+    counts = chosen["outcome"].value_counts()
+    assert counts.to_dict() == {
+        "true positive": 2,
+        "true negative": 2,
+        "false negative": 2,
+        "false positive": 1,
+    }
+    assert (chosen["split"] == "test").all()
+    assert not chosen["patient"].duplicated().any()
+    pd.testing.assert_frame_equal(
+        chosen, cases.choose(predictions().sample(frac=1, random_state=1), per_outcome=2, seed=5)
+    )
+    assert list(chosen["image"]) != list(cases.choose(predictions(), per_outcome=2, seed=6)["image"])
+
+
+def test_a_sample_is_balanced_and_prefers_new_patients():
+    index = pd.DataFrame(
+        {"split": "test", "label": [0] * 10 + [1] * 30, "patient": [f"p{k // 3}" for k in range(40)]}
+    )
+    rows = cases.sample(index, 16, seed=0)
+    assert index["label"].iloc[rows].value_counts().to_dict() == {0: 8, 1: 8}
+    ill = index.iloc[rows].query("label == 1")
+    assert ill["patient"].nunique() == 8
+    assert len(cases.sample(index, 1000, seed=0)) == 40
+    with pytest.raises(ValueError, match="'val' holds no image with label 0"):
+        cases.sample(index, 4, seed=0, split="val")
+
+
+# the table
+
+
+def interval(estimate, low, high):
+    return Interval(estimate, low, high, 0.95, 20, 20)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.1, 0.3, "good"), (-0.1, 0.3, "caution"), (-0.3, -0.1, "bad"), (np.nan, np.nan, "caution")],
+)
+def test_verdicts_of_deletion_follow_the_interval(low, high, verdict):
+    found = pd.DataFrame(
+        [
+            {"kind": "deletion", "rival": "random", "advantage": interval(0.5, 0.4, 0.6)},
+            {
+                "kind": "deletion",
+                "rival": "edges",
+                "advantage": interval(np.nanmean([low, high, 0]), low, high),
+            },
+        ]
+    )
+    (row,) = trust.on_deletion("custom_cnn_lstm", found)
+    assert row["verdict"] == verdict
+    assert "edges" in row["result"]
+
+
+def test_verdicts_of_border_mass():
+    found = {
+        "border": interval(0.5, 0.4, 0.6),
+        "corners": interval(1.5, 1.2, 1.8),
+        "other": interval(1, 0.8, 1.2),
+    }
+    assert [row["verdict"] for row in trust.on_masses("xception_lstm", found)] == ["good", "bad", "caution"]
+
+
+@pytest.mark.parametrize(
+    ("left", "verdict"), [(0.1, "good"), (-0.1, "good"), (0.5, "caution"), (0.9, "bad"), (np.nan, "good")]
+)
+def test_verdicts_of_randomisation(left, verdict):
+    cascade = pd.DataFrame({"step": [0, 1], "rank_correlation": [1.0, left], "ssim": [1.0, 0.3]})
+    assert trust.on_cascade("xception_lstm", cascade)[0]["verdict"] == verdict
+
+
+def maps_of(values, size=(32, 32), logits=None):
+    n = len(values)
+    logits = np.ones(n, np.float32) if logits is None else np.asarray(logits, np.float32)
+    return Maps(np.asarray(values, np.float32), logits, np.ones(n, int), "layer", "gradcam", size)
+
+
+@pytest.mark.parametrize(("blanks", "verdict"), [(0, "good"), (1, "caution"), (10, "bad")])
+def test_blank_maps_are_counted(blanks, verdict):
+    values = RNG.random((20, 4, 4))
+    values[:blanks] = 0
+    (row,) = trust.on_blank("xception_lstm", maps_of(values))
+    assert row["verdict"] == verdict
+    assert row["result"].startswith(f"{blanks} of 20")
+
+
+def test_a_map_that_is_the_lesion_is_found_good_and_noise_is_not():
+    """On real phantoms: the lesion's own mask as the map beats every rival; noise does not."""
+    drawn = [p for p in phantoms.draw(60, seed=3) if p.mask.any()][:12]
+    size = 64
+    pixels = np.stack([np.asarray(p.image)[:130, :150][: size * 2 : 2, : size * 2 : 2] for p in drawn])
+    masks = np.stack([p.mask[:130, :150][: size * 2 : 2, : size * 2 : 2] for p in drawn])
+    seen = masks.any(axis=(1, 2))
+    pixels, masks = pixels[seen], masks[seen]
+    patients = np.arange(len(masks))
+    truth = trust.localise(
+        maps_of(masks + 0.01 * RNG.random(masks.shape), (size, size)), pixels, masks, patients, **BOOT
+    )
+    noise = trust.localise(
+        maps_of(RNG.random((len(masks), 8, 8)), (size, size)), pixels, masks, patients, **BOOT
+    )
+    assert [row["verdict"] for row in trust.on_localisation("xception_lstm", truth)] == ["good", "good"]
+    assert "good" not in [row["verdict"] for row in trust.on_localisation("xception_lstm", noise)]
+
+
+def test_images_called_pneumonia_are_preferred():
+    maps = maps_of(RNG.random((10, 4, 4)), logits=[-1, 1] * 5)
+    assert set(trust.called_pneumonia(maps, 3)) <= {1, 3, 5, 7, 9}
+    assert len(trust.called_pneumonia(maps_of(RNG.random((10, 4, 4)), logits=[-1] * 10), 4)) == 4
+
+
+def test_the_fast_predictor_is_the_model(model):
+    images = torch.randn(3, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = model(images)
+    np.testing.assert_allclose(
+        trust.predictor(model)(images).numpy(), expected.numpy(), atol=0.05 * expected.abs().max()
+    )
+
+
+def test_means_resample_patients_and_survive_too_few():
+    values, patients = np.array([0.0, 0, 1, 1, np.nan]), np.array(["a", "a", "b", "b", "c"])
+    found = means.mean_interval(values, patients, n_boot=500, seed=0)
+    assert (found.estimate, found.n, found.n_patients) == (0.5, 4, 2)
+    assert (found.low, found.high) == (0, 1)  # two patients, not four images
+    lonely = means.mean_interval(values[:2], patients[:2], n_boot=10, seed=0)
+    assert lonely.estimate == 0
+    assert np.isnan(lonely.low)
+    assert np.isnan(means.mean_interval(np.array([np.nan]), np.array(["a"]), n_boot=10, seed=0).estimate)
+
+
+def test_the_sentence_counts_the_table():
+    rows = [
+        {"check": c, "result": "r", "verdict": v} for c, v in (("A", "good"), ("B", "bad"), ("C", "caution"))
+    ]
+    assert trust.sentence(rows) == "Of 3 checks 1 came out good, 1 call for caution and 1 failed. Failed: B."
+    assert list(trust.table(rows)) == ["check", "result", "verdict"]
+
+
+def test_maps_and_rivals_have_one_resolution():
+    maps = gradcam.Maps(RNG.random((2, 7, 7)), np.ones(2), np.ones(2, int), "l", "gradcam", (28, 28))
+    ranks = trust.rankings(maps, RNG.integers(0, 255, (2, 28, 28)).astype(np.uint8), seed=0)
+    assert list(ranks) == ["gradcam", *rivals.RIVALS]
+    assert {values.shape for values in ranks.values()} == {(2, 7, 7)}
