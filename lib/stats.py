@@ -188,6 +188,10 @@ def interval(estimate: float, values: np.ndarray, *, level: float, n: int, n_pat
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; it must lie between 0 and 1, for example 0.95")
     values = values[~np.isnan(values)]
+    if not len(values) and np.isnan(
+        estimate
+    ):  # undefined in the sample too, as PPV is when nothing is called positive
+        return Interval(np.nan, np.nan, np.nan, level, n, n_patients)
     if not len(values):
         raise ValueError("no resample holds both classes: too few patients for an interval")
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])

@@ -15,7 +15,7 @@ def forest(differences: pd.DataFrame, names: list[str], *, ax: plt.Axes | None =
 
     differences  from `comparison.differences`; names of the first and second model
     """
-    ax = style.axes(ax, size=(7.5, 0.34 * len(differences) + 1.2))
+    ax = style.axes(ax, size=(9.5, 0.32 * len(differences) + 1.2))
     for row, (metric, found) in enumerate(zip(differences["metric"], differences["difference"], strict=True)):
         clear = found.excludes(0.0)
         ax.plot([found.low, found.high], [row, row], color="black", lw=1.6 if clear else 1.0)

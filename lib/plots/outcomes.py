@@ -39,8 +39,9 @@ def confusion_grid(operating: pd.DataFrame) -> plt.Figure:
     operating  from `evaluate.operating_table`
     """
     models = list(operating["model"].unique())
-    size = (2.7 * len(POINTS), 3.1 * len(models))
+    size = (2.7 * len(POINTS), 3.5 * len(models))
     figure, grid = plt.subplots(len(models), len(POINTS), figsize=size, squeeze=False, layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.12)
     for row in operating.itertuples():
         ax = grid[models.index(row.model), list(POINTS).index(row.point)]
         title = f"{POINTS[row.point]}\n(threshold {row.threshold:.2f})"

@@ -52,7 +52,7 @@ def training(histories: dict[str, list[pd.DataFrame]], best_epochs: dict[str, li
 
 
 COSTS = {
-    "parameters": "trainable parameters",
+    "parameters": "million trainable parameters",
     "gflops": "giga-operations an image",
     "epoch_seconds": "seconds an epoch",
     "image_milliseconds": "milliseconds an image",
@@ -60,13 +60,14 @@ COSTS = {
 
 
 def cost(costs: pd.DataFrame, aucs: dict[str, Interval]) -> plt.Figure:
-    """AUC with its interval against each cost, on logarithmic axes.
+    """AUC with its interval against each cost, all axes of cost starting at zero.
 
     costs  from `cost.table`; aucs by model
     """
     figure, panels = plt.subplots(1, len(COSTS), figsize=(13, 3.4), sharey=True, layout="constrained")
     for ax, (column, label) in zip(panels, COSTS.items(), strict=True):
-        for model, value in costs[column].items():
+        scale = 1e-6 if column == "parameters" else 1.0
+        for model, value in (scale * costs[column]).items():
             found = aucs[model]
             ax.plot([value, value], [found.low, found.high], color=style.COLOURS[model], lw=1.5)
             ax.plot(
@@ -77,9 +78,7 @@ def cost(costs: pd.DataFrame, aucs: dict[str, Interval]) -> plt.Figure:
                 ms=9,
                 label=style.NAMES[model],
             )
-        ax.set(xscale="log", xlabel=label)
-        low, high = costs[column].min(), costs[column].max()
-        ax.set_xlim(low / 3, high * 3)
+        ax.set(xlim=(0, 1.15 * scale * costs[column].max()), xlabel=label)
     panels[0].set_ylabel("test AUC, 95% interval")
     panels[0].legend(fontsize="small", loc="lower right")
     return figure
@@ -99,5 +98,5 @@ def optimism(table: pd.DataFrame, *, ax: plt.Axes | None = None) -> plt.Axes:
     labels = [f"{style.NAMES.get(run.model, run.model)}, seed {run.seed}" for run in table.itertuples()]
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.5, -0.5)
-    ax.set_xlabel("test accuracy at 0.5; filled: epoch chosen on validation, open: best test epoch")
+    ax.set_xlabel("test accuracy at 0.5\n(filled: epoch chosen on validation, open: best test epoch)")
     return ax
