@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lib import ablation, comparison, config, documents, evaluate, files
+from lib.compared import copy_run
 from lib.config import ROOT
 from lib.documents import PublishError, published, record
 from lib.plots import style
@@ -41,14 +42,7 @@ def collect(cfg: config.Config) -> Path:
     with files.replacing(cfg.results_dir / "predictions") as beside:
         beside.mkdir()
         for model, seed, run in found:
-            for name in ("predictions.csv", "history.csv", "run.json"):
-                stem, ending = name.split(".")
-                target = (
-                    f"{model}-seed{seed}.csv"
-                    if stem == "predictions"
-                    else f"{model}-seed{seed}.{stem}.{ending}"
-                )
-                (beside / target).write_bytes((run.folder / name).read_bytes())
+            copy_run(run, beside, f"{model}-seed{seed}")
     table = evaluate.headline(predictions(cfg.results_dir), n_boot=N_BOOT)
     files.write_json(
         cfg.results_dir / "headline.json", {"n_boot": N_BOOT, "headline": table.to_dict("records")}
