@@ -33,16 +33,27 @@ def of(audit: Audit) -> list[Finding]:
 
 
 def answer(audit: Audit) -> str:
-    """One sentence: how many checks are good, and which are not."""
-    table = audit.findings[audit.findings["verdict"] != "info"]
-    good = int((table["verdict"] == "good").sum())
-    by = {verdict: list(table.loc[table["verdict"] == verdict, "check"]) for verdict in ("bad", "caution")}
-    said = "".join(
-        f" {word}: {', '.join(name[0].lower() + name[1:] for name in by[verdict])}."
-        for verdict, word in (("bad", "Bad"), ("caution", "To keep in mind"))
-        if by[verdict]
+    """One sentence: do the splits hold, is test like train, can the label be told elsewhere than in the lungs?"""
+    verdicts = audit.findings.set_index("check")["verdict"]
+    crossing = {"Patients across splits", "Identical files", "Near duplicates"} & set(
+        verdicts.index[verdicts == "bad"]
     )
-    return f"{good} of {len(table)} checks found nothing wrong.{said}"
+    said = [
+        f"in doubt ({', '.join(sorted(crossing)).lower()})"
+        if crossing
+        else "apart: no patient and no copy of an image crosses them"
+    ]
+    test, lungs = (
+        audit.shift[("test", None)],
+        audit.probes.set_index(["probe", "split"])["auc"].get(("no lungs", "test")),
+    )
+    if test is not None:
+        like = "is not drawn like" if test.low > 0.5 else "looks like"
+        said.append(f"the test set {like} the training set (told apart with AUC {test})")
+    if lungs is not None:
+        told = "can be told" if lungs.low > 0.5 else "cannot be told"
+        said.append(f"pneumonia {told} from test images whose lungs are blacked out (AUC {lungs})")
+    return f"The splits are {'; '.join(said)}."
 
 
 def _images(audit: Audit) -> Finding:

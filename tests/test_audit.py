@@ -1,0 +1,365 @@
+"""The audit on stores in which what it should find was planted."""
+
+import dataclasses
+import hashlib
+import json
+
+import cv2
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import audit, config, duplicates, findings, patients, shift, shortcuts
+from lib.plots import audit as plots
+from lib.splits import split_validation
+from lib.store import PixelStore
+
+matplotlib.use("Agg")
+SIZE = 40
+KINDS = (("bacteria", "bacterial"), ("virus", "viral"), ("IM", "normal"), ("NORMAL2-IM", "normal"))
+NAMES = {"bacteria": "person{}_bacteria_{}", "virus": "person{}_virus_{}", "IM": "IM-{:04d}-{:04d}", "NORMAL2-IM": "NORMAL2-IM-{:04d}-{:04d}"}  # fmt: skip
+
+
+def picture(rng: np.random.Generator, like: np.ndarray | None = None) -> np.ndarray:
+    """Smooth noise, uint8 (SIZE, SIZE); with `like`, half of it is that picture's."""
+    noise = cv2.GaussianBlur(rng.normal(size=(SIZE, SIZE)).astype(np.float32), (0, 0), 1.5)
+    gray = 110 + 25 * noise / noise.std()
+    return np.clip(gray if like is None else (gray + like) / 2, 0, 255).astype(np.uint8)
+
+
+def crafted(*, each: int = 12, blocks: bool = True, kin: bool = False) -> PixelStore:
+    """Two images of `each` patients of every kind in train, and of a third as many in test, all of them noise.
+
+    blocks  test patients have the lowest numbers, otherwise every fourth one
+    kin     the images of one patient are alike
+    """
+    rng, rows, pixels = np.random.default_rng(0), [], []
+    for kind, subtype in KINDS:
+        for number in range(1, each + each // 3 + 1):
+            test = number <= each // 3 if blocks else number % 4 == 0
+            first = picture(rng)
+            for k in (1, 2):
+                pixels.append(first if k == 1 else picture(rng, first if kin else None))
+                split, label = "test" if test else "train", int(subtype != "normal")
+                name = f"{split}/{'NORMAL' if not label else 'PNEUMONIA'}/{NAMES[kind].format(number, k)}.png"
+                rows.append((name, split, label, subtype, f"{kind}-{number}"))
+    index = pd.DataFrame(rows, columns=["image", "split", "label", "subtype", "patient"])
+    index = split_validation(index, share=0.25, seed=0)
+    index["width"], index["height"], index["mode"] = SIZE + 8, SIZE, "L"
+    index["bytes"], index["status"] = rng.integers(900, 1000, len(index)), "ok"
+    return hashed(PixelStore(index, np.stack(pixels), "crafted", index.iloc[:0], {"kind": "phantoms", "name": "noise", "patients": True}))  # fmt: skip
+
+
+def hashed(store: PixelStore) -> PixelStore:
+    digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in store.pixels]
+    return dataclasses.replace(store, index=store.index.assign(sha256=digests))
+
+
+def row(store: PixelStore, patient: str, nth: int = 0) -> int:
+    return int(np.flatnonzero(store.index["patient"] == patient)[nth])
+
+
+def planted(store: PixelStore, first: int, second: int, change=lambda image: image) -> PixelStore:
+    """The store with the image of `first` copied to `second`."""
+    pixels = store.pixels.copy()
+    pixels[second] = change(pixels[first])
+    return hashed(dataclasses.replace(store, pixels=pixels))
+
+
+def rejpeg(image: np.ndarray) -> np.ndarray:
+    """The image a little brighter and compressed again."""
+    packed = cv2.imencode(
+        ".jpg", cv2.convertScaleAbs(image, alpha=1.05, beta=6), [cv2.IMWRITE_JPEG_QUALITY, 60]
+    )[1]
+    return cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE)
+
+
+@pytest.fixture(scope="module")
+def store() -> PixelStore:
+    return crafted()
+
+
+# --- duplicates
+
+
+def test_noise_has_no_copies_and_the_gap_says_so(store):
+    found = duplicates.find(store)
+    assert found.groups.empty
+    assert found.copies.empty
+    assert found.clear
+    assert (found.low, found.high)[1] == 1.0
+    assert found.low < found.threshold < found.high
+
+
+@pytest.mark.parametrize(
+    ("change", "mirrored", "identical"),
+    [(lambda image: image, False, True), (rejpeg, False, False), (np.fliplr, True, False)],
+)
+def test_planted_copy_is_found(store, change, mirrored, identical):
+    first, second = row(store, "virus-2"), row(store, "IM-9")
+    found = duplicates.find(planted(store, first, second, change))
+    assert len(found.copies) == 1
+    pair = found.copies.iloc[0]
+    assert {pair["first"], pair["second"]} == {first, second}
+    assert (pair["mirrored"], pair["identical"]) == (mirrored, identical)
+    assert set(found.disagreeing("split")["row"]) == {first, second}
+    assert set(found.disagreeing("label")["patient"]) == {"virus-2", "IM-9"}
+
+
+def test_copies_of_copies_are_one_group(store):
+    a, b, c = (row(store, f"virus-{number}") for number in (7, 8, 9))
+    found = duplicates.find(planted(planted(store, a, b), b, c))
+    assert found.groups["group"].nunique() == 1
+    assert set(found.groups["row"]) == {a, b, c}
+
+
+def test_without_a_gap_only_the_strictest_threshold_counts():
+    low, high = duplicates._gap(np.linspace(0.5, 0.98, 200))
+    assert high - low < duplicates.EMPTY
+    found = duplicates.Duplicates(pd.DataFrame(), pd.DataFrame(), low, high, duplicates.STRICT)
+    assert not found.clear
+
+
+def test_blank_images_are_like_nothing(store):
+    pixels = store.pixels.copy()
+    pixels[:3] = 0
+    assert duplicates.find(dataclasses.replace(store, pixels=pixels)).copies.empty
+    assert np.isfinite(duplicates.details(pixels)).all()
+
+
+def test_examples_show_copies_of_different_patients_first(store):
+    both = planted(store, row(store, "IM-6"), row(store, "IM-6", 1))
+    both = planted(both, row(store, "virus-6"), row(store, "virus-7"))
+    shown = duplicates.examples(duplicates.find(both), both.index, each=2)
+    assert set(both.index.loc[shown.iloc[0][["first", "second"]], "patient"]) == {"virus-6", "virus-7"}
+    assert list(shown["identical"]) == [True, True] + [False] * (len(shown) - 2)
+
+
+# --- patients
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("person78_bacteria_380.jpeg", "person78"),
+        ("person78_virus_1.jpeg", "person78"),
+        ("NORMAL2-IM-0095-0001.jpeg", "IM-95"),
+        ("IM-0095-0001.jpeg", "IM-95"),
+        ("scan.png", "scan.png"),
+    ],
+)
+def test_naive_key_is_the_bare_number(name, key):
+    assert patients.naive_key(name) == key
+
+
+def test_sharing_counts_patients_on_both_sides():
+    table = pd.DataFrame({"split": ["train", "val", "test", "test", "test"]})
+    assert patients.sharing(table, pd.Series(list("abaac"))) == patients.Sharing(test=2, shared=1)
+
+
+def test_numbers_of_two_kinds(store):
+    assert patients.two_kinds(store.index) == (16, 16.0)
+    assert patients.two_kinds(store.index[store.index["label"] == 0]) == (0, 0.0)
+
+
+def test_kinship_is_seen_where_it_was_planted():
+    strangers = patients.kinship(crafted(), n_boot=200, seed=0)
+    assert all(abs(found.estimate) < 0.1 for found in strangers.values())
+    kin = patients.kinship(crafted(kin=True), n_boot=200, seed=0)
+    assert kin["within a kind"].low > 0.3
+    assert kin["across kinds"].high < 0.2
+    assert kin["within a kind"].n == 32
+
+
+@pytest.mark.parametrize("blocks", [True, False])
+def test_blocks_of_the_numbering(blocks):
+    found = patients.blocks(crafted(each=24, blocks=blocks).index)
+    assert len(found) == 4
+    assert (found["runs"] == 2).all() if blocks else (found["runs"] > found["expected"]).all()
+    assert (found["z"] < -3).all() == blocks
+
+
+# --- shift
+
+
+def test_no_shift_is_found_in_noise_and_a_planted_one_is(store):
+    measured = shift.measure(store)
+    assert list(measured.columns) == list(shift.NAMES)
+    options = {"n_boot": 200, "seed": 0}
+    assert not shift.tell_apart(store, measured, **options).low > 0.5
+    brighter = store.pixels.copy()
+    test = store.rows("test")
+    brighter[test] = np.minimum(brighter[test].astype(int) + 25, 255)
+    shifted = dataclasses.replace(store, pixels=brighter)
+    measured = shift.measure(shifted)
+    assert shift.tell_apart(shifted, measured, **options).low > 0.9
+    found = shift.differences(shifted, measured, **options).set_index(["label", "measurement"])["difference"]
+    assert found[0, "mean"].low > 1
+    assert not found[1, "sharpness"].excludes(0.0)
+    assert (0, "width") not in found.index  # the same for all
+
+
+def test_measurements_of_known_images():
+    flat = np.full((20, 20), 7, np.uint8)
+    found = shift._measure(flat)
+    assert (found["mean"], found["spread"], found["entropy"], found["black"], found["sharpness"]) == (
+        7,
+        0,
+        0,
+        1,
+        0,
+    )
+    half = flat.copy()
+    half[:10] = 107
+    assert shift._measure(half)["upper"] == 100
+    assert shift._measure(half.T)["sides"] == 100
+
+
+def test_too_few_patients_to_tell_apart(store):
+    with pytest.raises(ValueError, match="at least 5 patients on either side, not 4"):
+        few = dataclasses.replace(store, index=store.index[(store.index["split"] != "test") | (store.index["patient"].str.match("virus"))])  # fmt: skip
+        shift.tell_apart(few, shift.measure(store), n_boot=10, seed=0)
+
+
+# --- shortcuts
+
+
+def test_probes_find_nothing_in_noise_and_a_planted_mark(store):
+    quiet = shortcuts.probes(store, n_boot=200, seed=0).set_index(["probe", "split"])["auc"]
+    assert quiet["size", "test"] is None
+    assert max(found.low for found in quiet.dropna()) < 0.6  # of a dozen intervals one may miss 0.5
+    marked = store.pixels.copy()
+    marked[store.index["label"].to_numpy() == 1, :3, :3] = 255
+    loud = shortcuts.probes(dataclasses.replace(store, pixels=marked), n_boot=200, seed=0)
+    loud = loud.set_index(["probe", "split"])["auc"]
+    assert loud["edge", "test"].low > 0.9
+    assert loud["no lungs", "val"].low > 0.9
+
+
+def test_lungs_of_phantoms_are_blacked_out(tmp_path):
+    from lib import pixels
+
+    cfg = config.load("demo", root=tmp_path, **{"data.phantoms": 60, "data.image_size": 64})
+    store = pixels.prepare(cfg, progress=False)
+    region = (
+        cv2.resize(shortcuts.lungs(store).astype(np.uint8), (64, 64), interpolation=cv2.INTER_NEAREST) > 0
+    )
+    lesions = np.array(store.masks).mean(0)
+    assert lesions[region].sum() > 0.97 * lesions.sum()
+    assert region.mean() < 0.75
+
+
+def test_region_without_lungs_is_no_error(store):
+    blank = dataclasses.replace(store, pixels=np.zeros_like(store.pixels))
+    assert shortcuts.lungs(blank).shape == (shortcuts.SIDE, shortcuts.SIDE)
+
+
+# --- the whole
+
+
+@pytest.fixture(scope="module")
+def cfg(tmp_path_factory):
+    return config.load("demo", root=tmp_path_factory.mktemp("audit"), n_boot=100)
+
+
+@pytest.fixture(scope="module")
+def audited(cfg, store):
+    return audit.run(cfg, store)
+
+
+def verdict(found: audit.Audit, check: str) -> str:
+    return found.findings.set_index("check")["verdict"][check]
+
+
+def test_findings_are_complete_sentences_with_verdicts(audited):
+    table = audited.findings
+    assert set(table["verdict"]) <= {"good", "caution", "bad", "info"}
+    assert table["check"].is_unique
+    assert table["result"].str.fullmatch(r"[A-Z0-9].*\.").all()
+    assert not table["result"].str.contains("nan|None").any()
+
+
+def test_findings_of_clean_noise(audited):
+    for check in ("Patients across splits", "Identical files", "Near duplicates", "Shift of test, all"):
+        assert verdict(audited, check) == "good", audited.finding(check)
+    assert verdict(audited, "How test was chosen") == "caution"
+    assert "4 of 4 test patients would seem to occur" not in audited.finding("The naive patient key")
+    assert "no patient and no copy of an image crosses them" in findings.answer(audited)
+
+
+def test_run_repeats_itself(cfg, store, audited):
+    pd.testing.assert_frame_equal(audit.run(cfg, store).findings, audited.findings)
+
+
+def test_copy_across_splits_is_bad(cfg, store):
+    found = audit.run(cfg, planted(store, row(store, "virus-2"), row(store, "IM-9")))
+    assert verdict(found, "Identical files") == "bad"
+    assert "1 across splits, 1 with conflicting labels, 1 across patients (IM-9 = virus-2)" in found.finding(
+        "Identical files"
+    )
+    assert "in doubt (identical files)" in findings.answer(found)
+
+
+def test_recompressed_copy_across_splits_is_bad(cfg, store):
+    found = audit.run(cfg, planted(store, row(store, "virus-2"), row(store, "virus-9"), rejpeg))
+    assert verdict(found, "Near duplicates") == "bad"
+    assert "1 pairs of copies besides identical files (1 across splits, 0 with" in found.finding(
+        "Near duplicates"
+    )
+
+
+def test_set_without_patients(cfg, store):
+    index = store.index.assign(patient=store.index["image"])
+    source = {"kind": "npz", "name": "pneumoniamnist.npz", "patients": False}
+    found = audit.run(cfg, dataclasses.replace(store, index=index, source=source))
+    assert verdict(found, "Patients across splits") == "bad"
+    assert "carries no patient ids" in found.finding("Patients across splits")
+    assert found.sentences("The naive patient key", "How test was chosen") == []
+    json.dumps(found.record())
+
+
+def test_quarantined_images_are_counted(cfg, store):
+    out = store.index.iloc[:3].assign(status=["empty file", "damaged: x", "damaged: y"])
+    found = audit.run(cfg, dataclasses.replace(store, quarantined=out))
+    assert "3 left out (2 x damaged; 1 x empty file)" in found.finding("Images")
+    assert verdict(found, "Images") == "caution"
+
+
+def test_unknown_check_names_the_known_ones(audited):
+    with pytest.raises(KeyError, match="no check 'Lungs'; the checks are Images, Class balance"):
+        audited.finding("Lungs")
+
+
+def test_record_is_plain(audited):
+    record = json.loads(json.dumps(audited.record()))
+    assert [finding["check"] for finding in record["findings"]] == list(audited.findings["check"])
+    assert record["counts"][0].keys() == {
+        "split",
+        "label",
+        "subtype",
+        "images",
+        "patients",
+        "most of one patient",
+    }
+
+
+def test_counts_begin_with_train(store):
+    table = audit.counts(store)
+    assert list(dict.fromkeys(table.index.get_level_values("split"))) == ["train", "val", "test"]
+    assert table["images"].sum() == len(store.index)
+    assert (table["most of one patient"] == 2).all()
+
+
+def test_every_figure_draws(audited, store):
+    copied = planted(store, row(store, "virus-2"), row(store, "IM-9"), np.fliplr)
+    pairs = duplicates.find(copied)
+    drawn = [
+        plots.samples(store, seed=0), plots.means(store), plots.sizes(store), plots.numbering(store), plots.gap(pairs),
+        plots.pairs(copied, duplicates.examples(pairs, copied.index)), plots.differences(audited.differences),
+        plots.shift(audited.shift), plots.probes(audited.probes), plots.regions(store),
+    ]  # fmt: skip
+    for one in drawn:
+        figure = one.get_figure(root=True) if isinstance(one, matplotlib.axes.Axes) else one
+        figure.canvas.draw()
+        matplotlib.pyplot.close(figure)
