@@ -19,7 +19,8 @@ FRESH ?=
 STEPS := $(basename $(notdir $(wildcard notebooks/[0-9][0-9]_*.ipynb)))
 OUT := reports/$(PROFILE)
 STUDY = $(PYTHON) -m lib.study
-export FRESH PYTHONPATH := $(CURDIR)
+export FRESH
+export PYTHONPATH := $(CURDIR)
 
 # The environment: PYTHON=..., else an activated conda environment with the packages, else .venv ----------------------
 CONDA_READY := $(if $(CONDA_PREFIX),$(and $(wildcard $(CONDA_PREFIX)/lib/python3.*/site-packages/torch/.),\

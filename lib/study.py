@@ -25,6 +25,8 @@ from lib.config import Config, ConfigError
 from lib.steps import State, Step, all_steps
 from lib.story import Teller, expect, spoken
 
+STOPPED = "stopped by hand"
+
 
 class StudyError(RuntimeError):
     """A study that cannot start; one sentence with what to do."""
@@ -157,7 +159,7 @@ def _execute(step: Step, settings: dict[str, Any], teller: Teller) -> dict[str, 
     except KeyboardInterrupt:
         return {
             "cell": "",
-            "name": "stopped by hand",
+            "name": STOPPED,
             "message": "the next make goes on from the last checkpoint",
         }
     return {}
@@ -165,7 +167,8 @@ def _execute(step: Step, settings: dict[str, Any], teller: Teller) -> dict[str, 
 
 def _tell_failure(step: Step, teller: Teller, error: dict[str, Any]) -> None:
     """The cell, the error, the partial notebook; nothing more."""
-    teller.end(f"failed after {spoken(teller.elapsed)}")
+    stopped = error["name"] == STOPPED
+    teller.end(f"{'stopped' if stopped else 'failed'} after {spoken(teller.elapsed)}")
     cell = "".join(f"    {line}\n" for line in error["cell"].strip().splitlines())
     print(
         f"\n{cell}\n  {error['name']}: {error['message']}"

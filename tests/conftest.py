@@ -77,7 +77,12 @@ def copy_project(target: Path) -> Tree:
 
 @pytest.fixture(scope="session")
 def demo_study(tmp_path_factory) -> Tree:
-    """The demo, run once from the first notebook to the index page by `make all`."""
+    """The demo, run once from the first notebook to the index page by `make all`.
+
+    Who works on the pages may name a copy of the project in which that has been done: STUDY_TREE=<folder>.
+    """
+    if os.environ.get("STUDY_TREE"):
+        return Tree(Path(os.environ["STUDY_TREE"]).resolve())
     tree = copy_project(tmp_path_factory.mktemp("study"))
     done = tree.make("all", "PROFILE=demo")
     tree.story = done.stdout

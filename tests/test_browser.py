@@ -54,9 +54,25 @@ def path(demo_study, name):
     return demo_study.reports / f"{name}.html"
 
 
-def opened(browser, path: Path, *, width: int = 1280, scheme: str = "light"):
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
-    page = context.new_page()
+@pytest.fixture
+def opened(browser):
+    """Opens a page, without a network; closes it after the test."""
+    contexts = []
+
+    def open_page(path: Path, *, width: int = 1280, scheme: str = "light"):
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
+        )
+        contexts.append(context)
+        return watched(context.new_page(), path)
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def watched(page, path: Path):
+    """Go to a file, noting what it asks for and what it complains of."""
     page.requests, page.complaints = [], []
     page.on("request", lambda request: page.requests.append(request.url))
     page.on(
@@ -71,8 +87,8 @@ def opened(browser, path: Path, *, width: int = 1280, scheme: str = "light"):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_a_page_asks_for_nothing_and_complains_of_nothing(browser, path, name, width):
-    page = opened(browser, path, width=width)
+def test_a_page_asks_for_nothing_and_complains_of_nothing(opened, path, name, width):
+    page = opened(path, width=width)
     page.mouse.wheel(0, 20_000)
     page.wait_for_timeout(100)
     asked = [url for url in page.requests if not url.startswith("data:")]
@@ -82,8 +98,8 @@ def test_a_page_asks_for_nothing_and_complains_of_nothing(browser, path, name, w
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_overflows_sideways(browser, path, name, width, scheme):
-    page = opened(browser, path, width=width, scheme=scheme)
+def test_nothing_overflows_sideways(opened, path, name, width, scheme):
+    page = opened(path, width=width, scheme=scheme)
     SCREENSHOTS.mkdir(exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}-{width}-{scheme}.png", full_page=True)
     if page.locator("#fold:visible").count():
@@ -97,8 +113,8 @@ def test_nothing_overflows_sideways(browser, path, name, width, scheme):
     assert beyond == []
 
 
-def test_every_link_and_anchor_resolves(browser, path, name, demo_study):
-    page = opened(browser, path)
+def test_every_link_and_anchor_resolves(opened, path, name, demo_study):
+    page = opened(path)
     links = page.eval_on_selector_all("a[href]", "links => links.map(a => a.href)")
     assert links
     ids = {path: page.eval_on_selector_all("[id]", "all => all.map(e => e.id)")}
@@ -114,10 +130,10 @@ def test_every_link_and_anchor_resolves(browser, path, name, demo_study):
             assert unquote(anchor) in ids[path], f"{name} links to {link}"
 
 
-def test_code_folds_for_the_page_and_for_each_cell(browser, path, name):
+def test_code_folds_for_the_page_and_for_each_cell(opened, path, name):
     if name == "index":
         pytest.skip("the index page holds no code")
-    page = opened(browser, path)
+    page = opened(path)
     blocks = page.locator("details.code")
     count = blocks.count()
     assert count > 3
@@ -139,10 +155,10 @@ def test_code_folds_for_the_page_and_for_each_cell(browser, path, name):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")])
-def test_axe_finds_no_serious_barrier(browser, path, name, width, scheme):
+def test_axe_finds_no_serious_barrier(opened, path, name, width, scheme):
     from axe_playwright_python.sync_playwright import Axe
 
-    page = opened(browser, path, width=width, scheme=scheme)
+    page = opened(path, width=width, scheme=scheme)
     page.eval_on_selector_all("details", "all => all.forEach(each => { each.open = true; })")
     found = Axe().run(page).response["violations"]
     serious = [
@@ -153,8 +169,8 @@ def test_axe_finds_no_serious_barrier(browser, path, name, width, scheme):
     assert serious == []
 
 
-def test_every_page_warns_of_synthetic_images(browser, path, name):
-    page = opened(browser, path)
+def test_every_page_warns_of_synthetic_images(opened, path, name):
+    page = opened(path)
     assert page.locator(".banner").count() == 1
     assert "Synthetic images" in page.locator(".banner").inner_text()
     assert page.locator(".banner").is_visible()
@@ -162,17 +178,17 @@ def test_every_page_warns_of_synthetic_images(browser, path, name):
     assert page.title()
 
 
-def test_contents_stand_beside_the_text_where_there_is_room(browser, demo_study):
+def test_contents_stand_beside_the_text_where_there_is_room(opened, demo_study):
     path = demo_study.reports / "04_compare.html"
-    wide, narrow = opened(browser, path), opened(browser, path, width=390)
+    wide, narrow = opened(path), opened(path, width=390)
     contents, text = wide.locator(".toc").bounding_box(), wide.locator("main").bounding_box()
     assert contents["x"] + contents["width"] <= text["x"]
     assert text["width"] <= 820, "lines stay readable"
     assert not narrow.locator(".toc details").evaluate("details => details.open")
 
 
-def test_on_paper_there_is_the_text_alone(browser, demo_study):
-    page = opened(browser, demo_study.reports / "04_compare.html")
+def test_on_paper_there_is_the_text_alone(opened, demo_study):
+    page = opened(demo_study.reports / "04_compare.html")
     page.emulate_media(media="print")
     for hidden in ("header.site", ".toc", "details.code", ".turn"):
         assert not page.locator(hidden).first.is_visible()

@@ -73,7 +73,9 @@ class Server:
         )
         answer.raise_for_status()
         session = answer.json()
-        return Kernel(self, session["id"], self.runtime / f"kernel-{session['kernel']['id']}.json")
+        kernel = Kernel(self, session["id"], self.runtime / f"kernel-{session['kernel']['id']}.json")
+        assert Path(kernel.text("__import__('lib').__file__")).is_relative_to(self.root), "lib is another project's"
+        return kernel
 
     def close(self, session: str) -> None:
         requests.delete(f"{self.url}api/sessions/{session}", params={"token": self.token}, timeout=60)
@@ -92,7 +94,16 @@ class Kernel:
         self.client = BlockingKernelClient(connection_file=str(connection))
         self.client.load_connection_file()
         self.client.start_channels()
-        self.client.wait_for_ready(timeout=120)
+        self._wait()
+
+    def _wait(self) -> None:
+        """A kernel that still starts has no heartbeat, which its client takes for death."""
+        for _ in range(120):
+            try:
+                return self.client.wait_for_ready(timeout=60)
+            except RuntimeError:
+                time.sleep(1)
+        raise AssertionError("the kernel did not start")
 
     def __enter__(self) -> Kernel:
         return self

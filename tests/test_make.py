@@ -26,6 +26,7 @@ STEPS = [
 STAND_IN = """#!/bin/sh
 # python -m lib.study ACTION PROFILE --set SETTINGS [STEP] [--reads STEPS]
 echo "$* FRESH=$FRESH" >> calls
+[ "$PYTHONPATH" = "$PWD" ] || { echo "lib would come from '$PYTHONPATH'" >&2; exit 9; }
 out=reports/$4
 mkdir -p "$out"
 case $3 in
