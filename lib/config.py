@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import hashlib
@@ -269,6 +270,9 @@ def _converted(current: Any, value: Any, key: str) -> Any:
         return value
     if isinstance(current, float) and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
+    if isinstance(current, float) and isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return float(value)  # YAML takes 5e-5 for text, since it has no point
     if type(current) is type(value):
         return value
     raise ConfigError(f"{key} takes {type(current).__name__}, not {value!r}")

@@ -1,0 +1,89 @@
+"""Two processes that share a batch train the model that one process trains."""
+
+import multiprocessing
+import os
+import socket
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lib import train
+from tests import tiny
+
+MODEL = "custom_cnn_lstm"
+PROTOCOL = {
+    "epochs": 2,
+    "batch_size": 7,
+    "precision": "32-true",
+    "checkpoint_minutes": 0.0,
+}  # 7: shares differ in size
+
+
+def work(root, rank, world, port):
+    torch.set_num_threads(1)
+    if world > 1:  # what torchrun sets
+        os.environ |= {
+            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world),
+            "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test",
+            "GLOO_SOCKET_IFNAME": "lo",
+        }  # fmt: skip
+    config = tiny.custom(root, train=PROTOCOL, **{"custom_cnn_lstm.dropout_rate": 0.0})
+    log = root / f"log-{rank}.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "w") as stream:
+        os.dup2(stream.fileno(), 1)
+        for seed in (0, 1):  # a second run in the same process group
+            train.fit(config, MODEL, seed)
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lib.train", "tests.tiny"])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    found = {}
+    for world in (1, 2):
+        found[world] = tmp_path_factory.mktemp(f"world{world}")
+        processes = [
+            context.Process(target=work, args=(found[world], rank, world, port)) for rank in range(world)
+        ]
+        if world == 2:  # the images are there before both look for them
+            from lib import pixels
+
+            pixels.prepare(tiny.custom(found[world]), progress=False)
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(240)
+        assert [process.exitcode for process in processes] == [0] * world
+    return found
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_loss_history_is_that_of_one_process(roots, seed):
+    alone, together = (
+        pd.read_csv(root / "models" / "demo" / f"{MODEL}-seed{seed}" / "history.csv").drop(columns="seconds")
+        for root in roots.values()
+    )
+    pd.testing.assert_frame_equal(alone, together, rtol=1e-4, atol=1e-5)
+    weights = [
+        load_file(root / "models" / "demo" / f"{MODEL}-seed{seed}" / "weights.safetensors")
+        for root in roots.values()
+    ]
+    for name in weights[0]:
+        np.testing.assert_allclose(weights[0][name], weights[1][name], atol=2e-3)
+
+
+def test_there_is_one_log_and_one_run(roots):
+    logs = [(roots[2] / f"log-{rank}.txt").read_text() for rank in (0, 1)]
+    assert logs[0].count("epoch 2/2") == 2
+    assert "epoch" not in logs[1]
+    left = {path.name for path in (roots[2] / "models" / "demo").iterdir() if not path.name.endswith(".lock")}
+    assert left == {f"{MODEL}-seed0", f"{MODEL}-seed1"}
+    info = (roots[2] / "models" / "demo" / f"{MODEL}-seed0" / "run.json").read_text()
+    assert '"processes": 2' in info
