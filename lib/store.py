@@ -184,4 +184,6 @@ def _open(config: Config, folder: Path) -> PixelStore:
 def _source(config: Config) -> dict[str, Any]:
     if config.synthetic:
         return {"kind": "phantoms", "name": f"{config.data.phantoms} phantoms", "patients": True}
-    return {"kind": "by hand", "name": str(config.raw_dir), "patients": True} | index.note(config.raw_dir)
+    return {"kind": "by hand", "name": f"data/raw/{config.data.dataset}", "patients": True} | index.note(
+        config.raw_dir
+    )

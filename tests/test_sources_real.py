@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from lib import config, index, sources, splits, store
+from lib import config, duplicates, index, sources, splits, store
 from lib.config import ROOT
 
 ARCHIVE = ROOT.parent / "shared" / "data" / "chest_xray_224.zip"
@@ -90,3 +90,14 @@ def test_zip_to_store_and_the_second_load_are_quick(prepared):
     began = time.process_time()
     store.prepare(cfg, progress=False)
     assert time.process_time() - began < 1
+
+
+def test_copies_are_the_identical_files_and_an_empty_gap_says_so(prepared):
+    built, _, _, _ = prepared
+    found = duplicates.find(built, mirrored=False)
+    assert (found.groups["group"].nunique(), len(found.groups)) == (30, 62)
+    assert found.copies["identical"].all()
+    assert found.clear
+    assert found.low < 0.8
+    assert found.disagreeing("split").empty
+    assert found.disagreeing("label").empty
