@@ -1,0 +1,164 @@
+"""The bench measures what it says: the original's recipe as it was, this project's as it is, and the roof above both."""
+
+import dataclasses
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from lib import bench, bench_measure, bench_original, bench_recipes, config, models, pixels
+from lib.plots import bench as plots
+from tests import tiny
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return tiny.xception(tmp_path_factory.mktemp("bench"), **{"xception_lstm.train": {"batch_size": 4}})
+
+
+def test_the_original_models_are_the_projects_models():
+    torch.manual_seed(0)
+    for name, make in bench_original.MODELS.items():
+        original = make().eval()
+        own = models.XceptionLSTM() if name == "xception_lstm" else models.CustomCNNLSTM()
+        assert sum(p.numel() for p in original.parameters() if p.requires_grad) == own.trainable_parameters()
+        own.load_state_dict(original.state_dict())
+        images = torch.randn(2, 3, 64, 64)
+        with torch.no_grad():
+            torch.testing.assert_close(own.eval()(images), original(images), rtol=1e-3, atol=1e-4)
+
+
+def test_the_originals_loop_trains_and_counts_what_it_waits_for(small, tmp_path):
+    tree = bench._image_folder(pixels.prepare(small, progress=False), tmp_path, 20)
+    run = bench_original.Loop(bench_original.CustomCNNLSTM(), 1e-3, CPU)
+    before = run.network.lstm.weight_hh_l0.detach().clone()
+    batches = run.batches(bench_original.loader(tree, 28, training=True))
+    assert [run.train_step(next(batches)) for _ in range(4)] == [8, 8, 4, 8]  # the next epoch follows
+    assert run.waited > 0
+    assert not torch.equal(before, run.network.lstm.weight_hh_l0)
+    test = run.batches(bench_original.loader(tree, 28, training=False))
+    assert run.test_step(next(test)) == 20
+
+
+def test_in_the_original_frozen_batchnorm_moves():
+    network = bench_original.XceptionLSTM()
+    before = network.xception.body.bn1.running_mean.clone() if hasattr(network.xception, "body") else None
+    bench_original.Loop(network, 1e-4, CPU).train_step((torch.randn(2, 3, 64, 64), torch.tensor([0, 1])))
+    assert before is not None
+    assert not torch.equal(before, network.xception.body.bn1.running_mean)
+
+
+def test_a_rate_is_images_by_time():
+    rate = bench_measure.measure(lambda: time.sleep(0.01) or 5, 0.05, CPU)
+    assert 250 < rate <= 500
+
+
+def test_a_training_step_costs_at_most_three_forward_passes():
+    found = bench_measure.operations(config.load("full"), "xception_lstm")
+    assert found["infer"] == pytest.approx(9.7, abs=0.6)
+    assert 1.5 < found["train"] / found["infer"] < 2.5  # no backward pass through the frozen part
+    custom = bench_measure.operations(config.load("full"), "custom_cnn_lstm")
+    assert custom["train"] == pytest.approx(3 * custom["infer"])
+
+
+@pytest.mark.parametrize("model", config.MODELS)
+def test_both_recipes_are_measured(small, tmp_path, model):
+    tree = bench._image_folder(pixels.prepare(small, progress=False), tmp_path, 12)
+    turns = [bench_measure.original(small, model, tree, 0.0), bench_measure.project(small, model, 0.0)]
+    for turn in turns:
+        assert turn["train"] > 0
+        assert turn["infer"] > 0
+        assert 0 < turn["train_outside"] < 1
+        assert 0.05 < turn["peak_memory_gb"] < 100
+    assert ("train_stored" in turns[1]) is (model == "xception_lstm")
+    found = {
+        "models": {model: {"gflop_per_image": {"train": 2.0, "infer": 1.0}, "turns": [
+            {"recipe": recipe, **turn} for recipe, turn in zip(("original", "project"), turns, strict=True)
+        ]}},
+        "limits_gflops": {"float32": 100.0, "bfloat16": 200.0},
+    }  # fmt: skip
+    table = bench.table(found)
+    ratios = table[table["recipe"] == "project"].set_index("phase")["ratio"]
+    assert ratios["train"] == pytest.approx(turns[1]["train"] / turns[0]["train"])
+    assert (table.loc[table["recipe"] == "original", "ratio"] == 1).all()
+    shares = table.loc[(table["recipe"] == "original") & (table["phase"] == "train"), "share_of_limit"]
+    assert shares.iloc[0] == pytest.approx(turns[0]["train"] * 2 / 100)
+    assert model in bench.sentences(table)[0]
+    plots.speed(table)
+
+
+def test_accuracy_is_compared_from_the_same_weights(small, monkeypatch):
+    started = {}
+    for name in ("_project", "_original"):
+        kept = getattr(bench_recipes, name)
+
+        def watched(*words, name=name, kept=kept):
+            state = next(word for word in words if isinstance(word, dict))
+            started.setdefault(name, []).append(state["classifier.0.weight"].clone())
+            return kept(*words)
+
+        monkeypatch.setattr(bench_recipes, name, watched)
+    monkeypatch.setattr(bench_original, "XceptionLSTM", lambda: _narrow(small))
+    found = bench_recipes.compare(small, images=16, seeds=range(1), batch=8)
+    assert torch.equal(started["_project"][0], started["_original"][0])
+    assert 0 <= found["runs"][0]["project"] <= 1
+    assert "Validation AUC after one epoch on 16 images at batch 8" in found["sentence"]
+    json.dumps(found)
+
+
+def _narrow(small):
+    """The original's Xception-LSTM as narrow as the small config's."""
+    network = bench_original.MODELS["xception_lstm"]()
+    hidden = small.xception_lstm.lstm_hidden
+    network.lstm = torch.nn.LSTM(2048, hidden, batch_first=True)
+    network.classifier[0] = torch.nn.Linear(hidden, 128)
+    return network
+
+
+def test_the_verdict_follows_the_numbers():
+    runs = [{"seed": s, "original": 0.90 + 0.02 * s, "project": 0.91 + 0.02 * s} for s in (0, 1)]
+    found = {"images": 10, "batch": 8, "runs": runs}
+    assert "they differ by 0.0100, no more than seeds of one recipe do (0.0200)" in bench_recipes.sentence(
+        found
+    )
+    worse = [{**run, "project": 0.5} for run in runs]
+    assert "more than seeds of one recipe do" in bench_recipes.sentence(found | {"runs": worse})
+
+
+def test_the_command_writes_json_and_figure(small, tmp_path, monkeypatch, capsys):
+    turn = {
+        "precision": "float32",
+        "batch": 8,
+        "train": 2.0,
+        "infer": 4.0,
+        "train_outside": 0.1,
+        "infer_outside": 0.1,
+    }
+    turn |= {"peak_memory_gb": 1.0}
+    faster = turn | {"train": 9.0, "infer": 24.0}
+
+    def pretend(what, *_, **__):
+        return {"float32": 10.0} if what == "limits" else turn if what == "original" else faster
+
+    monkeypatch.setattr(bench, "_turn", pretend)
+    assert bench.main(["--root", str(tmp_path), "--size", "28", "--images", "8"]) == 0
+    found = json.loads((tmp_path / "reports" / "results" / "bench.json").read_text())
+    assert found["images"] == "phantoms"
+    assert {row["ratio"] for row in found["rows"]} == {1.0, 4.5, 6.0}
+    assert (tmp_path / "reports" / "results" / "bench.svg").read_text().lstrip().startswith("<?xml")
+    assert "training 4.5 times and inference 6.0 times" in capsys.readouterr().out
+
+
+def test_a_measurement_that_fails_is_told(tmp_path):
+    broken = dataclasses.replace(tiny.custom(tmp_path), root=tmp_path / "nowhere")
+    with pytest.raises(RuntimeError, match="the measurement nosuch  failed"):
+        bench._turn("nosuch", broken, seconds=0.1, threads=1)
+
+
+def test_batches_go_round():
+    batches = bench_measure._cycle(np.arange(5), 2)
+    assert [next(batches).tolist() for _ in range(3)] == [[0, 1], [2, 3], [0, 1]]
