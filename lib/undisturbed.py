@@ -56,13 +56,24 @@ class Capture:
         if not isinstance(output, Tensor):
             self.output = None
             return output
-        self.output = output.detach().clone().requires_grad_(True)
-        return self.output.clone()
+        self.output = output.detach().float() if fast_type(output) else output.detach().clone()
+        self.output.requires_grad_(True)
+        return self.output.to(output.dtype, copy=True)
 
 
-def logits_of(model: CNNLSTM, images: Tensor) -> Tensor:
-    """Images (B, 3, H, W) -> logits (B,), in a way that has a backward pass in eval mode."""
-    return classify(model, model.features(images))
+def fast_type(value: Tensor) -> bool:
+    """Whether a value is in the precision that `fast` computes in."""
+    return value.dtype == torch.bfloat16
+
+
+def logits_of(model: CNNLSTM, images: Tensor, *, fast: bool = False) -> Tensor:
+    """Images (B, 3, H, W) -> logits (B,), in a way that has a backward pass in eval mode.
+
+    fast  the backbone in bfloat16; the head reads in the model's own precision all the same
+    """
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=fast):
+        features = model.features(images)
+    return classify(model, features.to(images.dtype))
 
 
 def classify(model: CNNLSTM, features: Tensor) -> Tensor:

@@ -378,3 +378,12 @@ def test_a_backbone_without_convolutions_asks_for_a_layer():
     with pytest.raises(ExplainError, match="no convolution to explain; name a layer"):
         gradcam.explain(model, batch(1, 28))
     assert gradcam.explain(model, batch(1, 28), layer="backbone.0").values.shape == (1, 7, 7)
+
+
+def test_fast_maps_are_close_and_ablation_stays_exact(custom):
+    images = batch(2, 28)
+    exact, fast = (gradcam.explain(custom, images, target=1, fast=f) for f in (False, True))
+    assert np.abs(np.nan_to_num(exact.scaled()) - np.nan_to_num(fast.scaled())).mean() < 0.05
+    assert fast.values.dtype == np.float32
+    exact, fast = (gradcam.explain(custom, images, target=1, fast=f, method="ablation") for f in (False, True))
+    np.testing.assert_array_equal(exact.values, fast.values)
