@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm, t
 
 Metric = Callable[..., float]
 BLOCK = 4_000_000  # weights held at once while resampling; bounds the memory to some tens of megabytes
@@ -71,13 +72,16 @@ def patient_bootstrap(
 class Draws:
     """A metric of one model: on each seed, and the mean over seeds in each resample of patients and seeds.
 
-    Draws made with one `seed` share their patients, so the difference of two is a paired one.
+    Draws made with one `seed` share their patients, so the difference of two is a paired one. Few seeds are too alike
+    in two ways: drawn again with replacement, k of them show (k - 1) / k of their variance, and their own spread is
+    uncertain. `error` and `interval` make up for both; with one seed they are those of the patient bootstrap.
     """
 
     per_seed: np.ndarray  # [seeds]; in a difference, the one difference of the means
     values: np.ndarray  # [n_boot]
     n: int
     n_patients: int
+    seeds: tuple[tuple[float, int], ...] = ()  # variance of the mean over k seeds, and k; two in a difference
 
     @property
     def estimate(self) -> float:
@@ -90,11 +94,26 @@ class Draws:
 
     @property
     def error(self) -> float:
-        """Standard error: the standard deviation over resamples."""
-        return float(np.nanstd(self.values, ddof=1))
+        """Standard error: the spread over resamples, the seeds' share of it brought to its full size."""
+        return float(np.sqrt(np.nanvar(self.values, ddof=1) + sum(v / k for v, k in self.seeds)))
 
     def interval(self, level: float = 0.95) -> Interval:
-        return interval(self.estimate, self.values, level=level, n=self.n, n_patients=self.n_patients)
+        """Percentile interval, stretched about its median by the seeds' scarcity but not beyond what was drawn.
+
+        The stretch is that of the error, times Student's quantile over the normal one, with the degrees of freedom of
+        Satterthwaite (1946).
+        """
+        found = interval(self.estimate, self.values, level=level, n=self.n, n_patients=self.n_patients)
+        scarce = sum(variance**2 / (k - 1) for variance, k in self.seeds)
+        if not scarce > 0:  # one seed, seeds that agree, or a metric that is not defined
+            return found
+        q = (1 + level) / 2
+        stretch = self.error / np.nanstd(self.values, ddof=1) * t.ppf(q, self.error**4 / scarce) / norm.ppf(q)
+        middle, least, most = np.nanmedian(self.values), np.nanmin(self.values), np.nanmax(self.values)
+        low = float(max(middle - stretch * (middle - found.low), least))
+        return dataclasses.replace(
+            found, low=low, high=float(min(middle + stretch * (found.high - middle), most))
+        )
 
     def __sub__(self, other: Draws) -> Draws:
         if (self.n, self.n_patients, len(self.values)) != (other.n, other.n_patients, len(other.values)):
@@ -103,7 +122,9 @@ class Draws:
                 f"against {other.n} of {other.n_patients}"
             )
         difference = np.array([self.estimate - other.estimate])
-        return Draws(difference, self.values - other.values, self.n, self.n_patients)
+        return Draws(
+            difference, self.values - other.values, self.n, self.n_patients, self.seeds + other.seeds
+        )
 
 
 def resample(
@@ -121,7 +142,6 @@ def resample(
     tables   one a seed, all of the same images, as `patient_bootstrap` takes them
     metrics  one a table: a threshold may differ from seed to seed
     stream   which independent draw of the seeds; another one for the other model of a difference
-    Resampling k seeds with replacement shows (k - 1) / k of their variance, so few seeds look a little too alike.
     """
     for table in tables:
         _check(table, score, both_classes=both_classes)
@@ -145,7 +165,9 @@ def resample(
     )  # (seeds, n_boot)
     chosen = np.random.default_rng([seed, stream, 1]).integers(len(tables), size=(len(tables), n_boot))
     mean = np.take_along_axis(values, chosen, axis=0).mean(0) if len(tables) > 1 else values[0]
-    return Draws(per_seed, mean, len(patients), patients.nunique())
+    k = len(tables)
+    seeds = ((float(per_seed.var(ddof=1)) / k, k),) if k > 1 else ()
+    return Draws(per_seed, mean, len(patients), patients.nunique(), seeds)
 
 
 def patient_weights(patients: pd.Series, n_boot: int, *, seed: int) -> Iterator[np.ndarray]:
