@@ -139,7 +139,7 @@ def operations(config: Config, model: str) -> dict[str, float]:
     settings.pop("train")
     settings.pop("pretrained", None)
     make = models.XceptionLSTM if model == "xception_lstm" else models.CustomCNNLSTM
-    network = make(**settings).to("meta").train()  # on meta the LSTM shows as its matrix products
+    network = make(**settings).to("meta").eval()  # on meta the LSTM shows as its matrix products
     image = torch.empty(1, 3, config.data.image_size, config.data.image_size, device="meta")
     frozen, rest = getattr(network.backbone, "frozen_part", torch.nn.Identity()), Rest(network)
     with torch.no_grad(), FlopCounterMode(display=False) as before:
