@@ -31,7 +31,7 @@ class Tree:
     def results(self) -> Path:
         return self.root / "reports" / "results" / "demo"
 
-    def make(self, *words: str, timeout: float = 580, **environment: str) -> subprocess.CompletedProcess:
+    def make(self, *words: str, timeout: float = 1700, **environment: str) -> subprocess.CompletedProcess:
         return subprocess.run(
             ["make", *words, f"PYTHON={sys.executable}"],
             cwd=self.root,
