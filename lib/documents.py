@@ -10,7 +10,7 @@ from lib import ablation, files
 from lib.plots import style
 
 BEGIN, END = "<!-- results: written by `make publish` -->", "<!-- end of results -->"
-PROFILES = ("full", "tuned", "quick")  # the order in which they are shown; the demo is not published
+PROFILES = ("full", "quick")  # the order in which they are shown; the demo is not published
 
 # Published results on the same 624 test images, with what limits the comparison.
 ANCHORS = (
@@ -41,8 +41,7 @@ def render(results: Path) -> str:
     parts = [_answer(folders), _markdown(pd.DataFrame(rows))]
     parts.append(
         "Mean over seeds, on the 624 images of the official test set; 95% intervals resample patients and seeds. The threshold and "
-        "the epoch were chosen on validation patients. `full` is the original protocol, `quick` its shortened form for 2 cores, "
-        "`tuned` the choices that validation supported."
+        "the epoch were chosen on validation patients. `full` is the original protocol, `quick` its shortened form for 2 cores."
     )
     parts += [_figure(folder, results) for folder in folders[:1]]
     anchors = pd.DataFrame(
