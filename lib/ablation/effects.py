@@ -99,8 +99,9 @@ def differences(
 
     difference              of the mean AUCs; low, high: its own interval, resampling seeds and patients
     adjusted_low, _high     the interval that holds for the whole family at once: the estimate -+ c standard errors, c
-                            being the quantile of the largest deviation in a resample (max-t; Westfall & Young 1993)
-    p, p_holm               two-sided, from the bootstrap's standard error; adjusted by Holm
+                            being the quantile of the largest deviation in a resample (max-t; Westfall & Young 1993),
+                            carried over from the normal to Student's distribution for the few seeds
+    p, p_holm               two-sided, from the bootstrap's standard error and Student's distribution; adjusted by Holm
     differs                 whether the adjusted interval excludes zero
     """
     columns = ["variant", "reference", "difference", "low", "high", "adjusted_low", "adjusted_high"]
@@ -109,10 +110,12 @@ def differences(
         return pd.DataFrame(columns=columns)
     gaps = [draws[variant] - draws[reference] for variant, reference in pairs]
     estimate, error = np.array([g.estimate for g in gaps]), np.array([g.error for g in gaps])
-    reach = largest_deviation(np.stack([g.values for g in gaps]), level) * error
+    freedom = np.array([degrees_of_freedom(g) for g in gaps])
+    c = largest_deviation(np.stack([g.values for g in gaps]), level)
+    reach = scipy.stats.t.isf(scipy.stats.norm.sf(c), freedom) * error
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.where(error > 0, np.abs(estimate) / error, np.where(estimate == 0, 0.0, np.inf))
-    p = 2 * scipy.stats.norm.sf(z)
+        ratio = np.where(error > 0, np.abs(estimate) / error, np.where(estimate == 0, 0.0, np.inf))
+    p = 2 * scipy.stats.t.sf(ratio, freedom)
     intervals = [g.interval(level) for g in gaps]
     return pd.DataFrame(
         {
@@ -137,6 +140,12 @@ def largest_deviation(values: np.ndarray, level: float) -> float:
     centred = np.abs(values - values.mean(1, keepdims=True))
     scaled = np.divide(centred, error, out=np.zeros_like(centred), where=error > 0)
     return float(np.quantile(scaled.max(0), level))
+
+
+def degrees_of_freedom(draws: Draws) -> float:
+    """Of the standard error, by Satterthwaite (1946): few where the spread of few seeds makes most of it."""
+    scarce = sum(variance**2 / (k - 1) for variance, k in draws.seeds)
+    return draws.error**4 / scarce if scarce > 0 else np.inf
 
 
 def order_components(per_seed: Mapping[str, Mapping[int, float]]) -> dict:
