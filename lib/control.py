@@ -100,17 +100,17 @@ def findings(controls: dict[str, Control]) -> list[dict[str, str]]:
     return [
         _finding(
             "An effect that is there is seen",
-            f"where only the arrangement tells, {_gap(sees)} against mean-pooling",
+            f"Where only the arrangement tells, {_gap(sees)} against mean-pooling",
             sees["differs"] and sees["difference"] > 0,
         ),
         _finding(
             "Without the arrangement nothing is left to see",
-            f"on the same images {_gap(shuffled)} and {_gap(blind)} against mean-pooling",
+            f"On the same images {_gap(shuffled)} and {_gap(blind)} against mean-pooling",
             not shuffled["differs"] and not blind["differs"],
         ),
         _finding(
             "No effect is invented",
-            f"where the sum over the patches tells all there is to know, {_gap(null)} against mean-pooling",
+            f"Where the sum over the patches tells all there is to know, {_gap(null)} against mean-pooling",
             not (null["differs"] and null["difference"] > 0),
         ),
     ]

@@ -28,10 +28,13 @@ def protocol_sentence(config: Config, result: Result) -> str:
     images = next(iter(result.tables.values()))
     within = costs[~costs["variant"].str.contains("-learned|-all")]["parameters"]
     spread = within.max() / within.min() - 1
-    frozen = config.ablation.regime == "frozen"
+    weights = "ImageNet" if config.xception_lstm.pretrained else "random"
+    regime = f"on features of a frozen Xception with {weights} weights"
+    if config.ablation.regime == "finetuned":
+        regime = f"the backbone trained along from {weights} weights"
     return (
         f"{len(costs)} variants with {seeds} seeds each ({len(result.runs)} runs, {result.runs['seconds'].sum() / 60:.1f} minutes "
-        f"of computing), {'on frozen features' if frozen else 'the backbone trained along'}; heads on the same channels differ "
+        f"of computing), {regime}; heads on the same channels differ "
         f"by at most {spread:.1%} in parameters. Scored on {images['image'].nunique()} test images of "
         f"{images['patient'].nunique()} patients."
     )
