@@ -242,8 +242,8 @@ def findings(found: Comparison) -> list[dict[str, str]]:
     return [dict(zip(("check", "result", "verdict"), row, strict=True)) for row in rows]
 
 
-def publish(found: Comparison, figures: Mapping[str, plt.Axes]) -> None:
-    """Write 04_compare.json, predictions with their provenance, and figures without radiographs to the results folder."""
+def keep(found: Comparison, figures: Mapping[str, plt.Axes]) -> None:
+    """Write predictions with their provenance, and figures without radiographs, to the results folder."""
     folder = found.config.results_dir
     with files.replacing(folder / "predictions") as beside:
         beside.mkdir()
@@ -253,7 +253,11 @@ def publish(found: Comparison, figures: Mapping[str, plt.Axes]) -> None:
     for name, ax in figures.items():
         with files.replacing(folder / "figures" / f"{name}.svg") as beside:
             ax.figure.savefig(beside, format="svg", metadata={"Date": None})
-    record = {
+
+
+def record(found: Comparison) -> dict:
+    """What 04_compare.json holds: plain numbers and the sentences above."""
+    return {
         "n_boot": found.config.n_boot,
         "conclusion": found.conclusion,
         "answers": answers(found),
@@ -265,7 +269,6 @@ def publish(found: Comparison, figures: Mapping[str, plt.Axes]) -> None:
         "tests": _plain(found.tests),
         "costs": _plain(found.costs.reset_index()),
     }
-    files.write_json(folder / "04_compare.json", record)
 
 
 def copy_run(run: Run, folder, stem: str) -> None:

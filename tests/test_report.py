@@ -47,7 +47,7 @@ def test_a_figure_is_shown_once_at_twice_the_resolution_with_its_words(shown):
     width, height = struct.unpack(">II", base64.b64decode(data["image/png"])[16:24])
     assert about["alt"] == "A falling line"
     assert (about["width"], about["height"]) == (width // 2, height // 2)
-    assert plt.get_fignums() == [], "an open figure would be shown a second time"
+    assert not plt.fignum_exists(figure.number), "an open figure would be shown a second time"
 
 
 def test_a_panel_stands_for_its_whole_figure(shown):
