@@ -103,9 +103,10 @@ def on_deletion(model: str, advantages: pd.DataFrame) -> list[Row]:
     """The marked places must matter more than those of every rival: all intervals above 0."""
     rows = []
     for kind, group in advantages.groupby("kind", sort=False):
-        hardest = min(group["advantage"], key=lambda interval: interval.estimate)
-        rival = group["rival"].iloc[[i.estimate for i in group["advantage"]].index(hardest.estimate)]
-        result = f"{hardest} over the hardest rival, {rival} ({hardest.n} images)"
+        hardest, rival = min(
+            zip(group["advantage"], group["rival"], strict=True), key=lambda pair: pair[0].estimate
+        )
+        result = f"{_said(hardest)} over the hardest rival, {rival} ({hardest.n} images)"
         rows.append(_row(f"Marked places matter: {kind}", model, result, _verdict_above(group["advantage"])))
     return rows
 
@@ -116,7 +117,7 @@ def on_masses(model: str, found: dict[str, Interval]) -> list[Row]:
         _row(
             f"Keeps off the {region}",
             model,
-            f"{interval} times an even map's share",
+            f"{_said(interval)} times an even map's share",
             "caution" if _unknown(interval) else _against(interval, 1, below=True),
         )
         for region, interval in found.items()
@@ -139,7 +140,7 @@ def on_agreement(who: str, found: Agreement) -> list[Row]:
     verdict = "caution" if _unknown(found.beyond) else _against(found.beyond, 0, below=False)
     if verdict == "good" and found.same.estimate < 0.5:
         verdict = "caution"
-    result = f"rank correlation {found.same}; with other patients' maps {found.other:.3f}"
+    result = f"rank correlation {_said(found.same)}; with other patients' maps {found.other:.3f}"
     return [_row(f"Maps agree across {who}", None, result, verdict)]
 
 
@@ -172,6 +173,14 @@ def sentence(rows: list[Row]) -> str:
 def _row(check: str, model: str | None, result: str, verdict: str) -> Row:
     name = f"{check} ({NAMES.get(model, model)})" if model else check
     return {"check": name, "result": result, "verdict": verdict}
+
+
+def _said(interval: Interval) -> str:
+    """The interval, or why there is none: too few images with a map."""
+    if not _unknown(interval):
+        return str(interval)
+    number = f"{interval.estimate:.3f}, " if np.isfinite(interval.estimate) else ""
+    return f"{number}no interval, {interval.n} images with a map of {interval.n_patients} patients"
 
 
 def _unknown(interval: Interval) -> bool:

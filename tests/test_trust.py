@@ -425,3 +425,17 @@ def test_maps_and_rivals_have_one_resolution():
     ranks = trust.rankings(maps, RNG.integers(0, 255, (2, 28, 28)).astype(np.uint8), seed=0)
     assert list(ranks) == ["gradcam", *rivals.RIVALS]
     assert {values.shape for values in ranks.values()} == {(2, 7, 7)}
+
+
+def test_a_model_with_blank_maps_alone_is_judged_without_numbers():
+    blank, patients = maps_of(np.zeros((4, 4, 4))), np.arange(4)
+    assert trust.on_blank("custom_cnn_lstm", blank)[0]["verdict"] == "bad"
+    rows = trust.on_masses("custom_cnn_lstm", trust.masses(blank, patients, **BOOT))
+    rows += trust.on_agreement(
+        "models", agreement.agree(blank.values, RNG.random((4, 4, 4)), patients, **BOOT)
+    )
+    maps = {"gradcam": blank.values, "random": RNG.random((4, 4, 4))}
+    curve = deletion.curves(brightness_model, lesion_images(4), maps, np.ones(4), steps=3, seed=0)
+    rows += trust.on_deletion("custom_cnn_lstm", deletion.advantages(curve, patients, of="gradcam", **BOOT))
+    assert {row["verdict"] for row in rows} == {"caution"}
+    assert all("no interval, 0 images with a map" in row["result"] for row in rows)
