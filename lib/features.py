@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+import filelock
 import numpy as np
 import torch
 from torch import Tensor
@@ -77,10 +79,26 @@ def extract(config: Config, store: pixels.PixelStore, *, progress: bool = True) 
     """
     family = f"features-{config.store_dir.name}"
     folder = config.store_dir.parent / f"{family}-{_key(config, store)}"
-    if not (folder / "tokens.json").exists():
-        _compute(config, store, folder, progress=progress)
-        forget_others(folder, family)
+    with writing(folder, family) as missing:
+        if missing:
+            _compute(config, store, folder, progress=progress)
     return Tokens(folder)
+
+
+@contextlib.contextmanager
+def writing(folder: Path, family: str) -> Iterator[bool]:
+    """Whether the tokens of `folder` are still missing, with no other process writing any of its family.
+
+    Older stores of the family are deleted afterwards: up to a gigabyte each, and nothing reads them again.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder.parent / f".{family}.lock"):
+        missing = not (folder / "tokens.json").exists()
+        yield missing
+        if missing:
+            for other in folder.parent.glob(f"{family}-*"):
+                if other != folder:
+                    files.remove(other)
 
 
 def _key(config: Config, store: pixels.PixelStore) -> str:
@@ -164,10 +182,3 @@ def _dtype(config: Config) -> torch.dtype:
 
 def _images(store: pixels.PixelStore, rows: np.ndarray) -> Tensor:
     return pixels.to_input(torch.from_numpy(store.pixels[rows]))
-
-
-def forget_others(folder: Path, family: str) -> None:
-    """Delete older stores of the same family: a gigabyte each, and nothing reads them again."""
-    for other in folder.parent.glob(f"{family}-*"):
-        if other != folder:
-            files.remove(other)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import scipy.linalg
 
 from lib import files
 from lib.config import fingerprint
-from lib.features import Tokens, forget_others
+from lib.features import Tokens, writing
 
 BLOCK = 128  # images whose tokens are held as float32 at once
 
@@ -23,20 +24,25 @@ def project(tokens: Tokens, rows: np.ndarray, components: int) -> Tokens:
     Raises ValueError when there are fewer channels or training tokens than components.
     """
     _check(tokens, rows, components)
-    family = tokens.folder.name.replace("features", "tokens", 1)
-    key = fingerprint([family, components, rows.tolist()])
-    folder = tokens.folder.parent / f"{family}-{key}"
-    if not (folder / "tokens.json").exists():
-        mean, covariance = _moments(tokens.values, rows)
-        variances, axes = principal_axes(covariance, components)
-        scale = float(np.sqrt(variances.mean())) or 1.0
-        with files.replacing(folder) as beside:
-            beside.mkdir()
-            _write(tokens.values, beside / "values.npy", mean, axes / scale)
-            explained = float(variances.sum() / max(np.trace(covariance), 1e-12))
-            files.write_json(beside / "tokens.json", {"shape": tokens.shape, "explained_variance": explained})
-        forget_others(folder, family)
+    name = tokens.folder.name.replace("features", "tokens", 1)
+    key = fingerprint([name, components, rows.tolist()])
+    folder = tokens.folder.parent / f"{name}-{key}"
+    family = name.rpartition("-")[0]  # of the same images, whatever the backbone or its weights
+    with writing(folder, family) as missing:
+        if missing:
+            _compute(tokens, rows, components, folder)
     return Tokens(folder)
+
+
+def _compute(tokens: Tokens, rows: np.ndarray, components: int, folder: Path) -> None:
+    mean, covariance = _moments(tokens.values, rows)
+    variances, axes = principal_axes(covariance, components)
+    scale = float(np.sqrt(variances.mean())) or 1.0
+    explained = float(variances.sum() / max(np.trace(covariance), 1e-12))
+    with files.replacing(folder) as beside:
+        beside.mkdir()
+        _write(tokens.values, beside / "values.npy", mean, axes / scale)
+        files.write_json(beside / "tokens.json", {"shape": tokens.shape, "explained_variance": explained})
 
 
 def standardise(tokens: Tokens, rows: np.ndarray) -> Tokens:
@@ -72,7 +78,7 @@ def _moments(values: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return mean, product / count - np.outer(mean, mean)
 
 
-def _write(values: np.ndarray, path, mean: np.ndarray, axes: np.ndarray) -> None:
+def _write(values: np.ndarray, path: Path, mean: np.ndarray, axes: np.ndarray) -> None:
     images, tokens, _ = values.shape
     target = np.lib.format.open_memmap(
         path, mode="w+", dtype=np.float16, shape=(images, tokens, axes.shape[1])

@@ -115,6 +115,14 @@ def test_projection_is_the_pca_of_the_training_tokens(small):
     )
 
 
+def test_a_new_projection_replaces_the_old_one(small):
+    first = projection.project(small, np.arange(6), 3)
+    second = projection.project(small, np.arange(6), 2)
+    assert not first.folder.exists()
+    assert second.values.shape == (10, 6, 2)
+    assert small.values.shape == (10, 6, 7)
+
+
 def test_the_test_images_have_no_say_in_the_projection(small):
     before = np.array(projection.project(small, np.arange(6), 3).values[:6])
     changed = np.load(small.folder / "values.npy")
