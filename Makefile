@@ -131,7 +131,7 @@ $(NOTEBOOKS): $(OUT)/%.ipynb: notebooks/%.ipynb lib/profiles/$(PROFILE).yaml $(R
 $(filter-out $(OUT)/01_%,$(NOTEBOOKS)): | $(filter $(OUT)/01_%,$(NOTEBOOKS))
 $(READERS): $(TRAINED)
 
-$(PAGES): $(OUT)/%.html: $(OUT)/%.ipynb lib/pages.py $(wildcard lib/template/*) | $(READY)
+$(PAGES): $(OUT)/%.html: $(OUT)/%.ipynb lib/pages.py lib/tables.py $(wildcard lib/template/*) | $(READY)
 	@$(STUDY) page $(ARGUMENTS) $*
 
 $(OUT)/index.html: $(PAGES) lib/overview.py

@@ -12,11 +12,14 @@ from lib import files, pages
 from lib.config import Config
 from lib.steps import Step, all_steps
 from lib.story import spoken
+from lib.tables import dress_tables, spoken_name
 
 QUESTION = (
     "Does a recurrent head over spatial tokens help to find pneumonia on chest radiographs of children?"
 )
+ANSWERED_BY = ("06_", "04_", "05_", "01_", "02_", "03_")  # whose answers come first
 FIGURES_FROM = ("04_", "06_", "02_", "03_")  # steps whose first figure may stand on the index page
+CHECKS_HEAD = "<thead><tr><th>Check</th><th>Verdict</th><th>Result</th></tr></thead>"
 STATES = {
     "fresh": "fresh",
     "stale": "out of date",
@@ -28,7 +31,7 @@ STATES = {
 def write(config: Config) -> None:
     """Make `report_dir`/index.html from the steps' results and states."""
     steps = all_steps(config)
-    results = [files.read_json(step.results) for step in steps if step.results.exists()]
+    results = {step: files.read_json(step.results) for step in steps if step.results.exists()}
     parts = [
         f'<h1>{pages.STUDY}</h1><p class="lead">{QUESTION}</p>',
         _answers(results),
@@ -39,7 +42,7 @@ def write(config: Config) -> None:
         _command(steps, config),
     ]
     content = BeautifulSoup("\n".join(filter(None, parts)), "html.parser")
-    pages.dress_tables(content)
+    dress_tables(content)
     files.write_text(
         config.report_dir / "index.html",
         pages.frame(
@@ -63,14 +66,17 @@ def state_of(step: Step) -> str:
     return "fresh" if step.inputs(tuple(state.reads)) == state.inputs else "stale"
 
 
-def _answers(results: list[dict[str, Any]]) -> str:
-    answers = [pair for result in results for pair in (result.get("answers") or {}).items()]
+def _answers(results: dict[Step, dict[str, Any]]) -> str:
+    order = sorted(
+        results, key=lambda step: (*(not step.name.startswith(first) for first in ANSWERED_BY), step.name)
+    )
+    answers = [pair for step in order for pair in (results[step].get("answers") or {}).items()]
     rows = "".join(f"<dt>{_e(question)}</dt><dd>{_e(answer)}</dd>" for question, answer in answers)
     return f'<h2 id="answers">Answers</h2><dl class="answers">{rows}</dl>' if rows else ""
 
 
-def _headline(results: list[dict[str, Any]]) -> str:
-    tables = [result["headline"] for result in results if result.get("headline")]
+def _headline(results: dict[Step, dict[str, Any]]) -> str:
+    tables = [result["headline"] for result in results.values() if result.get("headline")]
     return '<h2 id="results">Results</h2>' + "".join(map(_table, tables)) if tables else ""
 
 
@@ -78,13 +84,26 @@ def _table(rows: list[Any]) -> str:
     """Rows as mappings of one shape, or as lists under a first row of names."""
     if not isinstance(rows[0], dict):
         rows = [dict(zip(rows[0], row, strict=False)) for row in rows[1:]]
+    rows = [_with_intervals(row) for row in rows]
     names = list(dict.fromkeys(name for row in rows for name in row))
     names.sort(key=lambda name: not isinstance(rows[0].get(name), str) or "[" in rows[0][name])  # words first
-    head = "".join(f"<th>{_e(name)}</th>" for name in names)
+    head = "".join(f"<th>{_e(spoken_name(str(name)))}</th>" for name in names)
     body = "".join(
         f"<tr>{''.join(f'<td>{_e(_plain(row.get(name)))}</td>' for name in names)}</tr>" for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _with_intervals(row: dict[str, Any]) -> dict[str, Any]:
+    """`auc`, `auc_low` and `auc_high` become one entry: 0.951 [0.933, 0.967]."""
+    whole = {}
+    for name, value in row.items():
+        ends = row.get(f"{name}_low"), row.get(f"{name}_high")
+        if None not in ends and value is not None:
+            value = f"{value:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]"
+        if not any(name == f"{other}_{end}" for other in row for end in ("low", "high")):
+            whole[name] = value
+    return whole
 
 
 def _plain(value: Any) -> str:
@@ -122,17 +141,18 @@ def _first_figure(step: Step) -> list[str]:
     return []
 
 
-def _findings(results: list[dict[str, Any]]) -> str:
-    rows = "".join(
-        f'<tr><td>{_e(finding["check"])}</td><td><span class="verdict {_e(finding["verdict"])}">{_e(finding["verdict"])}</span></td>'
-        f"<td>{_e(_plain(finding['result']))}</td></tr>"
-        for result in results
-        for finding in result.get("findings") or []
-    )
-    if not rows:
-        return ""
-    head = "<thead><tr><th>Check</th><th>Verdict</th><th>Result</th></tr></thead>"
-    return f'<h2 id="checks">Checks</h2><table>{head}<tbody>{rows}</tbody></table>'
+def _findings(results: dict[Step, dict[str, Any]]) -> str:
+    tables = [
+        f"<h3>{_e(step.title)}</h3><table>{CHECKS_HEAD}<tbody>{''.join(map(_finding, result['findings']))}</tbody></table>"
+        for step, result in results.items()
+        if result.get("findings")
+    ]
+    return f'<h2 id="checks">Checks</h2>{"".join(tables)}' if tables else ""
+
+
+def _finding(row: dict[str, Any]) -> str:
+    verdict = f'<span class="verdict {_e(row["verdict"])}">{_e(row["verdict"])}</span>'
+    return f"<tr><td>{_e(row['check'])}</td><td>{verdict}</td><td>{_e(_plain(row['result']))}</td></tr>"
 
 
 def _steps(steps: list[Step]) -> str:

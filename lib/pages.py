@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 import nbformat
-from bs4 import BeautifulSoup, Tag
+from bs4 import BeautifulSoup
 from nbconvert import HTMLExporter
 from traitlets.config import Config as Settings
 
@@ -18,12 +18,12 @@ from lib import files
 from lib.config import Config
 from lib.steps import Step, all_steps
 from lib.story import spoken
+from lib.tables import dress_tables, heading_text
 
 TEMPLATE = Path(__file__).with_name("template")
 STUDY = "Pneumonia on chest radiographs"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_STATES = "application/vnd.jupyter.widget-state+json"
-LONG_TEXT = 40  # characters from which a table's cell wraps
 
 
 class PageError(RuntimeError):
@@ -115,7 +115,7 @@ def frame(config: Config, content: BeautifulSoup, **page: Any) -> str:
 def headings(content: BeautifulSoup) -> list[Heading]:
     """Second and third level headings, for the table of contents."""
     return [
-        Heading(int(tag.name[1]), tag["id"], _text(tag))
+        Heading(int(tag.name[1]), tag["id"], heading_text(tag))
         for tag in content.find_all(["h2", "h3"])
         if tag.get("id") and not tag.find_parent(["details", "figure"])
     ]
@@ -146,77 +146,14 @@ def _number_headings(content: BeautifulSoup) -> None:
     """Give each heading an id of its own, also where two say the same, and let its anchor link point there."""
     seen: dict[str, int] = {}
     for tag in content.find_all(["h1", "h2", "h3", "h4"]):
-        words = "".join(letter if letter.isalnum() else " " for letter in _text(tag).lower()).split()
+        words = "".join(letter if letter.isalnum() else " " for letter in heading_text(tag).lower()).split()
         base = "-".join(words) or "section"
         seen[base] = seen.get(base, 0) + 1
         tag["id"] = base if seen[base] == 1 else f"{base}-{seen[base]}"
         for link in tag.find_all("a", class_="anchor-link"):
             link["href"] = f"#{tag['id']}"
-            link["aria-label"] = f"Link to {_text(tag)}"
+            link["aria-label"] = f"Link to {heading_text(tag)}"
             link.string = "#"
-
-
-def _text(tag: Tag) -> str:
-    """A heading's text without its anchor link."""
-    return " ".join(
-        "".join(part for part in tag.strings if not part.find_parent("a", class_="anchor-link")).split()
-    )
-
-
-def dress_tables(content: BeautifulSoup) -> None:
-    """Let each table scroll inside itself, reachable by keyboard; set words left and numbers right."""
-    for number, table in enumerate(content.find_all("table"), 1):
-        del table["border"]
-        before = table.find_previous(["h2", "h3", "h4", "summary"])
-        box = content.new_tag("div", attrs={"class": "table", "tabindex": "0", "role": "region"})
-        box["aria-label"] = f"Table {number}: {_text(before) if before else 'results'}"
-        wrapper = table.parent
-        (wrapper if _only_wraps(wrapper) else table).replace_with(box)
-        box.append(table.extract())
-        _name_heads(table)
-        _align(table)
-
-
-def _only_wraps(tag: Tag | None) -> bool:
-    """Is this pandas' own box around a table, with its style?"""
-    return (
-        tag is not None
-        and tag.name == "div"
-        and not tag.get("class")
-        and tag.find("style", scoped=True) is not None
-    )
-
-
-def _name_heads(table: Tag) -> None:
-    for cell in table.find_all("th"):
-        if cell.get_text(strip=True):
-            cell["scope"] = "col" if cell.find_parent("thead") else "row"
-        else:
-            cell.name = "td"  # an empty head names nothing
-
-
-def _align(table: Tag) -> None:
-    """A column with words in it is set left, its head with it."""
-    rows = [row.find_all(["td", "th"]) for row in table.select("tbody tr")]
-    heads = [row.find_all(["td", "th"]) for row in table.select("thead tr")]
-    width = max(map(len, rows), default=0)
-    for column in range(width):
-        cells_of = [row[column - width] for row in rows if len(row) >= width - column]
-        if all(_is_number(cell.get_text(" ", strip=True)) and cell.name == "td" for cell in cells_of):
-            continue
-        for cell in cells_of + [head[column] for head in heads if len(head) == width]:
-            long = len(cell.get_text(strip=True)) > LONG_TEXT
-            cell["class"] = [*cell.get("class", []), "text", *(["long"] if long else [])]
-
-
-def _is_number(text: str) -> bool:
-    """A number, an interval, a number with its unit, or a gap."""
-    letters = sum(letter.isalpha() for letter in text)
-    return (
-        text.lower() in ("", "nan", "none", "inf", "-", "–")
-        or letters <= 5
-        and (text[0].isdigit() or text[0] in "+-−[.<±≥≤")
-    )
 
 
 def _drop_banners(content: BeautifulSoup) -> None:

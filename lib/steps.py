@@ -27,7 +27,7 @@ class State:
     error: dict[str, Any] = field(default_factory=dict)  # cell, name, message
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """One notebook of one study."""
 

@@ -84,6 +84,7 @@ def bench(tmp_path):
         "lib/plots/style.py",
         "lib/gone.py",
         "lib/pages.py",
+        "lib/tables.py",
         "lib/overview.py",
         "lib/template/style.css",
     ):
