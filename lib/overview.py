@@ -19,6 +19,8 @@ QUESTION = (
 )
 ANSWERED_BY = ("06_", "04_", "05_", "01_", "02_", "03_")  # whose answers come first
 FIGURES_FROM = ("04_", "06_", "02_", "03_")  # steps whose first figure may stand on the index page
+FIRST = ("auc", "accuracy", "sensitivity", "specificity")
+WIDEST = 8  # columns from which a table of results is turned on its side
 CHECKS_HEAD = "<thead><tr><th>Check</th><th>Verdict</th><th>Result</th></tr></thead>"
 STATES = {
     "fresh": "fresh",
@@ -85,13 +87,28 @@ def _table(rows: list[Any]) -> str:
     if not isinstance(rows[0], dict):
         rows = [dict(zip(rows[0], row, strict=False)) for row in rows[1:]]
     rows = [_with_intervals(row) for row in rows]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    names.sort(key=lambda name: not isinstance(rows[0].get(name), str) or "[" in rows[0][name])  # words first
-    head = "".join(f"<th>{_e(spoken_name(str(name)))}</th>" for name in names)
-    body = "".join(
-        f"<tr>{''.join(f'<td>{_e(_plain(row.get(name)))}</td>' for name in names)}</tr>" for row in rows
+    names = list(
+        dict.fromkeys(name for row in rows for name in row if any(r.get(name) is not None for r in rows))
     )
+    names.sort(key=lambda name: (_is_words(rows[0].get(name)), -_weight(name)), reverse=True)
+    grid = [
+        [spoken_name(str(name)) for name in names],
+        *([_plain(row.get(name)) for name in names] for row in rows),
+    ]
+    if len(names) > WIDEST:
+        grid = [list(column) for column in zip(*grid, strict=True)]
+    head = "".join(f"<th>{_e(name)}</th>" for name in grid[0])
+    body = "".join(f"<tr>{''.join(f'<td>{_e(value)}</td>' for value in row)}</tr>" for row in grid[1:])
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _is_words(value: Any) -> bool:
+    return isinstance(value, str) and "[" not in value
+
+
+def _weight(name: str) -> int:
+    """Where a column stands: the first of these names first, others after them."""
+    return FIRST.index(str(name).lower()) if str(name).lower() in FIRST else len(FIRST)
 
 
 def _with_intervals(row: dict[str, Any]) -> dict[str, Any]:

@@ -286,6 +286,21 @@ def test_the_index_page_gathers_answers_results_checks_and_states(step):
     assert page.select_one("#figures ~ figure img")["alt"]
 
 
+def test_wide_results_are_turned_on_their_side_with_their_intervals(step):
+    measures = {name: value for at, name in enumerate("abcdefgh") for name, value in
+                ((name, at / 10), (f"{name}_low", at / 10 - 0.05), (f"{name}_high", at / 10 + 0.05))}  # fmt: skip
+    rows = [{"model": name, "sd": None, "specificity": 0.5, "auc": 0.9, **measures} for name in config.MODELS]
+    files.write_json(step.results, {"headline": rows})
+    overview.write(step.config)
+    table = read(step.page.with_name("index.html")).select_one("#results ~ .table")
+    assert [cell.text for cell in table.select("thead th")] == ["model", "Xception-LSTM", "Custom CNN-LSTM"]
+    names = [row.find(["th", "td"]).text for row in table.select("tbody tr")]
+    assert names == ["AUC", "specificity", *"abcdefgh"], (
+        "what matters first, intervals folded in, empty columns left out"
+    )
+    assert "0.300 [0.250, 0.350]" in table.text
+
+
 def test_an_index_page_of_nothing_says_so(tmp_path):
     write_notebook(tmp_path / "notebooks" / "01_a.ipynb", "1")
     cfg = config.load("demo", root=tmp_path)
