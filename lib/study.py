@@ -138,7 +138,7 @@ def _execute(step: Step, settings: dict[str, Any], teller: Teller) -> dict[str, 
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)
     files.remove(step.partial)
     step.partial.parent.mkdir(parents=True, exist_ok=True)
     try:
