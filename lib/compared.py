@@ -18,6 +18,7 @@ from lib import (
     cost,
     evaluate,
     files,
+    metrics,
     mistakes,
     original,
     pixels,
@@ -140,7 +141,11 @@ def shown(headline: pd.DataFrame) -> pd.DataFrame:
         ]
         for row in headline.to_dict("records")
     }
-    return pd.DataFrame(columns, index=pd.Index(names, name="metric"))
+    words = [
+        metrics.NAMES[name.removesuffix("_scaled")] + (", after scaling" if name.endswith("_scaled") else "")
+        for name in names
+    ]
+    return pd.DataFrame(columns, index=pd.Index(words, name="metric"))
 
 
 def labels(found: Comparison) -> dict[str, str]:
