@@ -49,7 +49,7 @@ class Toy:
 
     def maps(self, variant: Variant) -> Maps:
         x = torch.randn(self.images, 6, 2, 2, generator=torch.Generator().manual_seed(0))
-        x = x + self.shift * torch.as_tensor(self.table["label"].to_numpy())[:, None, None, None]
+        x = x + self.shift * torch.tensor(self.table["label"].tolist())[:, None, None, None]
         return lambda rows: x[torch.as_tensor(rows)]
 
     def stored_channels(self, variant: Variant) -> int:

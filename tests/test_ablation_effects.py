@@ -190,6 +190,18 @@ def test_answers_tell_harm_and_a_gain_that_is_not_the_sequence():
     assert costs[ablation.PATTERNS].startswith("No: the fixed arrangement even costs AUC.")
 
 
+def test_answers_tell_an_order_that_matters_only_at_the_last_step():
+    found = said(mean_mlp=0, lstm_raster=1, lstm_reverse=0, lstm_raster_mean=1, lstm_reverse_mean=1)[
+        ablation.ORDER
+    ]
+    assert "lstm-reverse -0." in found
+    assert found.endswith("only to a head that is read out at its last step.")
+    both = said(mean_mlp=0, lstm_raster=1, lstm_reverse=0, lstm_raster_mean=1, lstm_reverse_mean=0)[
+        ablation.ORDER
+    ]
+    assert "last step" not in both
+
+
 def test_answers_of_a_small_grid_say_what_was_not_asked():
     alone = said(mean_mlp=0)
     assert all(text.startswith("Not asked in this run") for text in alone.values())

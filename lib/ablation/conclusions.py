@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lib.ablation.effects import Effects
+from lib.ablation.effects import FIXED_ORDERS, Effects
 from lib.ablation.variants import BASE, REFERENCE
 
 HELPS = "Does sequence processing help?"
@@ -99,9 +99,7 @@ def _patterns(effects: Effects) -> str:
 
 
 def _order(effects: Effects) -> str:
-    fixed = effects.orders[
-        effects.orders["variant"].str.startswith("lstm-") & ~effects.orders["variant"].str.contains("shuffle")
-    ]
+    fixed = effects.orders[effects.orders["variant"].isin([f"lstm-{order}" for order in FIXED_ORDERS])]
     if not len(fixed):
         return "Not asked in this run: it has no second fixed order."
     differing = fixed[fixed["differs"]]
@@ -116,6 +114,14 @@ def _order(effects: Effects) -> str:
             f"Not shown: none of {len(fixed)} other fixed orders differs from raster order after correction; differences "
             f"beyond about {widest:.4f} would have been seen."
         )
+    averaged = row_of(effects.orders, "lstm-reverse-mean")
+    if averaged is not None:
+        text += (
+            f" Where the head averages its states of all steps instead of taking the last one, reverse order changes the AUC by "
+            f"{averaged['difference']:+.4f} [{averaged['adjusted_low']:+.4f}, {averaged['adjusted_high']:+.4f}]."
+        )
+        if fixed.set_index("variant")["differs"].get("lstm-reverse", False) and not averaged["differs"]:
+            text += " So reverse order is seen to matter only to a head that is read out at its last step."
     parts = effects.components
     if parts:
         text += (

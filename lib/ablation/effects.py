@@ -78,7 +78,8 @@ def against_mean_pooling(tables: Tables) -> list[tuple[str, str]]:
 def against_raster(tables: Tables) -> list[tuple[str, str]]:
     """Each variant that differs from another one in nothing but its order, and that other one, in raster order."""
     pairs = [(f"lstm-{order}", BASE) for order in (*FIXED_ORDERS[1:], "shuffle")]
-    pairs += [("transformer-shuffle", "transformer-raster"), ("lstm-shuffle-max", "lstm-raster-max")]
+    pairs += [("lstm-reverse-mean", "lstm-raster-mean"), ("lstm-shuffle-max", "lstm-raster-max")]
+    pairs += [("transformer-shuffle", "transformer-raster")]
     return [pair for pair in pairs if set(pair) <= set(tables)]
 
 

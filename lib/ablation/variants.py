@@ -51,6 +51,7 @@ def all_variants(regime: str = "frozen") -> dict[str, Variant]:
     others = [
         Variant("transformer-shuffle", "transformer", order="shuffle", readout="mean"),
         Variant("lstm-raster-mean", "lstm", readout="mean"),
+        Variant("lstm-reverse-mean", "lstm", order="reverse", readout="mean"),
         Variant("lstm-raster-max", "lstm", readout="max"),
         Variant("mean-mlp-learned", "mean", channels="learned"),
         Variant("lstm-raster-learned", "lstm", channels="learned"),
