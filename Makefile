@@ -61,7 +61,7 @@ all: $(READY) ## run what is out of date; the result is reports/<profile>/index.
 	@$(check)
 	@if $(MAKE) -q pages; then \
 	  echo 'Nothing to do: $(OUT)/index.html is up to date.'; \
-	else $(STUDY) plan $(ARGUMENTS) && $(MAKE) pages && printf '%s\n' '$(SET)' > $(OUT)/.settings && \
+	else $(STUDY) plan $(ARGUMENTS) && $(TOGETHER) pages && printf '%s\n' '$(SET)' > $(OUT)/.settings && \
 	  echo 'Done: $(OUT)/index.html'; fi
 
 data: $(READY) ## fetch radiographs and ImageNet weights; from files: SOURCE=<zip or folder> WEIGHTS=<file>
@@ -108,6 +108,8 @@ clean-models: ## also remove the trained models of PROFILE
 DATASET := $(shell sed -n 's/^.*dataset: *\([a-z_]*\).*/\1/p' lib/profiles/$(PROFILE).yaml 2>/dev/null | head -n 1)
 RAW := $(if $(filter-out phantoms,$(DATASET)),$(wildcard data/raw/$(DATASET)/.))
 ARGUMENTS = '$(PROFILE)' --set '$(SET)'
+# The demo's small models leave cores idle, so two of its steps share them; waiting threads then must not spin.
+TOGETHER = $(if $(or $(filter-out demo,$(PROFILE)),$(findstring jobserver,$(MAKEFLAGS))),$(MAKE),OMP_WAIT_POLICY=PASSIVE $(MAKE) -j2)
 # Steps are looked at again when asked to, and when the settings are not those of the last complete study.
 SETTINGS := $(strip $(shell cat $(OUT)/.settings 2>/dev/null))
 AGAIN := $(if $(or $(FRESH),$(filter-out x$(SETTINGS)x,x$(strip $(SET))x)),FORCE)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from lib import duplicates, findings, patients, shift, shortcuts
+from lib import copies, duplicates, findings, patients, shift, shortcuts
 from lib.config import Config
 from lib.duplicates import Duplicates
 from lib.patients import Sharing
@@ -27,6 +27,7 @@ class Audit:
 
     store: PixelStore
     duplicates: Duplicates
+    made: pd.DataFrame  # copies made on purpose, and the share that is found
     right: Sharing  # test patients under the right key
     naive: Sharing  # and under the bare number, of names that carry one
     two_kinds: tuple[int, float]
@@ -61,6 +62,7 @@ class Audit:
         return {
             "findings": self.findings.to_dict("records"),
             "answers": {"Can the data be trusted?": findings.answer(self)},
+            "copies_made_on_purpose": self.made.to_dict("records"),
             "counts": counts(self.store).reset_index().to_dict("records"),
             "probes": [
                 {"probe": row.probe, "split": row.split, "auc": str(row.auc)}
@@ -77,9 +79,11 @@ def run(config: Config, store: PixelStore, *, seed: int | None = None) -> Audit:
     measured = shift.measure(store)
     people = index[index["patient"].str.match(r"(bacteria|virus)-\d+$")]
     naive_keys = people["image"].map(lambda image: patients.naive_key(PurePosixPath(image).name))
+    alike = duplicates.find(store)
     return Audit(
         store=store,
-        duplicates=duplicates.find(store),
+        duplicates=alike,
+        made=copies.found(store, alike.threshold, seed=seed),
         right=patients.sharing(index, index["patient"]),
         naive=patients.sharing(people, naive_keys),
         two_kinds=patients.two_kinds(index),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Finding = tuple[str, str, str]  # check, result, verdict
 PUBLISHED = {("train", 0): 1349, ("train", 1): 3883, ("test", 0): 234, ("test", 1): 390}
+SURE = 0.95  # share of copies made on purpose from which on their kind counts as found
 STRONG = 0.8  # AUC from which on a shortcut is called strong
 
 
@@ -24,6 +25,7 @@ def of(audit: Audit) -> list[Finding]:
     found += [
         _identical(audit),
         _alike(audit),
+        _found(audit),
         _blocks(audit),
         *_shift(audit),
         _differences(audit),
@@ -190,6 +192,17 @@ def _alike(audit: Audit) -> Finding:
     if crossing or conflicting:
         return "Near duplicates", said, "bad"
     return "Near duplicates", said, "good" if found.clear and more.empty else "caution"
+
+
+def _found(audit: Audit) -> Finding:
+    """What the search for copies sees, by copies that were made on purpose."""
+    sure = audit.made["found"] >= SURE
+    listed = [", ".join(audit.made.loc[rows, "copy"]) for rows in (sure, ~sure)]
+    said = f"Of copies made on purpose, at least {SURE:.0%} are found"
+    said += f" if {listed[0]}" if listed[0] else " of no kind"
+    if listed[1]:
+        said += f"; fewer if {listed[1]}, so copies changed like that may be in the set unseen"
+    return "Copies that would be found", f"{said}.", "good" if sure.all() else "caution"
 
 
 def _blocks(audit: Audit) -> Finding | None:

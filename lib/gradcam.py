@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from lib import overlay
+from lib.inference import folded
 from lib.models import CNNLSTM
-from lib.question import ExplainError, checked, class_score, find_layer, stages, targets_of
+from lib.question import ExplainError, checked, class_score, default_layer, find_layer, stages, targets_of
 from lib.undisturbed import Capture, classify, hooked, logits_of, undisturbed
 
 METHODS = ("gradcam", "gradcam++", "ablation")
@@ -86,8 +88,9 @@ def explain(
             or None: the class that each image's logit predicts, at probability 0.5
     method  gradcam (Selvaraju et al. 2017), gradcam++ (Chattopadhay et al. 2018) or ablation, which takes no gradient:
             a channel's weight is the loss of score without it (Desai & Ramaswamy 2020), at one reading a live channel
-    fast    the backbone in bfloat16, for a multiple of the speed where the processor has it; maps differ in their second
-            decimal. Not for ablation, whose small differences of score it would drown.
+    fast    a folded copy of the backbone in bfloat16, for about twice the speed where the processor has it; maps differ
+            in their third decimal. For the default layer only, and not for ablation, whose small differences of score
+            it would drown: everything else is computed as without it.
     The model keeps its mode, its gradients and its statistics, whatever happens. Raises ExplainError for a layer that
     is not there or not spatial, a target outside the classes, an unknown method, an empty batch or values not finite.
     """
@@ -99,8 +102,10 @@ def explain(
     with undisturbed(model):
         # Channels last, the layout that convolutions run fastest in.
         images = images.to(next(model.parameters()).device, memory_format=torch.channels_last)
-        with hooked(module, capture):
-            logits = logits_of(model, images, fast=fast and method != "ablation")
+        quick = fast and method != "ablation" and name == default_layer(model)
+        asked = _quick_copy(model) if quick else model
+        with hooked(asked.get_submodule(name), capture):
+            logits = logits_of(asked, images)
         activation = _spatial(capture.output, name)
         targets = targets_of(target, logits)
         score = class_score(logits, targets)
@@ -118,6 +123,14 @@ def explain(
         method=method,
         size=tuple(images.shape[2:]),
     )
+
+
+def _quick_copy(model: CNNLSTM) -> CNNLSTM:
+    """The same model up to rounding: BatchNorm folded away and the backbone in bfloat16, the head as it is."""
+    twin = copy.deepcopy(model)
+    twin.backbone = folded(model.backbone, torch.bfloat16)
+    twin.channel_reducer = folded(model.channel_reducer, torch.bfloat16)
+    return twin
 
 
 def explain_in_batches(model: CNNLSTM, images: Tensor, *, batch_size: int = 16, target=None, **how) -> Maps:

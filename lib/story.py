@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import re
 import shutil
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from lib.steps import Step, all_steps
+from lib.steps import State, Step, all_steps
 
 HEADER_TIME = re.compile(r"\b(\d\d)\s+([\d.]+)\s*(s|min|h)\b")  # "02 35 min" in a profile's header
 HEADER_RATE = re.compile(r"([\d.]+)\s*GFLOP/s")
@@ -35,14 +37,11 @@ def spoken(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Expectation:
-    """Seconds that each step will take here, and how we know."""
+    """Seconds that each step, and all of them, will take here, and how we know."""
 
     seconds: dict[str, float]
+    total: float
     basis: str
-
-    @property
-    def total(self) -> float:
-        return sum(self.seconds.values())
 
 
 def expect(steps: list[Step], header: str) -> Expectation | None:
@@ -55,7 +54,7 @@ def expect(steps: list[Step], header: str) -> Expectation | None:
     states = {step.name: step.state() for step in steps}
     seen = {name: state.duration_s for name, state in states.items() if state and state.status == "done"}
     if len(seen) == len(steps):
-        return Expectation(seen, "as the last time here")
+        return Expectation(seen, busy(states.values()), "as the last time here")
     written = {number: float(value) * SECONDS[unit] for number, value, unit in HEADER_TIME.findall(header)}
     rate = HEADER_RATE.search(header)
     scale = float(rate[1]) / gflops() if rate else 1.0
@@ -68,8 +67,21 @@ def expect(steps: list[Step], header: str) -> Expectation | None:
         return None
     return Expectation(
         guessed,
+        sum(guessed.values()),
         "from the profile's measurements, scaled to this machine" if rate else "as measured for the profile",
     )
+
+
+def busy(states: Iterable[State]) -> float:
+    """Seconds in which at least one of these steps was running; two at once count once."""
+    starts = sorted(
+        (dt.datetime.fromisoformat(state.started).timestamp(), state.duration_s) for state in states
+    )
+    total, until = 0.0, 0.0
+    for start, seconds in starts:
+        total += max(0.0, start + seconds - max(start, until))
+        until = max(until, start + seconds)
+    return total
 
 
 def gflops(size: int = 1024) -> float:

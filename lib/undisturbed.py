@@ -56,23 +56,17 @@ class Capture:
         if not isinstance(output, Tensor):
             self.output = None
             return output
-        self.output = output.detach().float() if fast_type(output) else output.detach().clone()
+        self.output = output.detach().to(torch.promote_types(output.dtype, torch.float32), copy=True)
         self.output.requires_grad_(True)
         return self.output.to(output.dtype, copy=True)
 
 
-def fast_type(value: Tensor) -> bool:
-    """Whether a value is in the precision that `fast` computes in."""
-    return value.dtype == torch.bfloat16
-
-
-def logits_of(model: CNNLSTM, images: Tensor, *, fast: bool = False) -> Tensor:
+def logits_of(model: CNNLSTM, images: Tensor) -> Tensor:
     """Images (B, 3, H, W) -> logits (B,), in a way that has a backward pass in eval mode.
 
-    fast  the backbone in bfloat16; the head reads in the model's own precision all the same
+    The backbone computes in its own precision; the head reads in that of the images.
     """
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=fast):
-        features = model.features(images)
+    features = model.features(images.to(next(model.backbone.parameters(), images).dtype))
     return classify(model, features.to(images.dtype))
 
 

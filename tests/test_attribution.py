@@ -55,7 +55,7 @@ def test_every_method_is_exact_for_a_linear_head_in_any_order(method, order):
     step = torch.empty(49).scatter(0, places, torch.arange(1.0, 50.0)).view(7, 7)
     expected = step * torch.einsum("c,bchw->bhw", weight, maps)
     np.testing.assert_allclose(found.values, expected.numpy(), rtol=1e-3, atol=1e-2)
-    np.testing.assert_allclose(found.values.sum((1, 2)), found.change, rtol=1e-3)
+    np.testing.assert_allclose(found.values.sum((1, 2)), found.change, rtol=1e-3, atol=2e-2)
 
 
 @pytest.mark.parametrize("head", ["lstm", "gru", "mean", "attention"])

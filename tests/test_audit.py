@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import audit, config, duplicates, findings, patients, shift, shortcuts
+from lib import audit, config, copies, duplicates, findings, patients, shift, shortcuts
 from lib.plots import audit as plots
 from lib.splits import split_validation
 from lib.store import PixelStore
@@ -119,6 +119,30 @@ def test_without_a_gap_only_the_strictest_threshold_counts():
     assert high - low < duplicates.EMPTY
     found = duplicates.Duplicates(pd.DataFrame(), pd.DataFrame(), low, high, duplicates.STRICT)
     assert not found.clear
+
+
+def test_light_changes_are_found_and_displaced_copies_are_not(store):
+    made = copies.found(store, 0.9, seed=0).set_index("copy")["found"]
+    assert made["compressed again (JPEG, quality 75)"] == made["brightened (gamma 0.7)"] == 1
+    far = dataclasses.replace(
+        store, pixels=np.stack([copies._mapped(shift=0.2)(image) for image in store.pixels])
+    )
+    assert (duplicates.details(far.pixels) * duplicates.details(store.pixels)).sum(1).max() < 0.9
+    assert (copies.found(store, 1.01, seed=0)["found"] == 0).all()
+
+
+def test_moving_magnifying_and_turning_nothing_changes_nothing(store):
+    assert np.array_equal(copies._mapped()(store.pixels[0]), store.pixels[0])
+    moved = copies._mapped(shift=0.1)(store.pixels[0])
+    assert np.array_equal(moved[:, SIZE // 10 :], store.pixels[0][:, : -SIZE // 10])
+
+
+def test_kinds_of_copies_that_pass_unseen_are_named(audited):
+    made = pd.DataFrame({"copy": ["bright", "turned"], "correlation": [1.0, 0.5], "found": [1.0, 0.2]})
+    _, said, verdict = findings._found(dataclasses.replace(audited, made=made))
+    assert "are found if bright; fewer if turned" in said and verdict == "caution"
+    _, said, verdict = findings._found(dataclasses.replace(audited, made=made.head(1)))
+    assert "fewer" not in said and verdict == "good"
 
 
 def test_blank_images_are_like_nothing(store):

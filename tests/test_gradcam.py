@@ -385,5 +385,7 @@ def test_fast_maps_are_close_and_ablation_stays_exact(custom):
     exact, fast = (gradcam.explain(custom, images, target=1, fast=f) for f in (False, True))
     assert np.abs(np.nan_to_num(exact.scaled()) - np.nan_to_num(fast.scaled())).mean() < 0.05
     assert fast.values.dtype == np.float32
-    exact, fast = (gradcam.explain(custom, images, target=1, fast=f, method="ablation") for f in (False, True))
+    exact, fast = (
+        gradcam.explain(custom, images, target=1, fast=f, method="ablation") for f in (False, True)
+    )
     np.testing.assert_array_equal(exact.values, fast.values)

@@ -197,8 +197,10 @@ def test_expected_time_comes_from_the_last_run_or_from_the_profile(tmp_path, mon
     assert "scaled" in guess.basis
     both[0].keep(state(duration_s=5.0))
     assert story.expect(both, "Takes: 01 10 s, 02 2 min").total == 125.0
-    both[1].keep(state())
+    both[1].keep(state(started="2026-01-01T00:00:10+00:00"))
     assert story.expect(both, "").total == 35.0
+    both[1].keep(state(started="2026-01-01T00:00:03+00:00"))
+    assert story.expect(both, "").total == 33.0  # two seconds of both at once
 
 
 def test_the_machine_s_speed_is_measured_quickly():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
-import seaborn as sns
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # whoever only wants the names need not wait for the drawing libraries
+    import matplotlib.pyplot as plt
 
 # Okabe & Ito (2008): told apart by colour-blind readers; dark and light enough to differ in grayscale.
 COLOURS = {"xception_lstm": "#0072B2", "custom_cnn_lstm": "#E69F00"}
@@ -15,6 +17,9 @@ INK = "#20272c"  # text and ticks, as on the pages
 
 def use() -> None:
     """Set the style of the notebook's figures; called once, in its opening cell."""
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", font_scale=0.92)
     plt.rcParams.update(
         {
@@ -38,4 +43,6 @@ def use() -> None:
 
 def axes(ax: plt.Axes | None, *, size: tuple[float, float] = (6.0, 4.0)) -> plt.Axes:
     """`ax` itself, or a new one of `size` inches."""
+    import matplotlib.pyplot as plt
+
     return ax if ax is not None else plt.subplots(figsize=size, layout="constrained")[1]
