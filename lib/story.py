@@ -49,7 +49,7 @@ def expect(steps: list[Step], header: str) -> Expectation | None:
 
     header  the comment lines on top of the profile's file, with times such as `02 35 min` and the speed of the machine
             that they were measured on, such as `185 GFLOP/s`
-    None when neither says anything.
+    None when neither says anything, or only the header does and a GPU is here, which it knows nothing of.
     """
     states = {step.name: step.state() for step in steps}
     seen = {name: state.duration_s for name, state in states.items() if state and state.status == "done"}
@@ -57,6 +57,8 @@ def expect(steps: list[Step], header: str) -> Expectation | None:
         return Expectation(seen, busy(states.values()), "as the last time here")
     written = {number: float(value) * SECONDS[unit] for number, value, unit in HEADER_TIME.findall(header)}
     rate = HEADER_RATE.search(header)
+    if rate and accelerated():
+        written = {}
     scale = float(rate[1]) / gflops() if rate else 1.0
     guessed = {
         step.name: seen.get(step.name, written.get(step.name[:2], 0) * scale)
@@ -91,6 +93,11 @@ def gflops(size: int = 1024) -> float:
     matrix = np.ones((size, size), np.float32)
     best = min(_timed(lambda: matrix @ matrix) for _ in range(4))
     return 2 * size**3 / best / 1e9
+
+
+def accelerated() -> bool:
+    """Whether a GPU will do the work (asked of the system, since importing torch takes longer than the answer is worth)."""
+    return shutil.which("nvidia-smi") is not None
 
 
 def _timed(work) -> float:

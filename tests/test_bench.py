@@ -87,7 +87,8 @@ def test_both_recipes_are_measured(small, tmp_path, model):
     assert (table.loc[table["recipe"] == "original", "ratio"] == 1).all()
     shares = table.loc[(table["recipe"] == "original") & (table["phase"] == "train"), "share_of_limit"]
     assert shares.iloc[0] == pytest.approx(turns[0]["train"] * 2 / 100)
-    assert model in bench.sentences(table)[0]
+    maps = {"batch": 32, "times_faster": 2.0, "fast_times_faster": 4.0}
+    assert model in bench.sentences({"rows": table.to_dict("records"), "gradcam": {model: maps}})[0]
     plots.speed(table)
 
 
@@ -142,7 +143,13 @@ def test_the_command_writes_json_and_figure(small, tmp_path, monkeypatch, capsys
     faster = turn | {"train": 9.0, "infer": 24.0}
 
     def pretend(what, *_, **__):
-        return {"float32": 10.0} if what == "limits" else turn if what == "original" else faster
+        maps = {"batch": 32, "times_faster": 2.0, "fast_times_faster": 4.0}
+        others = {
+            "limits": {"float32": 10.0},
+            "original": turn,
+            "gradcam": dict.fromkeys(config.MODELS, maps),
+        }
+        return others.get(what, faster)
 
     monkeypatch.setattr(bench, "_turn", pretend)
     assert bench.main(["--root", str(tmp_path), "--size", "28", "--images", "8"]) == 0
@@ -150,7 +157,9 @@ def test_the_command_writes_json_and_figure(small, tmp_path, monkeypatch, capsys
     assert found["images"] == "phantoms"
     assert {row["ratio"] for row in found["rows"]} == {1.0, 4.5, 6.0}
     assert (tmp_path / "reports" / "results" / "bench.svg").read_text().lstrip().startswith("<?xml")
-    assert "training 4.5 times and inference 6.0 times" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "training 4.5 times and inference 6.0 times" in said
+    assert "Grad-CAM of 32 images 2.0 times" in said
 
 
 def test_a_measurement_that_fails_is_told(tmp_path):

@@ -192,6 +192,9 @@ def test_expected_time_comes_from_the_last_run_or_from_the_profile(tmp_path, mon
     both = sample_steps(tmp_path)
     assert story.expect(both, "nothing was measured") is None
     monkeypatch.setattr(story, "gflops", lambda: 100.0)
+    monkeypatch.setattr(story, "accelerated", lambda: True)
+    assert story.expect(both, "Takes: 01 10 s, 02 2 min, at 200 GFLOP/s") is None
+    monkeypatch.setattr(story, "accelerated", lambda: False)
     guess = story.expect(both, "Takes: 01 10 s, 02 2 min, at 200 GFLOP/s")
     assert guess.seconds == {"01_a": 20.0, "02_train_xception_lstm": 240.0}
     assert "scaled" in guess.basis
