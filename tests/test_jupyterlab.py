@@ -23,6 +23,13 @@ from tests.test_notebooks import NAMES
 
 VOLATILE = re.compile(r"second|duration|date|elapsed|commit|time|memory", re.IGNORECASE)
 
+# What the toolbar shows is idle before there is a kernel, too.
+KERNEL_READY = """() => {
+  const context = window.jupyterapp.shell.currentWidget?.sessionContext;
+  const kernel = context?.isReady && context.session?.kernel;
+  return kernel && kernel.connectionStatus === "connected" && kernel.status === "idle";
+}"""
+
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -202,7 +209,7 @@ def test_the_run_menu_of_jupyterlab_runs_a_whole_notebook(lab, demo_study, brows
     page = browser.new_context(viewport={"width": 1400, "height": 1000}).new_page()
     page.goto(f"{lab.url}lab/tree/notebooks/{name}.ipynb?token={lab.token}")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=120_000)
-    page.wait_for_selector(".jp-NotebookPanel-toolbar [data-status=idle]", timeout=120_000)
+    page.wait_for_function(KERNEL_READY, timeout=120_000)
     # Not awaited: a command that never answers must fail by the deadline, before JupyterLab saves the notebook by itself.
     page.evaluate("void window.jupyterapp.commands.execute('runmenu:run-all')")
     deadline = time.monotonic() + 100
