@@ -183,12 +183,20 @@ def _interval(row: dict, name: str, form: str, scale: int = 1) -> str:
     return f"{value:{form}} [{low:{form}}, {high:{form}}]"
 
 
+REGIMES = {"finetuned": "With the backbone trained along", "frozen": "On frozen features"}
+
+
 def _answer(folders: list[Path]) -> str:
+    """The computed answers of each regime's first profile: does the LSTM help, and does the order matter?"""
+    told = {}
     for folder in folders:
-        if (folder / "06_ablation.json").exists():
-            found = files.read_json(folder / "06_ablation.json")
-            return f"**Does the LSTM help?** {found['answers'][ablation.HELPS]} {found['answers'][ablation.ORDER]}"
-    return ""
+        path = folder / "06_ablation.json"
+        found = files.read_json(path) if path.exists() else {"regime": None}
+        if found["regime"] in REGIMES and found["regime"] not in told:
+            answers = [found["answers"][question] for question in (ablation.HELPS, ablation.ORDER)]
+            said = " ".join(text for text in answers if not text.startswith("Not asked"))
+            told[found["regime"]] = f"{REGIMES[found['regime']]} (`{folder.name}`): {said}"
+    return "**Does the LSTM help?** " + " ".join(told.values()) if told else ""
 
 
 def _figure(folder: Path, results: Path) -> str:

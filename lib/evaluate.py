@@ -37,7 +37,7 @@ def read(path: Path) -> pd.DataFrame:
     Raises ValueError, naming the file, when columns are missing or a logit is not a number.
     """
     try:
-        return with_probability(pd.read_csv(path, float_precision="round_trip"))
+        return with_probability(pd.read_csv(path))
     except ValueError as error:
         raise ValueError(f"{path} is not a predictions table: {error}") from error
 
