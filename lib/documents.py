@@ -96,9 +96,18 @@ def _trials(path: Path) -> list[str]:
     said = (
         f"Settings of Xception-LSTM tried before test was looked at, by {tried[0]['images']} validation images of "
         f"{tried[0]['patients']} patients that are consecutive in the numbering, as the test patients are; at probability 0.5. "
-        "Profile `tuned` is the first; the others did not help."
+        "Profile `tuned` is the first; the others did not help." + _seeds_apart(path.parent)
     )
     return ["### What was tried", said, _markdown(pd.DataFrame(rows))]
+
+
+def _seeds_apart(folder: Path) -> str:
+    """How far a change of seed alone moves the figure by which trials were judged."""
+    histories = sorted((folder / "predictions").glob("xception_lstm-seed*.history.csv"))
+    if len(histories) < 2:
+        return ""
+    found = [pd.read_csv(path)["val_auc"].max() for path in histories]
+    return f" A change of seed alone moves its AUC between {min(found):.4f} and {max(found):.4f}, so smaller gaps tell nothing."
 
 
 DOCUMENTS = {

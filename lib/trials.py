@@ -28,6 +28,8 @@ TRIALS = {
     | {"train.epochs": 1, "train.ema": 0.98, "train.augment": 1.0},
     "two epochs, decaying rate, weights averaged over 20 steps, mean read-out": AVERAGED
     | {"train.epochs": 2, "train.ema": 0.95},
+    "two epochs, augmentation 0.25, decaying rate, weights averaged over 20 steps, mean read-out": AVERAGED
+    | {"train.epochs": 2, "train.ema": 0.95, "train.augment": 0.25},
 }
 
 
