@@ -190,7 +190,7 @@ def _write(found: dict, target: Path) -> None:
     if "rows" in found:
         rows = pd.DataFrame(found["rows"])
         with files.replacing(target.with_suffix(".svg")) as beside:
-            plots.speed(rows).figure.savefig(beside, format="svg")
+            plots.speed(rows).figure.savefig(beside, format="svg", metadata={"Date": None})
         print(rows.round(3).to_string(index=False))
         print("\n".join(sentences(found)))
         if found["load_before"] > 0.5 * (os.cpu_count() or 1):

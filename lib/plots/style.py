@@ -25,6 +25,7 @@ def use() -> None:
         {
             "figure.dpi": 110,
             "savefig.dpi": 220,
+            "svg.hashsalt": "figures",  # the same drawing is the same file
             "image.cmap": "gray",
             "axes.titlesize": "medium",
             "axes.spines.top": False,
