@@ -163,7 +163,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=configs.ROOT, help="folder of data/ and reports/")
     parser.add_argument("--threads", type=int, help="of torch; without it all cores")
     parser.add_argument("--accuracy", type=int, metavar="N", help="images on which both recipes train at batch 8, to compare validation AUC; 0 for none (512 of real ones)")  # fmt: skip
-    parser.add_argument("--seeds", type=int, default=2, help="of the accuracy comparison")
+    parser.add_argument("--seeds", type=int, default=3, help="of the accuracy comparison")
     parser.add_argument("--only-accuracy", action="store_true", help="keep the speeds that are recorded")
     parser.add_argument("--turn", help=argparse.SUPPRESS)
     asked = parser.parse_args(argv)
@@ -186,13 +186,15 @@ def main(argv: list[str] | None = None) -> int:
 def _write(found: dict, target: Path) -> None:
     from lib.plots import bench as plots  # a measuring process does without
 
+    if "rows" in found:
+        found["said"] = sentences(found)
     files.write_json(target, found)
     if "rows" in found:
         rows = pd.DataFrame(found["rows"])
         with files.replacing(target.with_suffix(".svg")) as beside:
             plots.speed(rows).figure.savefig(beside, format="svg", metadata={"Date": None})
         print(rows.round(3).to_string(index=False))
-        print("\n".join(sentences(found)))
+        print("\n".join(found["said"]))
         if found["load_before"] > 0.5 * (os.cpu_count() or 1):
             print(f"Other work was running (load {found['load_before']:.1f}): ratios count more than rates.")
     elif "accuracy" in found:

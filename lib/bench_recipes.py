@@ -8,10 +8,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score
 
-from lib import bench_original, loop, models, pixels, train
+from lib import bench_original, loop, metrics, models, pixels, stats, train
 from lib.config import Config
 
 MODEL = "xception_lstm"
@@ -22,41 +23,55 @@ def compare(config: Config, *, images: int, seeds: range, batch: int = 8) -> dic
     protocol = dataclasses.replace(config.train, batch_size=batch, augment=0.0, epochs=1)
     config = dataclasses.replace(config, train=protocol)
     store = pixels.prepare(config, progress=False)
-    runs = []
+    # The same validation images for every seed, so that seeds and patients can be resampled together.
+    held = np.random.default_rng(0).permutation(store.rows("val"))[: max(images // 2, 20)]
+    y, patients = (
+        loop.labels(store, held),
+        store.index["patient"].fillna(store.index["image"]).to_numpy()[held],
+    )
+    tables: dict[str, list[pd.DataFrame]] = {"original": [], "project": []}
     for seed in seeds:
-        rng = np.random.default_rng(seed)
-        chosen, held = (rng.permutation(store.rows(split)) for split in ("train", "val"))
-        chosen, held = chosen[:images], held[: max(images // 2, 20)]
-        y = loop.labels(store, held)
+        chosen = np.random.default_rng(seed).permutation(store.rows("train"))[:images]
         torch.manual_seed(seed)
         start = models.build(config, MODEL).state_dict()
-        own = _project(config, store, start, chosen, held, seed)
-        old = _original(store, start, chosen, held, seed, batch)
-        runs.append(
-            {"seed": seed, "original": float(roc_auc_score(y, old)), "project": float(roc_auc_score(y, own))}
-        )
-        print(f"seed {seed}: validation AUC original {runs[-1]['original']:.4f}, project {runs[-1]['project']:.4f}", flush=True)  # fmt: skip
+        scores = {
+            "original": _original(store, start, chosen, held, seed, batch),
+            "project": _project(config, store, start, chosen, held, seed),
+        }
+        for recipe, score in scores.items():
+            tables[recipe].append(pd.DataFrame({"patient": patients, "y_true": y, "score": score}))
+        told = ", ".join(f"{recipe} {roc_auc_score(y, score):.4f}" for recipe, score in scores.items())
+        print(f"seed {seed}: validation AUC {told}", flush=True)
     found = {
         "model": MODEL,
         "images": images,
         "held_out": len(held),
         "batch": batch,
         "epochs": 1,
-        "runs": runs,
+        **judged(tables),
     }
     return found | {"sentence": sentence(found)}
 
 
+def judged(tables: dict[str, list[pd.DataFrame]]) -> dict:
+    """Validation AUC of every run, and the recipes' difference with its 95% interval, seeds and patients resampled."""
+    draws = {
+        recipe: stats.resample(own, [metrics.auc] * len(own), seed=0, stream=stream)
+        for stream, (recipe, own) in enumerate(tables.items())
+    }
+    difference = (draws["project"] - draws["original"]).interval()
+    found = {recipe: own.per_seed.tolist() for recipe, own in draws.items()}
+    return found | {"difference": difference.estimate, "low": difference.low, "high": difference.high}
+
+
 def sentence(found: dict) -> str:
-    """The difference beside what a change of seed alone does."""
-    both = {recipe: np.array([run[recipe] for run in found["runs"]]) for recipe in ("original", "project")}
-    gap = (both["project"] - both["original"]).mean()
-    spread = max(np.ptp(both["original"]), np.ptp(both["project"]))
-    verdict = "no more than" if abs(gap) <= spread else "more than"
+    """The difference, and whether its interval allows for none."""
+    means = {recipe: np.mean(found[recipe]) for recipe in ("original", "project")}
+    same = found["low"] <= 0 <= found["high"]
     return (
-        f"Validation AUC after one epoch on {found['images']} images at batch {found['batch']}, mean of {len(found['runs'])} seeds: "
-        f"original {both['original'].mean():.4f}, this project {both['project'].mean():.4f}; they differ by {abs(gap):.4f}, "
-        f"{verdict} seeds of one recipe do ({spread:.4f})."
+        f"Validation AUC after one epoch on {found['images']} images at batch {found['batch']}, mean of {len(found['project'])} seeds "
+        f"on {found['held_out']} images: original {means['original']:.4f}, this project {means['project']:.4f}; the difference of "
+        f"{found['difference']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}] is {'within' if same else 'beyond'} the noise of seeds and patients."
     )
 
 

@@ -110,8 +110,41 @@ def _seeds_apart(folder: Path) -> str:
     return f" A change of seed alone moves its AUC between {min(found):.4f} and {max(found):.4f}, so smaller gaps tell nothing."
 
 
+def speed(results: Path) -> str:
+    """What `make bench` measured, as sentences and a table."""
+    path = results / "bench.json"
+    if not path.exists():
+        return "`make bench` has not been recorded yet."
+    found = files.read_json(path)
+    rows = [
+        {
+            "Model": style.NAMES[row["model"]], "Phase": row["phase"], "Recipe": row["recipe"], "Batch": f"{row['batch']}",
+            "Images a second": f"{row['images_per_second']:.1f}", "Ratio": f"{row['ratio']:.1f}",
+            "Peak memory, GB": f"{row['peak_memory_gb']:.1f}", "Outside the model": _share(row["share_outside_model"]),
+            "Of the machine's limit": _share(row["share_of_limit"]),
+        }
+        for row in found["rows"]
+    ]  # fmt: skip
+    limits = ", ".join(f"{value:.0f} GFLOP/s in {name}" for name, value in found["limits_gflops"].items())
+    machine = f"Measured on {found['device']}, {found['threads']} threads, {found['image_size']} pixels; its matrix products reach {limits}."
+    listed = "\n".join(f"- {sentence}" for sentence in found["said"])
+    return "\n\n".join(
+        [
+            machine,
+            listed,
+            _markdown(pd.DataFrame(rows)),
+            "![Images a second of both recipes](results/bench.svg)",
+        ]
+    )
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
+
+
 DOCUMENTS = {
     "README.md": render,
+    "reports/README.md": speed,
     "data/README.md": lambda results: findings(results, "01_data_audit"),
     "models/README.md": model_card,
 }

@@ -5,6 +5,7 @@ import json
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -106,7 +107,8 @@ def test_accuracy_is_compared_from_the_same_weights(small, monkeypatch):
     monkeypatch.setattr(bench_original, "XceptionLSTM", lambda: _narrow(small))
     found = bench_recipes.compare(small, images=16, seeds=range(1), batch=8)
     assert torch.equal(started["_project"][0], started["_original"][0])
-    assert 0 <= found["runs"][0]["project"] <= 1
+    assert 0 <= found["project"][0] <= 1
+    assert found["low"] <= found["difference"] <= found["high"]
     assert "Validation AUC after one epoch on 16 images at batch 8" in found["sentence"]
     json.dumps(found)
 
@@ -121,13 +123,25 @@ def _narrow(small):
 
 
 def test_the_verdict_follows_the_numbers():
-    runs = [{"seed": s, "original": 0.90 + 0.02 * s, "project": 0.91 + 0.02 * s} for s in (0, 1)]
-    found = {"images": 10, "batch": 8, "runs": runs}
-    assert "they differ by 0.0100, no more than seeds of one recipe do (0.0200)" in bench_recipes.sentence(
-        found
-    )
-    worse = [{**run, "project": 0.5} for run in runs]
-    assert "more than seeds of one recipe do" in bench_recipes.sentence(found | {"runs": worse})
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 2
+    scores = [y + rng.normal(size=200) for _ in range(3)]
+
+    def verdict(project):
+        tables = {"original": scores, "project": project}
+        found = bench_recipes.judged(
+            {
+                recipe: [
+                    pd.DataFrame({"patient": np.arange(200), "y_true": y, "score": score}) for score in own
+                ]
+                for recipe, own in tables.items()
+            }
+        )
+        return bench_recipes.sentence(found | {"images": 10, "batch": 8, "held_out": 200})
+
+    assert "+0.0000 [" in verdict(scores)
+    assert "within the noise" in verdict([y + rng.normal(size=200) for _ in range(3)])
+    assert "beyond the noise" in verdict([rng.normal(size=200) for _ in range(3)])
 
 
 def test_the_command_writes_json_and_figure(small, tmp_path, monkeypatch, capsys):
