@@ -63,7 +63,8 @@ def run(config: Config, *, images: int, seconds: float, threads: int | None) -> 
             }
     found["gradcam"] = _turn("gradcam", config, threads=threads, seconds=seconds)
     found["load_after"] = os.getloadavg()[0]
-    return found | {"rows": table(found).to_dict("records")}
+    rows = table(found).astype(object)
+    return found | {"rows": rows.where(rows.notna(), None).to_dict("records")}
 
 
 def table(found: dict) -> pd.DataFrame:
@@ -100,9 +101,15 @@ def sentences(found: dict) -> list[str]:
     """What was found, with what was aimed at on two cores: 4 times in training, 5 times in inference and in maps."""
     told, rows = [], pd.DataFrame(found["rows"])
     for model in rows["model"].unique():
-        own = rows[(rows["model"] == model) & (rows["recipe"] == "project")].set_index("phase")
+        mine = rows[rows["model"] == model].set_index(["recipe", "phase"])
+        own, stored = mine.loc["project"], ("project, frozen prefix stored", "train")
+        kept = (
+            f" ({mine.loc[stored, 'ratio']:.1f} with the frozen prefix stored)"
+            if stored in mine.index
+            else ""
+        )
         told.append(
-            f"{model}: training {own.loc['train', 'ratio']:.1f} times and inference {own.loc['infer', 'ratio']:.1f} times "
+            f"{model}: training {own.loc['train', 'ratio']:.1f} times{kept} and inference {own.loc['infer', 'ratio']:.1f} times "
             f"the original's images per second (aims: 4 and 5), {own.loc['train', 'share_outside_model']:.1%} of a training step outside the model."
         )
         maps = found["gradcam"][model]

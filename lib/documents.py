@@ -230,15 +230,19 @@ REGIMES = {"finetuned": "With the backbone trained along", "frozen": "On frozen 
 
 def _answer(folders: list[Path]) -> str:
     """The computed answers of each regime's first profile: does the LSTM help, and does the order matter?"""
-    told = {}
+    told: dict[str, dict[str, str]] = {ablation.HELPS: {}, ablation.ORDER: {}}
     for folder in folders:
         path = folder / "06_ablation.json"
-        found = files.read_json(path) if path.exists() else {"regime": None}
-        if found["regime"] in REGIMES and found["regime"] not in told:
-            answers = [found["answers"][question] for question in (ablation.HELPS, ablation.ORDER)]
-            said = " ".join(text for text in answers if not text.startswith("Not asked"))
-            told[found["regime"]] = f"{REGIMES[found['regime']]} (`{folder.name}`): {said}"
-    return "**Does the LSTM help?** " + " ".join(told.values()) if told else ""
+        found = files.read_json(path) if path.exists() else {}
+        regime = REGIMES.get(found.get("regime"))
+        for question, answers in told.items():
+            if regime and not found["answers"][question].startswith("Not asked"):
+                answers.setdefault(regime, f"{regime} (`{folder.name}`): {found['answers'][question]}")
+    parts = []
+    for question, answers in told.items():
+        if answers:
+            parts.append(f"**{question}**\n\n" + "\n".join(f"- {answer}" for answer in answers.values()))
+    return "\n\n".join(parts)
 
 
 def _figure(folder: Path, results: Path) -> str:
