@@ -104,11 +104,14 @@ class Draws:
         Satterthwaite (1946).
         """
         found = interval(self.estimate, self.values, level=level, n=self.n, n_patients=self.n_patients)
-        scarce = sum(variance**2 / (k - 1) for variance, k in self.seeds)
-        if not scarce > 0:  # one seed, seeds that agree, or a metric that is not defined
+        scarce, width = (
+            sum(variance**2 / (k - 1) for variance, k in self.seeds),
+            np.nanstd(self.values, ddof=1),
+        )
+        if not (scarce > 0 and width > 0):  # one seed, seeds that agree, or a metric that is not defined
             return found
         q = (1 + level) / 2
-        stretch = self.error / np.nanstd(self.values, ddof=1) * t.ppf(q, self.error**4 / scarce) / norm.ppf(q)
+        stretch = self.error / width * t.ppf(q, self.error**4 / scarce) / norm.ppf(q)
         middle, least, most = np.nanmedian(self.values), np.nanmin(self.values), np.nanmax(self.values)
         low = float(max(middle - stretch * (middle - found.low), least))
         return dataclasses.replace(
