@@ -5,35 +5,52 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from lib import matched
 from lib.trouble import IndexingError
 
+KINDS = ("random", "block", "matched")
 
-def split_validation(table: pd.DataFrame, *, share: float, seed: int, kind: str = "random") -> pd.DataFrame:
+
+def split_validation(
+    table: pd.DataFrame, *, share: float, seed: int, kind: str = "random", pixels: np.ndarray | None = None
+) -> pd.DataFrame:
     """The table with a share of the training patients moved to split "val".
 
-    random  patients drawn at random within each series of the numbering, which stratifies by label and subtype
-    block   one run of consecutive patients of each series, which imitates how the official test set was taken
+    random   patients drawn at random within each series of the numbering, which stratifies by label and subtype
+    block    one run of consecutive patients of each series, which imitates how the official test set was taken
+    matched  pairs of a normal and an ill patient between whom a thumbnail does not decide, at most that share; needs
+             the rows' `pixels`, uint8 (N, S, S)
     An image without a patient counts as a patient of its own; a split "val" that the table already has (PneumoniaMNIST) stays.
     Raises IndexingError when a patient is in two splits.
     """
-    if kind not in ("random", "block"):
-        raise ValueError(f"kind is {kind!r}; it must be random or block")
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(KINDS)}")
     check_patients(table)
     if (table["split"] == "val").any():
         return table
-    table = table.copy()
-    rng = np.random.default_rng(seed)
-    patients = patients_of(table)
+    table, patients = table.copy(), patients_of(table)
     train = table["split"] == "train"
-    names = series(table)
+    if kind == "matched":
+        training = table[train].assign(patient=patients[train])
+        chosen = matched.patients(training, pixels[np.flatnonzero(train)], share=share, seed=seed)
+        table.loc[train & patients.isin(chosen), "split"] = "val"
+    else:
+        _hold_out(table, patients, train, share=share, seed=seed, kind=kind)
+    check_patients(table)
+    return table
+
+
+def _hold_out(
+    table: pd.DataFrame, patients: pd.Series, train: pd.Series, *, share: float, seed: int, kind: str
+) -> None:
+    """Move a share of every series to split "val", in place."""
+    rng, names = np.random.default_rng(seed), series(table)
     for name in sorted(names[train].unique()):
         members = sorted(patients[train & (names == name)].unique(), key=_by_number)
         count = min(max(1, round(share * len(members))), len(members) - 1)
         start = rng.integers(len(members) - count + 1)
         chosen = members[start : start + count] if kind == "block" else rng.permutation(members)[:count]
         table.loc[train & (names == name) & patients.isin(set(chosen)), "split"] = "val"
-    check_patients(table)
-    return table
 
 
 def patients_of(table: pd.DataFrame) -> pd.Series:

@@ -165,15 +165,16 @@ def _open(config: Config, folder: Path) -> PixelStore:
         folder / "index.csv", dtype={"patient": object, "mode": object, "sha256": object}, keep_default_na=False,
         na_values={"patient": [""]},
     )  # fmt: skip
-    data = config.data
-    kept = index.accepted(table)
-    kept = splits.split_validation(kept, share=data.val_share, seed=data.split_seed, kind=data.val_kind)
+    data, pixels = config.data, np.load(folder / "pixels.npy", mmap_mode="r")
+    kept = splits.split_validation(
+        index.accepted(table), share=data.val_share, seed=data.split_seed, kind=data.val_kind, pixels=pixels
+    )
     described = kept[["image", "split", "label", "subtype", "patient"]].to_csv()
     kept["patient"] = splits.patients_of(kept)
     splits.check_patients(kept)
     return PixelStore(
         index=kept,
-        pixels=np.load(folder / "pixels.npy", mmap_mode="r"),
+        pixels=pixels,
         fingerprint=fingerprint([meta["pixels_sha256"], described]),
         quarantined=table[table["status"] != "ok"].reset_index(drop=True),
         source=_source(config),

@@ -57,7 +57,7 @@ def test_given_table_is_not_changed():
 
 
 def test_kind_is_checked():
-    with pytest.raises(ValueError, match="kind is 'rows'; it must be random or block"):
+    with pytest.raises(ValueError, match="kind is 'rows'; it must be one of random, block, matched"):
         index.split_validation(table(), share=0.1, seed=1, kind="rows")
 
 

@@ -1,0 +1,84 @@
+"""Matched validation: pairs that a thumbnail does not tell apart, although elsewhere it does."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from lib import config, index, matched, pixels
+from lib.splits import check_patients
+from tests.test_sources import small_set, unzipped
+
+PATIENTS = 60  # of each class
+
+
+def shortcut(seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
+    """Two images a patient whose gray level tells the class of most patients, and misleads for every fifth."""
+    rng = np.random.default_rng(seed)
+    label = np.repeat([0, 1], PATIENTS)
+    level = np.where(np.arange(2 * PATIENTS) % 5, label, 1 - label) * 60 + rng.normal(90, 25, 2 * PATIENTS)
+    table = pd.DataFrame(
+        {"patient": [f"IM-{n}" if n < PATIENTS else f"virus-{n}" for n in range(2 * PATIENTS)]}
+    )
+    table = table.assign(label=label, subtype=np.where(label, "viral", "normal"), split="train")
+    table = table.loc[table.index.repeat(2)].reset_index(drop=True)
+    table["image"] = [f"{n}.png" for n in table.index]
+    images = level.repeat(2)[:, None, None] + rng.normal(0, 2, (4 * PATIENTS, 32, 32))
+    return table, images.clip(0, 255).astype(np.uint8)
+
+
+def divided(share: float = 0.5, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
+    table, images = shortcut()
+    return index.split_validation(table, share=share, seed=seed, kind="matched", pixels=images), images
+
+
+def test_gray_level_tells_the_class_of_all_but_not_of_the_matched():
+    table, images = divided()
+    gray, held = images.mean((1, 2)), table["split"] == "val"
+    assert roc_auc_score(table["label"], gray) > 0.75
+    assert roc_auc_score(table["label"][held], gray[held]) == pytest.approx(0.5, abs=0.1)
+
+
+def test_as_many_normal_as_ill_patients_and_none_on_both_sides():
+    table, _ = divided()
+    held = table[table["split"] == "val"].groupby("label")["patient"].nunique()
+    assert held[0] == held[1] >= 10
+    check_patients(table)
+    assert table.groupby("patient")["split"].nunique().max() == 1
+
+
+def test_share_is_the_most_that_is_held_out_and_seed_chooses_among_the_pairs():
+    chosen = [set(divided(share=0.1, seed=seed)[0].query("split == 'val'")["patient"]) for seed in (1, 1, 2)]
+    assert len(chosen[0]) == 0.1 * 2 * PATIENTS
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+def test_test_images_take_no_part():
+    table, images = shortcut()
+    test = table.assign(split="test", patient="test-" + table["patient"], image="test-" + table["image"])
+    both = index.split_validation(
+        pd.concat([test, table], ignore_index=True), share=0.5, seed=0, kind="matched", pixels=np.concatenate([255 - images, images])
+    )  # fmt: skip
+    assert (both["split"][: len(test)] == "test").all()
+    assert both["split"][len(test) :].tolist() == divided()[0]["split"].tolist()
+
+
+def test_patients_are_scored_by_models_that_never_saw_them(monkeypatch):
+    """With labels that have nothing to do with the images, a thumbnail must not seem to know them."""
+    table, images = shortcut()
+    by_patient = dict(
+        zip(table["patient"].unique(), np.random.default_rng(1).integers(0, 2, 2 * PATIENTS), strict=True)
+    )
+    table["label"] = table["patient"].map(by_patient)
+    scores = matched._scores(table, images, folds=5)
+    assert roc_auc_score(table["label"], scores) < 0.65
+
+
+def test_the_store_divides_by_it(tmp_path):
+    cfg = config.load(
+        "quick", root=tmp_path, **{"data.image_size": 32, "data.val_kind": "matched", "data.val_share": 0.2}
+    )
+    unzipped(cfg.raw_dir, small_set(patients=40))
+    prepared = pixels.prepare(cfg, progress=False)
+    assert pixels.prepare(cfg, progress=False).fingerprint == prepared.fingerprint
+    assert set(prepared.index["label"].iloc[prepared.rows("val")]) == {0, 1}
