@@ -1,4 +1,4 @@
-"""How are training images varied? One random affine map and gray-value curve an image, on the batch's own device."""
+"""How are training images varied? One random affine map, sharpness, noise and gray-value curve an image, on the batch's own device."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from torch import Tensor
 ROTATION = math.radians(20)
 SCALE = 0.25
 SHIFT = 0.15  # of half the frame
+SHARPNESS = 0.7  # share of the fine structure that is taken away or added
+NOISE = 0.1  # largest standard deviation, of half the gray range
 BRIGHTNESS = 0.35  # of half the gray range
 CONTRAST = 0.5  # log2 of the factor
 GAMMA = 0.7  # log2 of the exponent
@@ -24,16 +26,24 @@ def augment(images: Tensor, strength: float, generator: torch.Generator) -> Tens
     """
     if strength == 0:
         return images
-    drawn = 2 * torch.rand(len(images), 8, generator=generator) - 1  # (B, 8)
+    drawn = 2 * torch.rand(len(images), 10, generator=generator) - 1  # (B, 10)
     draws = (strength * drawn).to(images.device, images.dtype)
     varied = F.grid_sample(
         images, _grid(draws[:, :5], *images.shape[2:]), padding_mode="border", align_corners=False
     )
-    brightness, contrast, gamma = (draws[:, column, None, None, None] for column in (5, 6, 7))
+    brightness, contrast, gamma, sharpness, noise = (draws[:, k, None, None, None] for k in range(5, 10))
+    varied = torch.lerp(_blurred(varied), varied, 1 + SHARPNESS * sharpness)
+    grain = torch.randn(len(images), 1, *images.shape[2:], generator=generator).to(varied)
+    varied = varied + NOISE * noise.abs() * grain
     # In place: on a CPU, fresh memory costs more than the arithmetic.
     varied.add_(1).mul_(0.5).clamp_(1e-6, 1).pow_(torch.exp2(GAMMA * gamma))
     factor = torch.exp2(CONTRAST * contrast)
     return varied.mul_(2 * factor).add_(BRIGHTNESS * brightness - factor).clamp_(-1, 1)
+
+
+def _blurred(images: Tensor) -> Tensor:
+    """The mean of 5 x 5 pixels around each: what is left is the fine structure."""
+    return F.avg_pool2d(F.pad(images, (2, 2, 2, 2), mode="replicate"), 5, stride=1)
 
 
 def _grid(draws: Tensor, height: int, width: int) -> Tensor:

@@ -19,7 +19,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def only(monkeypatch, *kept: str) -> None:
     """Switch off every kind of variation but those named."""
-    for name in ("ROTATION", "SCALE", "SHIFT", "BRIGHTNESS", "CONTRAST", "GAMMA"):
+    for name in ("ROTATION", "SCALE", "SHIFT", "SHARPNESS", "NOISE", "BRIGHTNESS", "CONTRAST", "GAMMA"):
         if name not in kept:
             monkeypatch.setattr(module, name, 0.0)
 
@@ -104,3 +104,20 @@ def test_half_precision(images):
     varied = augment(images.bfloat16(), 1, seeded())
     assert varied.dtype == torch.bfloat16
     assert varied.isfinite().all()
+
+
+def test_sharpness_takes_away_and_adds_fine_structure_and_leaves_the_rest(monkeypatch):
+    only(monkeypatch, "SHARPNESS")
+    checkered = 0.2 * (torch.arange(40)[:, None] + torch.arange(40)).remainder(2).mul(2).sub(1).float()
+    varied = augment(checkered.expand(100, 1, 40, 40), 1, seeded())
+    fine = varied[:, 0, 5:-5, 5:-5].std((1, 2)) / 0.2
+    assert fine.min() < 0.4
+    assert fine.max() > 1.6
+    assert varied[:, 0, 5:-5, 5:-5].mean((1, 2)).abs().max() < 0.02
+
+
+def test_noise_reaches_its_bound_and_no_further(monkeypatch):
+    only(monkeypatch, "NOISE")
+    spread = augment(torch.zeros(200, 1, 40, 40), 1, seeded()).std((1, 2, 3))
+    assert spread.max() == pytest.approx(module.NOISE, rel=0.1)
+    assert spread.min() < 0.1 * module.NOISE
