@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import config, files, trials
+from lib import config, documents, files, trials
 
 
 @pytest.mark.parametrize("name", trials.TRIALS)
 def test_every_trial_is_a_config_with_a_folder_of_its_own_and_keeps_off_the_test_images(name):
     found = trials.settings(name)
-    assert (found.data.val_kind, found.train.test_every_epoch) == ("block", False)
+    assert (found.data.val_kind, found.train.test_every_epoch) == (trials.TRIALS[name][0], False)
     others = {trials.settings(other).run_dir(trials.MODEL, 42) for other in trials.TRIALS if other != name}
     assert found.run_dir(trials.MODEL, 42) not in others
 
@@ -38,24 +38,45 @@ def test_a_trial_is_judged_by_validation_alone(monkeypatch):
     assert 0.5 < shown[0]["val_auc"] < 1
 
 
-def test_the_best_on_validation_is_named(monkeypatch, tmp_path, capsys):
+@pytest.fixture
+def tried(monkeypatch, tmp_path):
+    """Later trials are better; none is trained."""
     monkeypatch.setattr(config, "ROOT", tmp_path)
     aucs = dict(zip(trials.TRIALS, np.linspace(0.9, 0.99, len(trials.TRIALS)), strict=True))
-    monkeypatch.setattr(trials, "judged", lambda name: {"trial": name, "val_auc": aucs[name]})
-    assert trials.main() == 0
-    written = files.read_json(tmp_path / "reports" / "results" / "tuned" / "trials.json")
-    assert written["best"] == list(trials.TRIALS)[-1]
-    assert written["best"] in capsys.readouterr().out
+    monkeypatch.setattr(
+        trials, "judged", lambda name: {"trial": name, "validation": trials.TRIALS[name][0], "val_auc": aucs[name]}
+    )  # fmt: skip
+    return tmp_path / "reports" / "results" / "trials.json"
 
 
-def test_profile_tuned_is_the_best_trial():
-    """What is published as tuned is what was recorded as supported."""
-    recorded = config.ROOT / "reports" / "results" / "tuned" / "trials.json"
-    best = trials.settings(files.read_json(recorded)["best"])
-    tuned = config.load("tuned")
-    assert tuned.train_for(trials.MODEL) == best.train_for(trials.MODEL)
-    assert tuned.data == best.data
-    assert (tuned.xception_lstm.order, tuned.xception_lstm.readout) == (
-        best.xception_lstm.order,
-        best.xception_lstm.readout,
-    )
+def test_the_best_on_each_validation_set_is_named(tried, capsys):
+    assert trials.main([]) == 0
+    written, said = files.read_json(tried), capsys.readouterr().out
+    for kind in trials.VALIDATIONS:
+        best = [name for name, (validation, _) in trials.TRIALS.items() if validation == kind][-1]
+        assert written["best"][kind] == best
+        assert f"best on {kind} validation: {best}" in said
+
+
+def test_trials_on_one_set_leave_what_is_recorded_of_the_other(tried):
+    trials.main(["block"])
+    assert set(files.read_json(tried)["best"]) == {"block"}
+    trials.main(["matched"])
+    assert [row["trial"] for row in files.read_json(tried)["trials"]] == list(trials.TRIALS)
+
+
+def test_an_unknown_validation_set_is_refused(tried, capsys):
+    with pytest.raises(SystemExit):
+        trials.main(["blocks"])
+    assert "unknown validation set blocks; they are block, matched" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", trials.VALIDATIONS)
+def test_published_profile_is_the_best_trial_on_its_validation_set(kind):
+    """What is published as chosen is what was recorded as supported."""
+    recorded = files.read_json(config.ROOT / "reports" / "results" / "trials.json")
+    best = trials.settings(recorded["best"][kind])
+    profile = config.load(documents.CHOSEN_ON[kind][0])
+    assert profile.train_for(trials.MODEL) == best.train_for(trials.MODEL)
+    assert profile.xception_lstm == best.xception_lstm
+    assert (profile.data.val_kind, profile.data.image_size) == (best.data.val_kind, best.data.image_size)
