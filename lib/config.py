@@ -76,6 +76,7 @@ class Train:
     # versions of each training image (augmented ones with augment > 0) whose output of the frozen prefix is kept on
     # disk and shared by all seeds (1.5 GB each at 224 pixels); 0 computes the prefix in every step
     cache_frozen: int = 0
+    zooms: tuple[float, ...] = (1.0,)  # at which an evaluated image is read; logits are averaged (lib.views)
     test_every_epoch: bool = True  # the original's optimistic per-epoch test accuracy
 
     def __post_init__(self) -> None:
@@ -88,6 +89,10 @@ class Train:
         _within("train.cache_frozen", self.cache_frozen, 0, 100)
         _within("train.label_smoothing", self.label_smoothing, 0, 0.5)
         _within("train.ema", self.ema, 0, 0.99999)
+        if not self.zooms:
+            raise ConfigError("train.zooms is empty; it must name at least one, such as [1.0]")
+        for zoom in self.zooms:
+            _within("train.zooms", zoom, 0.5, 2)
 
 
 @dataclass(frozen=True)

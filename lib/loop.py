@@ -19,6 +19,7 @@ from lib.inference import FastRest, Frozen
 from lib.models import CNNLSTM
 from lib.objective import class_weights, learning_rate, sample_losses
 from lib.prefix import StoredPrefix
+from lib.views import zoomed
 
 
 class TrainingError(RuntimeError):
@@ -61,9 +62,11 @@ class Task:
     dtype: torch.dtype
     stored: StoredPrefix | None = None
 
-    def inputs(self, rows: np.ndarray, *, epoch: int | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
+    def inputs(
+        self, rows: np.ndarray, *, epoch: int | None = None, seed: int = 0, zoom: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
         """What the trained rest takes (B, ...), and labels (B,); as training sees them when an epoch is given."""
-        if self.stored:
+        if self.stored and zoom == 1:
             y = torch.as_tensor(labels(self.store, rows), dtype=torch.float32, device=self.fabric.device)
             return self.stored.read(rows, epoch=epoch), y
         augment = self.train.augment if epoch is not None else 0.0
@@ -72,7 +75,7 @@ class Task:
             self.store, rows, len(rows), device=self.fabric.device, generator=generator, augment=augment
         )
         images, y, _ = next(batches)
-        return self.frozen(images), y
+        return self.frozen(zoomed(images, zoom)), y
 
 
 def train_epoch(state: State, task: Task, *, after_step: Callable[[State, int], None]) -> dict:
@@ -130,14 +133,15 @@ def train_step(state: State, task: Task, batch: np.ndarray, weights: Tensor) -> 
 
 
 def evaluate(state: State, task: Task, rows: np.ndarray) -> Tensor:
-    """Logits of `rows` (n,), on the CPU, from the model as it is now (or its moving average)."""
+    """Logits of `rows` (n,), on the CPU, from the model as it is now (or its moving average): the mean over the zooms."""
     fabric = task.fabric
     model = FastRest(state.evaluated_model, task.dtype)
     logits = torch.zeros(len(rows), device=fabric.device)
     mine = np.arange(len(rows))[fabric.global_rank :: fabric.world_size]
     size = task.train.eval_batch_size
     for places in (mine[start : start + size] for start in range(0, len(mine), size)):
-        logits[places] = model(task.inputs(rows[places])[0])
+        views = [model(task.inputs(rows[places], zoom=zoom)[0]) for zoom in task.train.zooms]
+        logits[places] = torch.stack(views).mean(0)
     return fabric.all_reduce(logits, reduce_op="sum").cpu()
 
 

@@ -23,6 +23,7 @@ SHAPING = (
     "prefix.py",
     "pixels.py",
     "augment.py",
+    "views.py",
 )
 NOT_SHAPING = {"checkpoint_minutes"}  # settings of `train` that leave the result as it is
 PARTS = ("weights.safetensors", "history.csv", "predictions.csv", "run.json")
