@@ -10,12 +10,8 @@ from lib import ablation, files
 from lib.plots import style
 
 BEGIN, END = "<!-- results: written by `make publish` -->", "<!-- end of results -->"
-PROFILES = (
-    "full",
-    "matched",
-    "tuned",
-    "quick",
-)  # the order in which they are shown; the demo is not published
+# The order in which they are shown; the demo is not published.
+PROFILES = ("full", "matched", "tuned", "quick")
 
 # Validation sets of `lib.trials`: the profile they chose, and what they hold out.
 CHOSEN_ON = {

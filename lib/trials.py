@@ -27,6 +27,7 @@ VALIDATIONS = {
 }
 DECAYING = {"train.schedule": "cosine", "train.warmup_epochs": 0.1}
 AVERAGED = DECAYING | {"xception_lstm.readout": "mean"}
+VARIED = DECAYING | {"train.epochs": 3, "train.augment": 0.5, "xception_lstm.train.cache_frozen": 3}
 # (validation set, settings) of each, on top of profile quick. Those on the block ran before augmentation varied sharpness and noise.
 TRIALS = {
     "one epoch, nothing added": ("block", {"train.epochs": 1}),
@@ -52,9 +53,10 @@ TRIALS = {
         DECAYING | {"train.epochs": 1, "train.label_smoothing": 0.1},
     ),
     "three epochs, decaying rate": ("matched", DECAYING | {"train.epochs": 3}),
-    "three epochs, decaying rate, augmentation 0.5": (
+    "three epochs, decaying rate, augmentation 0.5": ("matched", VARIED),
+    "three epochs, decaying rate, augmentation 0.5, read at zooms 1, 1.1 and 0.92": (
         "matched",
-        DECAYING | {"train.epochs": 3, "train.augment": 0.5, "xception_lstm.train.cache_frozen": 3},
+        VARIED | {"train.zooms": [1.0, 1.1, 0.92]},
     ),
 }
 
