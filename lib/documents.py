@@ -103,8 +103,9 @@ def _trials(results: Path) -> list[str]:
 
 def _tried_on(tried: list[dict], profile: str, held: str) -> str:
     return (
-        f"Settings of Xception-LSTM tried before test was looked at, by {tried[0]['images']} validation images of "
-        f"{tried[0]['patients']} patients {held}; at probability 0.5. Profile `{profile}` is the first; the others did not help more."
+        f"Settings of Xception-LSTM, judged by {tried[0]['images']} validation images of "
+        f"{tried[0]['patients']} patients {held}; test images took no part. At probability 0.5. Profile `{profile}` is the first; "
+        "the others did not help more."
     )
 
 
