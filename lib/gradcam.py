@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib import overlay
+from lib import memory, overlay
 from lib.inference import folded
 from lib.models import CNNLSTM
 from lib.question import ExplainError, checked, class_score, default_layer, find_layer, stages, targets_of
@@ -99,6 +99,7 @@ def explain(
     images = checked(images)
     name, module = find_layer(model, layer)
     capture = Capture()
+    memory.keep_freed_memory()
     with undisturbed(model):
         # Channels last, the layout that convolutions run fastest in.
         images = images.to(next(model.parameters()).device, memory_format=torch.channels_last)
@@ -126,8 +127,9 @@ def explain(
 
 
 def _quick_copy(model: CNNLSTM) -> CNNLSTM:
-    """The same model up to rounding: BatchNorm folded away and the backbone in bfloat16, the head as it is."""
-    twin = copy.deepcopy(model)
+    """The same model up to rounding: BatchNorm folded away and the backbone in bfloat16, the head the model's own."""
+    twin = copy.copy(model)
+    twin._modules = dict(model._modules)  # what is replaced below stays in the model
     twin.backbone = folded(model.backbone, torch.bfloat16)
     twin.channel_reducer = folded(model.channel_reducer, torch.bfloat16)
     return twin

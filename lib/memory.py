@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import sys
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h of glibc
 
 
+@functools.cache
 def keep_freed_memory() -> bool:
     """Let malloc reuse what it was given instead of returning every large tensor to the system and faulting it in again.
 
