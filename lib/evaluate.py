@@ -15,6 +15,7 @@ from scipy.special import expit
 from sklearn.metrics import classification_report
 
 from lib import calibration, metrics, stats
+from lib.config import MODELS
 from lib.stats import Draws, Interval
 
 COLUMNS = ("image", "patient", "split", "subtype", "y_true", "logit")
@@ -40,6 +41,21 @@ def read(path: Path) -> pd.DataFrame:
         return with_probability(pd.read_csv(path))
     except ValueError as error:
         raise ValueError(f"{path} is not a predictions table: {error}") from error
+
+
+def recorded(folder: Path) -> Predictions:
+    """The recorded predictions tables below a results folder, by model, in the order of their seeds."""
+    tables = {}
+    for model in MODELS:
+        paths = (folder / "predictions").glob(f"{model}-seed*.csv")
+        paths = [path for path in paths if not path.stem.endswith(".history")]
+        if paths:
+            tables[model] = [read(path) for path in sorted(paths, key=_seed)]
+    return tables
+
+
+def _seed(path: Path) -> int:
+    return int(path.stem.split("-seed")[1])
 
 
 def with_probability(table: pd.DataFrame) -> pd.DataFrame:

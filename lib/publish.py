@@ -43,22 +43,11 @@ def collect(cfg: config.Config) -> Path:
         beside.mkdir()
         for model, seed, run in found:
             copy_run(run, beside, f"{model}-seed{seed}")
-    table = evaluate.headline(predictions(cfg.results_dir), n_boot=N_BOOT)
+    table = evaluate.headline(evaluate.recorded(cfg.results_dir), n_boot=N_BOOT)
     files.write_json(
         cfg.results_dir / "headline.json", {"n_boot": N_BOOT, "headline": table.to_dict("records")}
     )
     return cfg.results_dir
-
-
-def predictions(folder: Path) -> evaluate.Predictions:
-    """The recorded predictions tables below a results folder, by model, in the order of their seeds."""
-    tables = {}
-    for model in config.MODELS:
-        paths = sorted((folder / "predictions").glob(f"{model}-seed*.csv"), key=_seed)
-        paths = [path for path in paths if not path.stem.endswith(".history")]
-        if paths:
-            tables[model] = [evaluate.read(path) for path in paths]
-    return tables
 
 
 def verify(results: Path) -> list[str]:
@@ -68,7 +57,7 @@ def verify(results: Path) -> list[str]:
     """
     lines = []
     for folder in published(results):
-        tables, recorded = predictions(folder), record(folder)
+        tables, recorded = evaluate.recorded(folder), record(folder)
         computed = evaluate.headline(tables, n_boot=recorded["n_boot"])
         n = len(next(iter(tables.values()))[0])
         lines.append(_agree(folder, "headline", recorded["headline"], computed, n))
@@ -79,10 +68,6 @@ def verify(results: Path) -> list[str]:
     if not lines:
         raise PublishError(f"nothing is published below {results}; run the study, then `make publish`")
     return lines
-
-
-def _seed(path: Path) -> int:
-    return int(path.stem.split("-seed")[1].split(".")[0])
 
 
 def _agree(folder: Path, what: str, recorded: list[dict], computed: pd.DataFrame, n: int) -> str:

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import documents, evaluate, files, publish
+from lib import documents, evaluate, files, metrics, publish
 from lib.config import ROOT
 from lib.documents import PublishError
 
@@ -36,7 +36,7 @@ def results(tmp_path):
         files.write_json(
             folder / "predictions" / f"{model}-seed42.run.json", {"duration_s": 60, "device": "a processor"}
         )
-    rows = evaluate.headline(publish.predictions(folder), n_boot=50).to_dict("records")
+    rows = evaluate.headline(evaluate.recorded(folder), n_boot=50).to_dict("records")
     files.write_json(folder / "headline.json", {"n_boot": 50, "headline": rows})
     return tmp_path
 
@@ -91,3 +91,13 @@ def test_the_documents_of_this_repository_show_its_recorded_results():
 @pytest.mark.skipif(not documents.published(RESULTS), reason="no results of the real study are recorded")
 def test_every_figure_published_in_this_repository_follows_from_its_predictions():
     assert publish.verify(RESULTS)
+
+
+def test_the_model_card_says_what_is_left_without_the_shortcut(results):
+    """Only of the profile whose validation patients are matched pairs."""
+    assert "look alike to a thumbnail" not in documents.model_card(results)
+    (results / "quick").rename(results / "matched")
+    validation = table(1, 3.0)[:40]
+    auc = metrics.auc(validation["y_true"], validation["logit"])
+    card = documents.model_card(results)
+    assert f"On the 40 validation images of profile `matched`, whose normal and ill patients look alike to a thumbnail, Xception-LSTM reaches a mean AUC of {auc:.3f}" in card  # fmt: skip
