@@ -52,6 +52,7 @@ def render(results: Path) -> str:
         "the epoch were chosen on validation patients. `full` is the original protocol, `quick` its shortened form for 2 cores, `tuned` "
         "and `matched` what trials on two harder validation sets supported (models/README.md)."
     )
+    parts += _on_pairs(results / "matched")
     parts += [figure for folder in folders if (figure := _figure(folder, results))][:1]
     anchors = pd.DataFrame(
         ANCHORS, columns=["Published on the same 624 images", "Accuracy, %", "AUC", "Note"]
