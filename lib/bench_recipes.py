@@ -25,10 +25,7 @@ def compare(config: Config, *, images: int, seeds: range, batch: int = 8) -> dic
     store = pixels.prepare(config, progress=False)
     # The same validation images for every seed, so that seeds and patients can be resampled together.
     held = np.random.default_rng(0).permutation(store.rows("val"))[: max(images // 2, 20)]
-    y, patients = (
-        loop.labels(store, held),
-        store.index["patient"].fillna(store.index["image"]).to_numpy()[held],
-    )
+    y, patients = loop.labels(store, held), store.index["patient"].to_numpy()[held]
     tables: dict[str, list[pd.DataFrame]] = {"original": [], "project": []}
     for seed in seeds:
         chosen = np.random.default_rng(seed).permutation(store.rows("train"))[:images]

@@ -104,10 +104,8 @@ class Draws:
         Satterthwaite (1946).
         """
         found = interval(self.estimate, self.values, level=level, n=self.n, n_patients=self.n_patients)
-        scarce, width = (
-            sum(variance**2 / (k - 1) for variance, k in self.seeds),
-            np.nanstd(self.values, ddof=1),
-        )
+        scarce = sum(variance**2 / (k - 1) for variance, k in self.seeds)
+        width = np.nanstd(self.values, ddof=1)
         if not (scarce > 0 and width > 0):  # one seed, seeds that agree, or a metric that is not defined
             return found
         q = (1 + level) / 2

@@ -28,6 +28,7 @@ from lib.loop import State, Task, TrainingError
 from lib.objective import make_average, make_optimizer
 from lib.prefix import StoredPrefix
 from lib.progress import Progress, watched
+from lib.resume import Keeper, restore
 from lib.runs import Run
 
 
@@ -76,9 +77,9 @@ def _train(config: Config, model: str, seed: int, store, path: Path, *, progress
         shown = Progress(
             f"{model} seed {seed}", train.epochs, enabled=progress and task.fabric.is_global_zero
         )
-        if _restore(state, task, path, identity):
+        if restore(state, task, path, identity):
             shown.say(f"goes on from epoch {state.epoch + 1}, step {state.step + 1}")
-        keeper = _Keeper(path, identity, task, train.checkpoint_minutes)
+        keeper = Keeper(path, identity, task, train.checkpoint_minutes)
         try:
             while state.epoch < train.epochs and not _stalled(state, train.early_stopping):
                 _epoch(state, task, evaluated, keeper, shown)
@@ -120,7 +121,7 @@ def start(config: Config, model: str, seed: int, store, *, progress: bool = True
     return State(network, rest, optimizer, average), Task(train, seed, store, frozen, fabric, dtype, stored)
 
 
-def _epoch(state: State, task: Task, evaluated: np.ndarray, keeper: _Keeper, shown: Progress) -> None:
+def _epoch(state: State, task: Task, evaluated: np.ndarray, keeper: Keeper, shown: Progress) -> None:
     """Train one epoch, look at validation (and, apart, at test), keep the best weights, write a checkpoint."""
 
     def after_step(state: State, steps: int) -> None:
@@ -159,54 +160,6 @@ def _epoch(state: State, task: Task, evaluated: np.ndarray, keeper: _Keeper, sho
 
 def _stalled(state: State, patience: int) -> bool:
     return bool(patience and state.best and state.epoch - state.best["epoch"] >= patience)
-
-
-class _Keeper:
-    """Writes checkpoints: at once, or when the last one is older than some minutes."""
-
-    def __init__(self, path: Path, identity: dict, task: Task, minutes: float) -> None:
-        self.path, self.identity, self.task, self.minutes = path, identity, task, minutes
-        self.last = time.monotonic()
-
-    def now_and_then(self, state: State) -> None:
-        fabric = self.task.fabric
-        if fabric.world_size > 1 and state.step % 20:
-            return  # processes agree on the moment, and not at every step
-        if fabric.broadcast(time.monotonic() - self.last > 60 * self.minutes):
-            state.sums = fabric.all_reduce(state.sums, reduce_op="sum") * fabric.is_global_zero
-            self.keep(state)
-
-    def keep(self, state: State) -> None:
-        if self.task.fabric.is_global_zero:
-            kept = {name: getattr(state, name) for name in _KEPT}
-            kept |= {"identity": self.identity, "model": state.model.state_dict()}
-            kept |= {"optimizer": state.optimizer.state_dict()}
-            kept |= {"average": state.average.state_dict() if state.average else None}
-            checkpoint.save(self.path, kept)
-        self.task.fabric.barrier()
-        self.last = time.monotonic()
-
-
-_KEPT = ("epoch", "step", "sums", "seconds", "duration", "history", "best")
-
-
-def _restore(state: State, task: Task, path: Path, identity: dict) -> bool:
-    """Put `state` where the checkpoint left it. False when there is none, or one of other settings, data or code."""
-    files.remove_abandoned(path)
-    if not path.exists():
-        return False
-    kept = checkpoint.load(path)
-    if kept["identity"] != identity:
-        return False
-    state.model.load_state_dict(kept["model"])
-    state.optimizer.load_state_dict(kept["optimizer"])
-    if state.average:
-        state.average.load_state_dict(kept["average"])
-    for name in _KEPT:
-        setattr(state, name, kept[name])
-    if not task.fabric.is_global_zero:
-        state.sums = torch.zeros_like(state.sums)
-    return True
 
 
 def _finish(config, model, seed, store, state, task, evaluated, identity, path) -> Run:

@@ -63,7 +63,7 @@ def test_test_images_take_no_part():
     assert both["split"][len(test) :].tolist() == divided()[0]["split"].tolist()
 
 
-def test_patients_are_scored_by_models_that_never_saw_them(monkeypatch):
+def test_patients_are_scored_by_models_that_never_saw_them():
     """With labels that have nothing to do with the images, a thumbnail must not seem to know them."""
     table, images = shortcut()
     by_patient = dict(

@@ -79,4 +79,6 @@ def test_published_profile_is_the_best_trial_on_its_validation_set(kind):
     profile = config.load(documents.CHOSEN_ON[kind][0])
     assert profile.train_for(trials.MODEL) == best.train_for(trials.MODEL)
     assert profile.xception_lstm == best.xception_lstm
-    assert (profile.data.val_kind, profile.data.image_size) == (best.data.val_kind, best.data.image_size)
+    # On matched pairs the trials hold all of them out; the profile trains on most, and says so.
+    held = {"block": best.data, "matched": dataclasses.replace(best.data, val_share=0.05)}
+    assert profile.data == held[kind]
