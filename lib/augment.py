@@ -1,4 +1,5 @@
-"""How are training images varied? One random affine map, sharpness, noise and gray-value curve an image, on the batch's own device."""
+"""How are training images varied? One random affine map, sharpness, noise and gray-value curve an image, on the batch's own
+device; and, further in, the style of their maps."""
 
 from __future__ import annotations
 
@@ -59,3 +60,22 @@ def _grid(draws: Tensor, height: int, width: int) -> Tensor:
 
 def _centres(count: int, like: Tensor) -> Tensor:
     return (2 * torch.arange(count, device=like.device, dtype=like.dtype) + 1) / count - 1
+
+
+STYLE_BETA = 0.3  # of the Beta distribution that mixes two styles: mostly one of them, seldom half and half
+
+
+def mix_style(maps: Tensor, share: float) -> Tensor:
+    """Maps (B, C, h, w) -> the same shape, where `share` of the images take on some of another image's style.
+
+    The style is the mean and the spread of each channel: exposure, contrast and the like, which here go with the class,
+    while the arrangement stays (MixStyle, Zhou et al. 2021). Draws from torch's own random numbers.
+    """
+    mean = maps.mean((2, 3), keepdim=True, dtype=torch.float32)  # (B, C, 1, 1)
+    spread = (maps.float().var((2, 3), keepdim=True) + 1e-6).sqrt()
+    other = torch.randperm(len(maps), device=maps.device)
+    mixing = torch.distributions.Beta(STYLE_BETA, STYLE_BETA).sample((len(maps), 1, 1, 1)).to(maps.device)
+    own = torch.where(torch.rand_like(mixing) < share, mixing, 1.0)
+    new_mean = torch.lerp(mean[other], mean, own)
+    new_spread = torch.lerp(spread[other], spread, own)
+    return ((maps - mean) / spread * new_spread + new_mean).to(maps.dtype)

@@ -66,10 +66,16 @@ class Train:
     precision: str = "auto"  # auto (bf16-mixed where the hardware has it), bf16-mixed or 32-true
     compile: bool = False  # torch.compile, where it pays
     augment: float = 0.0  # strength, 0 (none) to 1
+    mix_style: float = (
+        0.0  # share of the images whose map, after the frozen prefix, takes on another's style (lib.augment)
+    )
     schedule: str = "constant"  # constant or cosine
     warmup_epochs: float = 0.0
     label_smoothing: float = 0.0
     class_weighting: bool = False  # weigh the loss by inverse class frequency
+    balanced: bool = (
+        False  # an epoch is the rarer class and as many images of the other, drawn anew each time
+    )
     ema: float = 0.0  # decay of the moving average of the weights, 0 for none
     early_stopping: int = 0  # epochs without a better validation AUC, 0 for never
     checkpoint_minutes: float = 10.0  # besides the one at each epoch's end
@@ -86,9 +92,14 @@ class Train:
         _within("train.batch_size", self.batch_size, 1, 4096)
         _within("train.learning_rate", self.learning_rate, 0, 10)
         _within("train.augment", self.augment, 0, 1)
+        _within("train.mix_style", self.mix_style, 0, 1)
         _within("train.cache_frozen", self.cache_frozen, 0, 100)
         _within("train.label_smoothing", self.label_smoothing, 0, 0.5)
         _within("train.ema", self.ema, 0, 0.99999)
+        if self.class_weighting and self.balanced:
+            raise ConfigError(
+                "train.class_weighting and train.balanced are two ways to one end; set one of them"
+            )
         if not self.zooms:
             raise ConfigError("train.zooms is empty; it must name at least one, such as [1.0]")
         for zoom in self.zooms:

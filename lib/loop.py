@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from lib import pixels
+from lib.augment import mix_style
 from lib.config import Train
 from lib.inference import FastRest, Frozen
 from lib.models import CNNLSTM
@@ -85,10 +86,12 @@ def train_epoch(state: State, task: Task, *, after_step: Callable[[State, int], 
     Raises TrainingError when the loss is no longer a finite number.
     """
     train, fabric = task.train, task.fabric
-    weights = class_weights(labels(task.store, task.store.rows("train")), train.class_weighting).to(
-        fabric.device
-    )
-    order = shuffled(task.store.rows("train"), task.seed, state.epoch)
+    rows = task.store.rows("train")
+    y = labels(task.store, rows)
+    weights = class_weights(y, train.class_weighting).to(fabric.device)
+    if train.balanced:
+        rows = even_draw(rows, y, derived_seed(task.seed, state.epoch, 1))
+    order = shuffled(rows, task.seed, state.epoch)
     steps = -(-len(order) // train.batch_size)
     state.sums = state.sums.to(fabric.device)
     state.rest.train()
@@ -115,8 +118,10 @@ def train_step(state: State, task: Task, batch: np.ndarray, weights: Tensor) -> 
     if len(mine) == 0:  # fewer images than processes: a spare one that does not count
         mine, share = batch[:1], 0.0
     seed = derived_seed(task.seed, state.epoch, state.step, fabric.global_rank)
-    torch.manual_seed(seed)  # dropout
+    torch.manual_seed(seed)  # dropout, mixed styles
     x, y = task.inputs(mine, epoch=state.epoch, seed=seed)
+    if task.train.mix_style:
+        x = mix_style(x, task.train.mix_style)
     logits = state.rest(x).float()
     losses = share * weights[y.long()] * sample_losses(logits, y, task.train.label_smoothing)
     # Gradients are averaged over the processes; this makes that the mean over the whole batch.
@@ -162,6 +167,12 @@ def labels(store: pixels.PixelStore, rows: np.ndarray) -> np.ndarray:
 def shuffled(rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     """The order of an epoch's images: the same for any batch size and any number of processes."""
     return np.random.default_rng(derived_seed(seed, epoch)).permutation(rows)
+
+
+def even_draw(rows: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
+    """All rows of the rarer class and as many of the other one, drawn without replacement; `y` (n,) holds 0 and 1."""
+    rng, count = np.random.default_rng(seed), np.bincount(y, minlength=2).min()
+    return np.concatenate([rng.permutation(rows[y == label])[:count] for label in (0, 1)])
 
 
 def derived_seed(*parts: int) -> int:

@@ -2,7 +2,8 @@
 
 Random validation patients are told apart almost perfectly by every setting, which leaves nothing to choose by. Two
 others stand for the shift of the official test set, and neither needs a test image: a block of the numbering, as the
-test set is one; and matched pairs, between whom the shortcuts of a thumbnail do not decide (lib.splits).
+test set is one; and matched pairs, between whom the shortcuts of a thumbnail do not decide (lib.splits). Either all of
+these are held out, or few, so that training sees the others.
 
 python -m lib.trials          train what is not there yet, and write reports/results/trials.json
 python -m lib.trials block    only the trials on one of the validation sets; what is recorded of the others stays
@@ -22,12 +23,23 @@ from lib.config import Config
 
 MODEL, SEED = "xception_lstm", 42
 VALIDATIONS = {
-    kind: {"data.val_kind": kind, "data.val_share": 0.15, "train.test_every_epoch": False}
-    for kind in ("block", "matched")
+    name: {"data.val_kind": kind, "data.val_share": share, "train.test_every_epoch": False}
+    for name, kind, share in (
+        ("block", "block", 0.15),
+        ("matched", "matched", 0.15),
+        ("few", "matched", 0.05),
+    )
 }
 DECAYING = {"train.schedule": "cosine", "train.warmup_epochs": 0.1}
 AVERAGED = DECAYING | {"xception_lstm.readout": "mean"}
 VARIED = DECAYING | {"train.epochs": 3, "train.augment": 0.5, "xception_lstm.train.cache_frozen": 3}
+EVEN = DECAYING | {
+    "train.epochs": 5,
+    "train.balanced": True,
+    "train.augment": 0.3,
+    "train.zooms": [1.0, 1.1, 0.92],
+    "xception_lstm.train": {"learning_rate": 3e-4, "cache_frozen": 3},
+}
 # (validation set, settings) of each, on top of profile quick. Those on the block ran before augmentation varied sharpness and noise.
 TRIALS = {
     "one epoch, nothing added": ("block", {"train.epochs": 1}),
@@ -57,6 +69,11 @@ TRIALS = {
     "three epochs, decaying rate, augmentation 0.5, read at zooms 1, 1.1 and 0.92": (
         "matched",
         VARIED | {"train.zooms": [1.0, 1.1, 0.92]},
+    ),
+    "five even epochs, rate 0.0003, augmentation 0.3, three zooms": ("few", EVEN),
+    "five even epochs, rate 0.0003, augmentation 0.3, three zooms, styles mixed": (
+        "few",
+        EVEN | {"train.mix_style": 0.5},
     ),
 }
 

@@ -121,3 +121,31 @@ def test_noise_reaches_its_bound_and_no_further(monkeypatch):
     spread = augment(torch.zeros(200, 1, 40, 40), 1, seeded()).std((1, 2, 3))
     assert spread.max() == pytest.approx(module.NOISE, rel=0.1)
     assert spread.min() < 0.1 * module.NOISE
+
+
+def test_mixed_styles_change_mean_and_spread_and_leave_the_arrangement():
+    torch.manual_seed(0)
+    maps = (
+        torch.randn(6, 3, 7, 7) * torch.arange(1, 7)[:, None, None, None]
+        + torch.arange(6)[:, None, None, None]
+    )
+    mixed = module.mix_style(maps, 1.0)
+    assert not torch.allclose(mixed.mean((2, 3)), maps.mean((2, 3)))
+
+    def arrangement(x):
+        return (x - x.mean((2, 3), keepdim=True)) / x.std((2, 3), keepdim=True)
+
+    torch.testing.assert_close(arrangement(mixed), arrangement(maps), rtol=1e-3, atol=1e-4)
+    lowest, highest = maps.mean((2, 3)).amin(0), maps.mean((2, 3)).amax(0)
+    means = mixed.mean((2, 3))
+    assert (means >= lowest - 1e-4).all()
+    assert (means <= highest + 1e-4).all()
+
+
+def test_the_share_says_how_many_take_on_another_style():
+    torch.manual_seed(0)
+    maps = torch.randn(400, 1, 5, 5) + torch.arange(400)[:, None, None, None]
+    changed = (module.mix_style(maps, 0.25) - maps).abs().amax((1, 2, 3)) > 1e-3
+    assert changed.float().mean() == pytest.approx(0.25, abs=0.08)
+    torch.testing.assert_close(module.mix_style(maps, 0.0), maps, rtol=1e-4, atol=1e-3)
+    assert module.mix_style(maps.bfloat16(), 0.5).dtype == torch.bfloat16

@@ -51,6 +51,7 @@ def test_a_config_is_frozen():
         ({"train.epochs": 0}, "train.epochs is 0.*between 1 and"),
         ({"train.epochs": "many"}, "train.epochs takes int"),
         ({"train": 3}, "train is a section"),
+        ({"train.class_weighting": True, "train.balanced": True}, "two ways to one end"),
         ({"data.aspect": "stretch"}, "'stretch'.*squash, pad, crop"),
         ({"xception_lstm.train": {"epoch": 1}}, "xception_lstm.train.epoch"),
     ],

@@ -45,6 +45,17 @@ def test_no_seed_is_its_neighbours():
     assert not (order == loop.shuffled(np.arange(50), 3, 2)).all()
 
 
+def test_an_even_draw_keeps_the_rarer_class_whole_and_changes_with_the_epoch():
+    rows, y = np.arange(100, 140), np.array([0] * 10 + [1] * 30)
+    first, second = (loop.even_draw(rows, y, seed) for seed in (1, 2))
+    for drawn in (first, second):
+        assert len(set(drawn)) == len(drawn) == 20
+        assert set(drawn) >= set(rows[:10])
+    assert set(first) != set(second)
+    assert (first == loop.even_draw(rows, y, 1)).all()
+    assert set(loop.even_draw(rows, 1 - y, 1)) >= set(rows[:10])  # whichever label is the rarer
+
+
 def test_scores_are_those_of_the_definition():
     logits = torch.tensor([2.0, -1.0, 0.5, -0.5])
     found = loop.scores(logits, np.array([1, 0, 0, 1]), "val")

@@ -10,7 +10,8 @@ from lib import config, documents, files, trials
 @pytest.mark.parametrize("name", trials.TRIALS)
 def test_every_trial_is_a_config_with_a_folder_of_its_own_and_keeps_off_the_test_images(name):
     found = trials.settings(name)
-    assert (found.data.val_kind, found.train.test_every_epoch) == (trials.TRIALS[name][0], False)
+    held = trials.VALIDATIONS[trials.TRIALS[name][0]]["data.val_kind"]
+    assert (found.data.val_kind, found.train.test_every_epoch) == (held, False)
     others = {trials.settings(other).run_dir(trials.MODEL, 42) for other in trials.TRIALS if other != name}
     assert found.run_dir(trials.MODEL, 42) not in others
 
