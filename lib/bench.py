@@ -192,14 +192,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def _write(found: dict, target: Path) -> None:
     from lib.plots import bench as plots  # a measuring process does without
+    from lib.plots import style
 
     if "rows" in found:
         found["said"] = sentences(found)
     files.write_json(target, found)
     if "rows" in found:
         rows = pd.DataFrame(found["rows"])
-        with files.replacing(target.with_suffix(".svg")) as beside:
-            plots.speed(rows).figure.savefig(beside, format="svg", metadata={"Date": None})
+        style.save(plots.speed(rows), target.with_suffix(".svg"))
         print(rows.round(3).to_string(index=False))
         print("\n".join(found["said"]))
         if found["load_before"] > 0.5 * (os.cpu_count() or 1):

@@ -27,6 +27,7 @@ from lib import (
     train,
 )
 from lib.config import Config
+from lib.plots import style
 from lib.plots.style import NAMES
 from lib.runs import Run
 
@@ -256,8 +257,7 @@ def keep(found: Comparison, figures: Mapping[str, plt.Axes]) -> None:
             for run in own:
                 copy_run(run, beside, f"{model}-seed{run.seed}")
     for name, ax in figures.items():
-        with files.replacing(folder / "figures" / f"{name}.svg") as beside:
-            ax.figure.savefig(beside, format="svg", metadata={"Date": None})
+        style.save(ax, folder / "figures" / f"{name}.svg")
 
 
 def record(found: Comparison) -> dict:

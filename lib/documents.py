@@ -12,10 +12,11 @@ from lib.plots import style
 
 BEGIN, END = "<!-- results: written by `make publish` -->", "<!-- end of results -->"
 # The order in which they are shown; the demo is not published.
-PROFILES = ("full", "matched", "tuned", "quick")
+PROFILES = ("full", "balanced", "matched", "tuned", "quick")
 
 # Validation sets of `lib.trials`: the profile they chose, and what they hold out.
 CHOSEN_ON = {
+    "few": ("balanced", "of the pairs below, the few that profile `matched` holds out too"),
     "matched": ("matched", "paired so that a 16 x 16 thumbnail does not tell the normal from the ill"),
     "block": ("tuned", "that are consecutive in the numbering, as the test patients are"),
 }
@@ -49,10 +50,10 @@ def render(results: Path) -> str:
     parts = [_answer(folders), _markdown(pd.DataFrame(rows))]
     parts.append(
         "Mean over seeds, on the 624 images of the official test set; 95% intervals resample patients and seeds. The threshold and "
-        "the epoch were chosen on validation patients. `full` is the original protocol, `quick` its shortened form for 2 cores, `tuned` "
-        "and `matched` what trials on two harder validation sets supported (models/README.md)."
+        "the epoch were chosen on validation patients. `full` is the original protocol, `quick` its shortened form for 2 cores, `tuned`, "
+        "`matched` and `balanced` what trials on harder validation sets supported (models/README.md)."
     )
-    parts += _on_pairs(results / "matched")
+    parts += _on_pairs(results)
     parts += [figure for folder in folders if (figure := _figure(folder, results))][:1]
     anchors = pd.DataFrame(
         ANCHORS, columns=["Published on the same 624 images", "Accuracy, %", "AUC", "Note"]
@@ -82,7 +83,8 @@ def model_card(results: Path) -> str:
         [
             *tables,
             *_trials(results),
-            *_on_pairs(results / "matched"),
+            *_on_pairs(results),
+            *_answers(published(results)),
             "### Comparison",
             findings(results, "04_compare"),
             "### Explanations",
@@ -123,19 +125,20 @@ def _tried(tried: list[dict]) -> str:
     return _markdown(pd.DataFrame(rows))
 
 
-def _on_pairs(folder: Path) -> list[str]:
-    """How well each model tells the matched pairs of its validation set apart, mean over seeds; nothing without such runs."""
+def _on_pairs(results: Path) -> list[str]:
+    """How well each model tells the matched pairs of its validation set apart, mean over seeds; of the profiles that hold pairs out."""
     said = []
-    for model, tables in evaluate.recorded(folder).items():
-        held = [evaluate.part(table, "val") for table in tables]
-        auc = np.mean([metrics.auc(table["y_true"], table["logit"]) for table in held])
-        said.append(f"{style.NAMES[model]} reaches a mean AUC of {auc:.3f} over {len(held)} seed(s)")
-        images = len(held[0])
+    for folder in (results / name for name in ("balanced", "matched")):
+        for model, tables in evaluate.recorded(folder).items():
+            held = [evaluate.part(table, "val") for table in tables]
+            auc = np.mean([metrics.auc(table["y_true"], table["logit"]) for table in held])
+            said.append(f"{style.NAMES[model]} (`{folder.name}`) {auc:.3f} over {len(held)} seed(s)")
+            images = len(held[0])
     if not said:
         return []
     return [
-        f"On the {images} validation images of profile `matched`, whose normal and ill patients look alike to a thumbnail, "
-        f"{' and '.join(said)}; 0.5 is guessing."
+        f"On {images} validation images whose normal and ill patients look alike to a thumbnail, where 0.5 is guessing, the mean AUC is: "
+        f"{'; '.join(said)}."
     ]
 
 
@@ -239,10 +242,10 @@ def _row(folder: Path, row: dict) -> dict:
         "Model": style.NAMES[row["model"]],
         "Profile": folder.name,
         "Seeds": f"{row['seeds']}",
-        "Test AUC": _interval(row, "auc", ".3f"),
-        "Accuracy, %": _interval(row, "accuracy", ".1f", 100),
-        "Sensitivity, %": _interval(row, "sensitivity", ".1f", 100),
-        "Specificity, %": _interval(row, "specificity", ".1f", 100),
+        "Test AUC": interval(row, "auc", ".3f"),
+        "Accuracy, %": interval(row, "accuracy", ".1f", 100),
+        "Sensitivity, %": interval(row, "sensitivity", ".1f", 100),
+        "Specificity, %": interval(row, "specificity", ".1f", 100),
         "n (patients)": f"{row['n']} ({row['n_patients']})",
         "Trained on": ", ".join(sorted({info["device"] for info in infos})),
         "Minutes": f"{minutes:.0f}",
@@ -255,13 +258,14 @@ def _metrics(folder: Path) -> str:
     for row in record(folder)["headline"]:
         names = [name for name in row if f"{name}_low" in row]
         columns[f"{style.NAMES[row['model']]} ({folder.name}, {row['seeds']} seeds)"] = {
-            name: _interval(row, name, ".3f") for name in names
+            name: interval(row, name, ".3f") for name in names
         }
     table = pd.DataFrame(columns).rename_axis("Metric").reset_index()
     return _markdown(table)
 
 
-def _interval(row: dict, name: str, form: str, scale: int = 1) -> str:
+def interval(row: dict, name: str, form: str, scale: int = 1) -> str:
+    """`estimate [low, high]` of a headline row."""
     value, low, high = (row[key] * scale for key in (name, f"{name}_low", f"{name}_high"))
     return f"{value:{form}} [{low:{form}}, {high:{form}}]"
 
@@ -269,21 +273,41 @@ def _interval(row: dict, name: str, form: str, scale: int = 1) -> str:
 REGIMES = {"finetuned": "With the backbone trained along", "frozen": "On frozen features"}
 
 
-def _answer(folders: list[Path]) -> str:
-    """The computed answers of each regime's first profile: does the LSTM help, and does the order matter?"""
-    told: dict[str, dict[str, str]] = {ablation.HELPS: {}, ablation.ORDER: {}}
+def _ablations(folders: list[Path]) -> dict[str, tuple[str, dict]]:
+    """By regime in words: the first profile that asked in it whether the LSTM helps, and what it recorded."""
+    asked: dict[str, tuple[str, dict]] = {}
     for folder in folders:
         path = folder / "06_ablation.json"
-        found = files.read_json(path) if path.exists() else {}
-        regime = REGIMES.get(found.get("regime"))
-        for question, answers in told.items():
-            if regime and not found["answers"][question].startswith("Not asked"):
-                answers.setdefault(regime, f"{regime} (`{folder.name}`): {found['answers'][question]}")
-    parts = []
-    for question, answers in told.items():
-        if answers:
-            parts.append(f"**{question}**\n\n" + "\n".join(f"- {answer}" for answer in answers.values()))
-    return "\n\n".join(parts)
+        found = files.read_json(path) if path.exists() else None
+        if found and not found["answers"][ablation.HELPS].startswith("Not asked"):
+            asked.setdefault(REGIMES[found["regime"]], (folder.name, found))
+    return asked
+
+
+def _answer(folders: list[Path]) -> str:
+    """Does the LSTM help? One sentence a regime."""
+    said = []
+    for regime, (profile, found) in _ablations(folders).items():
+        row = next(row for row in found["headline"] if row["variant"] == ablation.BASE)
+        verdict = found["answers"][ablation.HELPS].split(".")[0]
+        said.append(
+            f"{regime} (`{profile}`, {row['seeds']} seeds): {verdict[0].lower()}{verdict[1:]}; the test AUC with an LSTM minus that with "
+            f"mean-pooling and as many weights is {row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]."
+        )
+    return f"**Does the LSTM help?** {' '.join(said)}" if said else ""
+
+
+def _answers(folders: list[Path]) -> list[str]:
+    """The same at length, and whether the order matters, by question and regime."""
+    parts = ["### Does the sequence help?"] if _ablations(folders) else []
+    for regime, (profile, found) in _ablations(folders).items():
+        listed = [
+            f"- {question} {text}"
+            for question, text in found["answers"].items()
+            if not text.startswith("Not asked")
+        ]
+        parts.append(f"{regime} (`{profile}`):\n\n" + "\n".join(listed))
+    return parts
 
 
 def _figure(folder: Path, results: Path) -> str:

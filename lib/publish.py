@@ -1,6 +1,6 @@
 """What does the study publish, and does it follow from the recorded predictions? README's results, and their check.
 
-python -m lib.publish collect --profile P   predictions of the finished runs -> reports/results/P
+python -m lib.publish collect --profile P   predictions of the finished runs and their ROC figure -> reports/results/P
 python -m lib.publish publish               reports/results -> the results between the marks in README.md and the two cards
 python -m lib.publish verify                every published figure again, from the predictions tables alone
 """
@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib import ablation, comparison, config, documents, evaluate, files
+from lib import ablation, comparison, config, curves, documents, evaluate, files
 from lib.compared import copy_run
 from lib.config import ROOT
 from lib.documents import PublishError, published, record
-from lib.plots import style
+from lib.plots import evidence, style
 
 N_BOOT = 2000
 
 
 def collect(cfg: config.Config) -> Path:
-    """Copy predictions, history and run.json of the profile's finished runs to its results folder, with their headline.
+    """Copy predictions, history and run.json of the profile's finished runs to its results folder, with headline and ROC figure.
 
     Raises PublishError when no run is finished.
     """
@@ -43,10 +43,16 @@ def collect(cfg: config.Config) -> Path:
         beside.mkdir()
         for model, seed, run in found:
             copy_run(run, beside, f"{model}-seed{seed}")
-    table = evaluate.headline(evaluate.recorded(cfg.results_dir), n_boot=N_BOOT)
-    files.write_json(
-        cfg.results_dir / "headline.json", {"n_boot": N_BOOT, "headline": table.to_dict("records")}
-    )
+    tables = evaluate.recorded(cfg.results_dir)
+    rows = evaluate.headline(tables, n_boot=N_BOOT).to_dict("records")
+    files.write_json(cfg.results_dir / "headline.json", {"n_boot": N_BOOT, "headline": rows})
+    drawn = {model: curves.roc(own, n_boot=N_BOOT) for model, own in tables.items()}
+    labels = {
+        row["model"]: f"{style.NAMES[row['model']]}, AUC {documents.interval(row, 'auc', '.3f')}"
+        for row in rows
+    }
+    style.use()
+    style.save(evidence.roc(drawn, labels), cfg.results_dir / "figures" / "roc.svg")
     return cfg.results_dir
 
 

@@ -171,7 +171,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m lib.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--profile", help="demo, quick, tuned, matched or full")
+    parser.add_argument("--profile", help="a file of lib/profiles, such as quick")
     parser.add_argument("--models", nargs="+", choices=configs.MODELS, default=configs.MODELS)
     parser.add_argument("--seeds", nargs="+", type=int, help="without them the profile's")
     parser.add_argument(

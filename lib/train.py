@@ -224,7 +224,7 @@ def _alone(path: Path) -> contextlib.AbstractContextManager:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.train", description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", help="demo, quick, tuned, matched or full")
+    parser.add_argument("--profile", help="a file of lib/profiles, such as quick")
     parser.add_argument("--model", required=True, choices=configs.MODELS)
     parser.add_argument("--seed", type=int, help="one seed; without it every seed of the profile")
     parser.add_argument(

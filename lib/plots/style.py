@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from lib import files
 
 if TYPE_CHECKING:  # whoever only wants the names need not wait for the drawing libraries
     import matplotlib.pyplot as plt
@@ -47,3 +50,9 @@ def axes(ax: plt.Axes | None, *, size: tuple[float, float] = (6.0, 4.0)) -> plt.
     import matplotlib.pyplot as plt
 
     return ax if ax is not None else plt.subplots(figsize=size, layout="constrained")[1]
+
+
+def save(ax: plt.Axes, path: Path) -> None:
+    """Write the figure of `ax` as SVG without a date, so that the same drawing is the same file."""
+    with files.replacing(path) as beside:
+        ax.figure.savefig(beside, format="svg", metadata={"Date": None})
