@@ -33,6 +33,18 @@ def test_every_variant_becomes_a_matched_xception(cfg, name):
     assert variants.parameters(own.head, size, own.lstm_hidden) == pytest.approx(target, rel=0.02)
 
 
+def test_the_studys_own_model_is_not_trained_a_second_time(cfg):
+    own = variants.all_variants("finetuned")["lstm-raster"]
+    as_studied = dataclasses.replace(
+        cfg, xception_lstm=config.XceptionLSTM(), custom_cnn_lstm=config.CustomCNNLSTM()
+    )
+    for model in config.MODELS:
+        assert finetuned.variant_config(as_studied, own, model) == as_studied
+    assert finetuned.variant_config(cfg, own).run_dir("xception_lstm", 0) != cfg.run_dir(
+        "xception_lstm", 0
+    )  # mean read-out
+
+
 def test_variants_are_trained_found_again_and_compared(cfg, monkeypatch):
     chosen = variants.select(cfg)
     runs, tables = finetuned.run(cfg, chosen, model="custom_cnn_lstm", progress=False)

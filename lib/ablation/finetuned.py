@@ -16,7 +16,10 @@ CUSTOM_CHANNELS = 100  # of the custom model's tokens
 
 
 def variant_config(config: Config, variant: Variant, model: str = "xception_lstm") -> Config:
-    """The config whose `model` is this variant, as wide as matches its LSTM, its runs in a folder of their own."""
+    """The config whose `model` is this variant, as wide as matches its LSTM, its runs in a folder of their own.
+
+    The variant that is the study's own model is the study's own config, whose runs are not trained a second time.
+    """
     settings = getattr(config, model)
     changes = {
         "head": variant.head,
@@ -26,10 +29,11 @@ def variant_config(config: Config, variant: Variant, model: str = "xception_lstm
     }
     if model == "xception_lstm":
         changes["use_channel_reduction"] = variant.channels == "learned"
+    changed = dataclasses.replace(settings, **changes)
+    if changed == settings:
+        return config
     return dataclasses.replace(
-        config,
-        profile=f"{config.profile}/ablation/{variant.name}",
-        **{model: dataclasses.replace(settings, **changes)},
+        config, profile=f"{config.profile}/ablation/{variant.name}", **{model: changed}
     )
 
 
