@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from lib import ablation, evaluate, files, metrics
+from lib import ablation, files, tried
 from lib.plots import style
+from lib.tables import markdown
 
 BEGIN, END = "<!-- results: written by `make publish` -->", "<!-- end of results -->"
 # The order in which they are shown; the demo is not published.
 PROFILES = ("full", "balanced", "matched", "tuned", "quick")
-
-# Validation sets of `lib.trials`: the profile they chose, and what they hold out.
-CHOSEN_ON = {
-    "few": ("balanced", "of the pairs below, the few that profile `matched` holds out too"),
-    "matched": ("matched", "paired so that a 16 x 16 thumbnail does not tell the normal from the ill"),
-    "block": ("tuned", "that are consecutive in the numbering, as the test patients are"),
-}
 
 # Published results on the same 624 test images, with what limits the comparison.
 ANCHORS = (
@@ -47,18 +40,18 @@ def render(results: Path) -> str:
     """The results as README shows them: headline table, answer, anchors and figure, from `results` alone."""
     folders = published(results)
     rows = [_row(folder, row) for folder in folders for row in record(folder)["headline"]]
-    parts = [_answer(folders), _markdown(pd.DataFrame(rows))]
+    parts = [_answer(folders), markdown(pd.DataFrame(rows))]
     parts.append(
         "Mean over seeds, on the 624 images of the official test set; 95% intervals resample patients and seeds. The threshold and "
         "the epoch were chosen on validation patients. `full` is the original protocol, `quick` its shortened form for 2 cores, `tuned`, "
         "`matched` and `balanced` what trials on harder validation sets supported (models/README.md)."
     )
-    parts += _on_pairs(results)
+    parts += tried.on_pairs(results)
     parts += [figure for folder in folders if (figure := _figure(folder, results))][:1]
     anchors = pd.DataFrame(
         ANCHORS, columns=["Published on the same 624 images", "Accuracy, %", "AUC", "Note"]
     )
-    parts.append(_markdown(anchors))
+    parts.append(markdown(anchors))
     parts.append("Most of these are single runs, and few state how the epoch and the threshold were chosen.")
     return "\n\n".join(part for part in parts if part)
 
@@ -72,7 +65,7 @@ def findings(results: Path, step: str) -> str:
             rows = [
                 {"Checked": row["check"], "Result": row["result"], "Verdict": row["verdict"]} for row in found
             ]
-            return f"Computed by notebook `{step}`, profile `{name}`.\n\n{_markdown(pd.DataFrame(rows))}"
+            return f"Computed by notebook `{step}`, profile `{name}`.\n\n{markdown(pd.DataFrame(rows))}"
     return f"Notebook `{step}` has not been run on the real images yet."
 
 
@@ -82,75 +75,14 @@ def model_card(results: Path) -> str:
     return "\n\n".join(
         [
             *tables,
-            *_trials(results),
-            *_on_pairs(results),
+            *tried.trials(results),
+            *tried.on_pairs(results),
             *_answers(published(results)),
             "### Comparison",
             findings(results, "04_compare"),
             "### Explanations",
             findings(results, "05_gradcam"),
         ]
-    )
-
-
-def _trials(results: Path) -> list[str]:
-    """What `lib.trials` tried on each validation set, best first; nothing where it did not run."""
-    path = results / "trials.json"
-    if not path.exists():
-        return []
-    found = files.read_json(path)["trials"]
-    parts = ["### What was tried"]
-    for kind, (profile, held) in CHOSEN_ON.items():
-        if tried := [row for row in found if row["validation"] == kind]:
-            parts += [_tried_on(tried, profile, held) + _seeds_apart(results / profile), _tried(tried)]
-    return parts
-
-
-def _tried_on(tried: list[dict], profile: str, held: str) -> str:
-    return (
-        f"Settings of Xception-LSTM, judged by {tried[0]['images']} validation images of "
-        f"{tried[0]['patients']} patients {held}; test images took no part. At probability 0.5. Profile `{profile}` is the first; "
-        "the others did not help more."
-    )
-
-
-def _tried(tried: list[dict]) -> str:
-    rows = [
-        {
-            "Tried": row["trial"], "Validation AUC": f"{row['val_auc']:.4f}", "Log loss": f"{row['log_loss']:.3f}",
-            "Sensitivity, %": f"{100 * row['sensitivity']:.1f}", "Specificity, %": f"{100 * row['specificity']:.1f}",
-        }
-        for row in sorted(tried, key=lambda row: -row["val_auc"])
-    ]  # fmt: skip
-    return _markdown(pd.DataFrame(rows))
-
-
-def _on_pairs(results: Path) -> list[str]:
-    """How well each model tells the matched pairs of its validation set apart, mean over seeds; of the profiles that hold pairs out."""
-    said = []
-    for folder in (results / name for name in ("balanced", "matched")):
-        for model, tables in evaluate.recorded(folder).items():
-            held = [evaluate.part(table, "val") for table in tables]
-            auc = np.mean([metrics.auc(table["y_true"], table["logit"]) for table in held])
-            said.append(f"{style.NAMES[model]} (`{folder.name}`) {auc:.3f} over {len(held)} seed(s)")
-            images = len(held[0])
-    if not said:
-        return []
-    return [
-        f"On {images} validation images whose normal and ill patients look alike to a thumbnail, where 0.5 is guessing, the mean AUC is: "
-        f"{'; '.join(said)}."
-    ]
-
-
-def _seeds_apart(folder: Path) -> str:
-    """How far a change of seed alone moves the figure by which trials were judged."""
-    histories = sorted((folder / "predictions").glob("xception_lstm-seed*.history.csv"))
-    if len(histories) < 2:
-        return ""
-    found = [pd.read_csv(path)["val_auc"].max() for path in histories]
-    return (
-        f" The profile's {len(found)} seeds reach {min(found):.4f} to {max(found):.4f} on the validation patients they "
-        "hold out, so smaller gaps tell nothing."
     )
 
 
@@ -176,7 +108,7 @@ def speed(results: Path) -> str:
         [
             machine,
             listed,
-            _markdown(pd.DataFrame(rows)),
+            markdown(pd.DataFrame(rows)),
             "![Images a second of both recipes](results/bench.svg)",
         ]
     )
@@ -202,11 +134,6 @@ def with_block(text: str, block: str) -> str:
         )
     head, rest = text.split(BEGIN)
     return f"{head}{BEGIN}\n\n{block}\n\n{END}{rest.split(END)[1]}"
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def check_documents(root: Path, results: Path) -> list[str]:
@@ -261,7 +188,7 @@ def _metrics(folder: Path) -> str:
             name: interval(row, name, ".3f") for name in names
         }
     table = pd.DataFrame(columns).rename_axis("Metric").reset_index()
-    return _markdown(table)
+    return markdown(table)
 
 
 def interval(row: dict, name: str, form: str, scale: int = 1) -> str:

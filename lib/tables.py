@@ -1,7 +1,8 @@
-"""How do tables stand on a page? Scrolling inside themselves, names as the text writes them, numbers to the right."""
+"""How do tables stand on a page? Scrolling inside themselves, names as the text writes them, numbers to the right; or as Markdown."""
 
 from __future__ import annotations
 
+import pandas as pd
 from bs4 import BeautifulSoup, Tag
 
 from lib.plots import style
@@ -92,3 +93,9 @@ def heading_text(tag: Tag) -> str:
     return " ".join(
         "".join(part for part in tag.strings if not part.find_parent("a", class_="anchor-link")).split()
     )
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table of text as Markdown, without its index."""
+    rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import config, documents, files, trials
+from lib import config, files, trials, tried
 
 
 @pytest.mark.parametrize("name", trials.TRIALS)
@@ -40,7 +40,7 @@ def test_a_trial_is_judged_by_validation_alone(monkeypatch):
 
 
 @pytest.fixture
-def tried(monkeypatch, tmp_path):
+def written(monkeypatch, tmp_path):
     """Later trials are better; none is trained."""
     monkeypatch.setattr(config, "ROOT", tmp_path)
     aucs = dict(zip(trials.TRIALS, np.linspace(0.9, 0.99, len(trials.TRIALS)), strict=True))
@@ -50,23 +50,23 @@ def tried(monkeypatch, tmp_path):
     return tmp_path / "reports" / "results" / "trials.json"
 
 
-def test_the_best_on_each_validation_set_is_named(tried, capsys):
+def test_the_best_on_each_validation_set_is_named(written, capsys):
     assert trials.main([]) == 0
-    written, said = files.read_json(tried), capsys.readouterr().out
+    found, said = files.read_json(written), capsys.readouterr().out
     for kind in trials.VALIDATIONS:
         best = [name for name, (validation, _) in trials.TRIALS.items() if validation == kind][-1]
-        assert written["best"][kind] == best
+        assert found["best"][kind] == best
         assert f"best on {kind} validation: {best}" in said
 
 
-def test_trials_on_one_set_leave_what_is_recorded_of_the_other(tried):
+def test_trials_on_one_set_leave_what_is_recorded_of_the_other(written):
     trials.main(["block"])
-    assert set(files.read_json(tried)["best"]) == {"block"}
-    trials.main(["matched"])
-    assert [row["trial"] for row in files.read_json(tried)["trials"]] == list(trials.TRIALS)
+    assert set(files.read_json(written)["best"]) == {"block"}
+    trials.main(["matched", "few"])
+    assert [row["trial"] for row in files.read_json(written)["trials"]] == list(trials.TRIALS)
 
 
-def test_an_unknown_validation_set_is_refused(tried, capsys):
+def test_an_unknown_validation_set_is_refused(written, capsys):
     with pytest.raises(SystemExit):
         trials.main(["blocks"])
     assert "unknown validation set blocks; they are block, matched, few" in capsys.readouterr().err
@@ -77,7 +77,7 @@ def test_published_profile_is_the_best_trial_on_its_validation_set(kind):
     """What is published as chosen is what was recorded as supported."""
     recorded = files.read_json(config.ROOT / "reports" / "results" / "trials.json")
     best = trials.settings(recorded["best"][kind])
-    profile = config.load(documents.CHOSEN_ON[kind][0])
+    profile = config.load(tried.CHOSEN_ON[kind][0])
     assert profile.train_for(trials.MODEL) == best.train_for(trials.MODEL)
     assert profile.xception_lstm == best.xception_lstm
     # On matched pairs those trials hold all of them out; the profile trains on most, and says so.

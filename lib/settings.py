@@ -1,0 +1,152 @@
+"""Which settings are there, what do they mean, and which values make sense? The sections of a config; defaults are the original study's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+class ConfigError(ValueError):
+    """A setting that does not exist or has no meaning; the message names the valid ones."""
+
+
+def one_of(key: str, value: str, valid: tuple[str, ...]) -> None:
+    """Raises ConfigError, naming the valid ones, for a value that is not among them."""
+    if value not in valid:
+        raise ConfigError(f"{key} is {value!r}; it must be one of {', '.join(valid)}")
+
+
+def within(key: str, value: float, low: float, high: float) -> None:
+    """Raises ConfigError, naming the range, for a value outside it (both ends belong to it)."""
+    if not low <= value <= high:
+        raise ConfigError(f"{key} is {value!r}; it must lie between {low} and {high}")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which images, and how they become pixels."""
+
+    dataset: str = "chest_xray"  # folder of data/raw: chest_xray or phantoms
+    image_size: int = 224  # pixels, square
+    aspect: str = "squash"  # squash (the original), pad or crop
+    val_share: float = 0.1  # share of the training patients
+    # random patients, or a validation set that is harder on purpose: one block of the numbering, or matched pairs
+    # between whom a thumbnail does not decide (lib.splits)
+    val_kind: str = "random"
+    split_seed: int = 42
+    phantoms: int = 0  # synthetic images to generate; 0 when the images are real
+
+    def __post_init__(self) -> None:
+        one_of("data.aspect", self.aspect, ("squash", "pad", "crop"))
+        one_of("data.val_kind", self.val_kind, ("random", "block", "matched"))
+        within("data.image_size", self.image_size, 28, 1024)
+        within("data.val_share", self.val_share, 0.01, 0.5)
+
+
+@dataclass(frozen=True)
+class Train:
+    """The training protocol; defaults are the original study's."""
+
+    epochs: int = 20
+    batch_size: int = 8
+    eval_batch_size: int = 64
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-5
+    clip_norm: float = 1.0  # largest gradient norm
+    precision: str = "auto"  # auto (bf16-mixed where the hardware has it), bf16-mixed or 32-true
+    compile: bool = False  # torch.compile, where it pays
+    augment: float = 0.0  # strength, 0 (none) to 1
+    mix_style: float = (
+        0.0  # share of the images whose map, after the frozen prefix, takes on another's style (lib.augment)
+    )
+    schedule: str = "constant"  # constant or cosine
+    warmup_epochs: float = 0.0
+    label_smoothing: float = 0.0
+    class_weighting: bool = False  # weigh the loss by inverse class frequency
+    balanced: bool = (
+        False  # an epoch is the rarer class and as many images of the other, drawn anew each time
+    )
+    ema: float = 0.0  # decay of the moving average of the weights, 0 for none
+    early_stopping: int = 0  # epochs without a better validation AUC, 0 for never
+    checkpoint_minutes: float = 10.0  # besides the one at each epoch's end
+    # versions of each training image (augmented ones with augment > 0) whose output of the frozen prefix is kept on
+    # disk and shared by all seeds (1.5 GB each at 224 pixels); 0 computes the prefix in every step
+    cache_frozen: int = 0
+    zooms: tuple[float, ...] = (1.0,)  # at which an evaluated image is read; logits are averaged (lib.views)
+    test_every_epoch: bool = True  # the original's optimistic per-epoch test accuracy
+
+    def __post_init__(self) -> None:
+        one_of("train.precision", self.precision, ("auto", "bf16-mixed", "32-true"))
+        one_of("train.schedule", self.schedule, ("constant", "cosine"))
+        within("train.epochs", self.epochs, 1, 10_000)
+        within("train.batch_size", self.batch_size, 1, 4096)
+        within("train.learning_rate", self.learning_rate, 0, 10)
+        within("train.augment", self.augment, 0, 1)
+        within("train.mix_style", self.mix_style, 0, 1)
+        within("train.cache_frozen", self.cache_frozen, 0, 100)
+        within("train.label_smoothing", self.label_smoothing, 0, 0.5)
+        within("train.ema", self.ema, 0, 0.99999)
+        if self.class_weighting and self.balanced:
+            raise ConfigError(
+                "train.class_weighting and train.balanced are two ways to one end; set one of them"
+            )
+        if not self.zooms:
+            raise ConfigError("train.zooms is empty; it must name at least one, such as [1.0]")
+        for zoom in self.zooms:
+            within("train.zooms", zoom, 0.5, 2)
+
+
+@dataclass(frozen=True)
+class XceptionLSTM:
+    """Arguments of `models.XceptionLSTM`, and what its training changes in `train`."""
+
+    pretrained: bool = True  # ImageNet weights, from data/weights
+    freeze_layers: int = 100  # parameter tensors, from the input on
+    use_channel_reduction: bool = False
+    reduced_dim: int = 512
+    lstm_hidden: int = 512
+    dense: int = 128
+    dropout: float = 0.3
+    head: str = "lstm"
+    order: str = "raster"
+    readout: str = "last"
+    train: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CustomCNNLSTM:
+    """Arguments of `models.CustomCNNLSTM`, and what its training changes in `train`."""
+
+    dropout_rate: float = 0.27
+    lstm_hidden: int = 50
+    dense: int = 64
+    head: str = "lstm"
+    order: str = "raster"
+    readout: str = "last"
+    train: dict = field(default_factory=lambda: {"learning_rate": 6e-4})
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The grid of notebook 06."""
+
+    regime: str = "frozen"  # frozen features, or finetuned
+    variants: tuple[str, ...] = ()  # empty: the whole grid
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    epochs: int = 8
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    hidden: int = 128  # width of the LSTM whose number of weights every frozen-regime head matches
+    components: int = 256  # principal components kept of the backbone's channels; 0 keeps every channel
+    control_images: int = 2000  # size of the relation control task
+
+
+@dataclass(frozen=True)
+class Explain:
+    """The cases and trust measures of notebook 05."""
+
+    cases_per_outcome: int = 2  # true and false positives and negatives
+    images: int = 64  # images scored by the trust measures
+    costly_images: int = 24  # of them, those of the measures that ask the model many times
+    steps: int = 6  # of a randomisation cascade, and of a deletion or insertion curve
+    n_boot: int = 1000
+    seed: int = 42

@@ -1,0 +1,80 @@
+"""What do the model card and README say of the trials? The settings that validation sets told apart, and what became of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib import evaluate, files, metrics
+from lib.plots import style
+from lib.tables import markdown
+
+# Validation sets of `lib.trials`: the profile they chose, and what they hold out.
+CHOSEN_ON = {
+    "few": ("balanced", "of the pairs below, the few that profile `matched` holds out too"),
+    "matched": ("matched", "paired so that a 16 x 16 thumbnail does not tell the normal from the ill"),
+    "block": ("tuned", "that are consecutive in the numbering, as the test patients are"),
+}
+
+
+def trials(results: Path) -> list[str]:
+    """What `lib.trials` tried on each validation set, best first; nothing where it did not run."""
+    path = results / "trials.json"
+    if not path.exists():
+        return []
+    found = files.read_json(path)["trials"]
+    parts = ["### What was tried"]
+    for kind, (profile, held) in CHOSEN_ON.items():
+        if tried := [row for row in found if row["validation"] == kind]:
+            parts += [_tried_on(tried, profile, held) + _seeds_apart(results / profile), _tried(tried)]
+    return parts
+
+
+def _tried_on(tried: list[dict], profile: str, held: str) -> str:
+    return (
+        f"Settings of Xception-LSTM, judged by {tried[0]['images']} validation images of "
+        f"{tried[0]['patients']} patients {held}; test images took no part. At probability 0.5. Profile `{profile}` is the first; "
+        "the others did not help more."
+    )
+
+
+def _tried(tried: list[dict]) -> str:
+    rows = [
+        {
+            "Tried": row["trial"], "Validation AUC": f"{row['val_auc']:.4f}", "Log loss": f"{row['log_loss']:.3f}",
+            "Sensitivity, %": f"{100 * row['sensitivity']:.1f}", "Specificity, %": f"{100 * row['specificity']:.1f}",
+        }
+        for row in sorted(tried, key=lambda row: -row["val_auc"])
+    ]  # fmt: skip
+    return markdown(pd.DataFrame(rows))
+
+
+def on_pairs(results: Path) -> list[str]:
+    """How well each model tells the matched pairs of its validation set apart, mean over seeds; of the profiles that hold pairs out."""
+    said = []
+    for folder in (results / name for name in ("balanced", "matched")):
+        for model, tables in evaluate.recorded(folder).items():
+            held = [evaluate.part(table, "val") for table in tables]
+            auc = np.mean([metrics.auc(table["y_true"], table["logit"]) for table in held])
+            said.append(f"{style.NAMES[model]} (`{folder.name}`) {auc:.3f} over {len(held)} seed(s)")
+            images = len(held[0])
+    if not said:
+        return []
+    return [
+        f"On {images} validation images whose normal and ill patients look alike to a thumbnail, where 0.5 is guessing, the mean AUC is: "
+        f"{'; '.join(said)}."
+    ]
+
+
+def _seeds_apart(folder: Path) -> str:
+    """How far a change of seed alone moves the figure by which trials were judged."""
+    histories = sorted((folder / "predictions").glob("xception_lstm-seed*.history.csv"))
+    if len(histories) < 2:
+        return ""
+    found = [pd.read_csv(path)["val_auc"].max() for path in histories]
+    return (
+        f" The profile's {len(found)} seeds reach {min(found):.4f} to {max(found):.4f} on the validation patients they "
+        "hold out, so smaller gaps tell nothing."
+    )
