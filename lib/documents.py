@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import ablation, files, tried
+from lib import ablation, evaluate, files, tried
 from lib.plots import style
 from lib.tables import markdown
 
@@ -47,7 +47,7 @@ def render(results: Path) -> str:
         "`matched` and `balanced` what trials on harder validation sets supported (models/README.md)."
     )
     parts += tried.on_pairs(results)
-    parts += [figure for folder in folders if (figure := _figure(folder, results))][:1]
+    parts.append(_figure(results))
     anchors = pd.DataFrame(
         ANCHORS, columns=["Published on the same 624 images", "Accuracy, %", "AUC", "Note"]
     )
@@ -75,6 +75,7 @@ def model_card(results: Path) -> str:
     return "\n\n".join(
         [
             *tables,
+            *(_points(published(results)[0]) if tables else []),
             *tried.trials(results),
             *tried.on_pairs(results),
             *_answers(published(results)),
@@ -191,6 +192,29 @@ def _metrics(folder: Path) -> str:
     return markdown(table)
 
 
+def _points(folder: Path) -> list[str]:
+    """What each threshold makes of the test images, and how the kinds of image fare at the headline's."""
+    tables, n_boot = evaluate.recorded(folder), record(folder)["n_boot"]
+    operating = evaluate.operating_table(tables, n_boot=n_boot)
+    points = operating[
+        ["model", "point", "threshold", "accuracy", "sensitivity", "specificity", "ppv", "npv"]
+    ]
+    points = points.assign(
+        model=points["model"].map(style.NAMES),
+        point=points["point"].map(evaluate.POINTS),
+        threshold=points["threshold"].map("{:.3f}".format),
+    )
+    groups = evaluate.subgroups(tables, n_boot=n_boot)
+    groups = groups.assign(model=groups["model"].map(style.NAMES), auc=groups["auc"].fillna(""))
+    return [
+        f"### Operating points and subgroups, profile `{folder.name}`",
+        "Each threshold but 0.5 is a probability chosen on validation patients (mean over seeds) and applied to the test images.",
+        markdown(points.astype(str)),
+        f"At {evaluate.POINTS[evaluate.CHOSEN]}; the AUC is against the normal images.",
+        markdown(groups.astype(str)),
+    ]
+
+
 def interval(row: dict, name: str, form: str, scale: int = 1) -> str:
     """`estimate [low, high]` of a headline row."""
     value, low, high = (row[key] * scale for key in (name, f"{name}_low", f"{name}_high"))
@@ -237,11 +261,22 @@ def _answers(folders: list[Path]) -> list[str]:
     return parts
 
 
-def _figure(folder: Path, results: Path) -> str:
-    figure = folder / "figures" / "roc.svg"
-    place = f"reports/results/{figure.relative_to(results).as_posix()}"
-    return (
-        f"![ROC curves of both models on the official test set, with bootstrap bands]({place})"
-        if figure.exists()
-        else ""
-    )
+def best(results: Path) -> dict[str, tuple[Path, dict]]:
+    """By model: the first profile that has it, and its row of the headline there."""
+    found: dict[str, tuple[Path, dict]] = {}
+    for folder in published(results):
+        for row in record(folder)["headline"]:
+            found.setdefault(row["model"], (folder, row))
+    return found
+
+
+def labels(shown: dict[str, tuple[Path, dict]]) -> dict[str, str]:
+    """Legend entries of the ROC figure: model, profile, AUC with its interval."""
+    return {
+        model: f"{style.NAMES[model]} ({folder.name}), AUC {interval(row, 'auc', '.3f')}"
+        for model, (folder, row) in shown.items()
+    }
+
+
+def _figure(results: Path) -> str:
+    return f"![ROC curves on the official test set, with 95% bands: {'; '.join(labels(best(results)).values())}](reports/results/roc.svg)"

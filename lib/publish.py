@@ -1,7 +1,7 @@
 """What does the study publish, and does it follow from the recorded predictions? README's results, and their check.
 
-python -m lib.publish collect --profile P   predictions of the finished runs and their ROC figure -> reports/results/P
-python -m lib.publish publish               reports/results -> the results between the marks in README.md and the two cards
+python -m lib.publish collect --profile P   predictions of the finished runs -> reports/results/P
+python -m lib.publish publish               reports/results -> the ROC figure, and the results between the marks in README.md and the cards
 python -m lib.publish verify                every published figure again, from the predictions tables alone
 """
 
@@ -24,7 +24,7 @@ N_BOOT = 2000
 
 
 def collect(cfg: config.Config) -> Path:
-    """Copy predictions, history and run.json of the profile's finished runs to its results folder, with headline and ROC figure.
+    """Copy predictions, history and run.json of the profile's finished runs to its results folder, with their headline.
 
     Raises PublishError when no run is finished.
     """
@@ -46,14 +46,18 @@ def collect(cfg: config.Config) -> Path:
     tables = evaluate.recorded(cfg.results_dir)
     rows = evaluate.headline(tables, n_boot=N_BOOT).to_dict("records")
     files.write_json(cfg.results_dir / "headline.json", {"n_boot": N_BOOT, "headline": rows})
-    drawn = {model: curves.roc(own, n_boot=N_BOOT) for model, own in tables.items()}
-    labels = {
-        row["model"]: f"{style.NAMES[row['model']]}, AUC {documents.interval(row, 'auc', '.3f')}"
-        for row in rows
+    return cfg.results_dir
+
+
+def draw_roc(results: Path) -> None:
+    """The ROC curves that README shows: each model in the first profile that has it, from the recorded predictions."""
+    shown = documents.best(results)
+    drawn = {
+        model: curves.roc(evaluate.recorded(folder)[model], n_boot=N_BOOT)
+        for model, (folder, _) in shown.items()
     }
     style.use()
-    style.save(evidence.roc(drawn, labels), cfg.results_dir / "figures" / "roc.svg")
-    return cfg.results_dir
+    style.save(evidence.roc(drawn, documents.labels(shown)), results / "roc.svg")
 
 
 def verify(results: Path) -> list[str]:
@@ -124,6 +128,7 @@ def main(argv: list[str] | None = None) -> int:
         if asked.action == "collect":
             print(f"recorded in {collect(config.load(asked.profile))}")
         elif asked.action == "publish":
+            draw_roc(results)
             for name, block in documents.DOCUMENTS.items():
                 path = ROOT / name
                 files.write_text(path, documents.with_block(path.read_text(encoding="utf-8"), block(results)))

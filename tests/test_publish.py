@@ -78,6 +78,40 @@ def test_the_readme_block_shows_every_model_with_its_interval(results):
     assert "DINO" in block
 
 
+def test_the_readme_shows_one_roc_figure_of_both_models(results):
+    publish.draw_roc(results)
+    drawn = (results / "roc.svg").read_text()
+    rows = files.read_json(results / "quick" / "headline.json")["headline"]
+    for row in rows:
+        assert (
+            f"{row['auc']:.3f} [{row['auc_low']:.3f}, {row['auc_high']:.3f}]"
+            in documents.render(results).split("roc.svg")[0]
+        )
+    assert drawn.count("<svg") == 1
+    (results / "matched" / "predictions").mkdir(parents=True)
+    for path in (results / "quick" / "predictions").glob("xception*"):
+        path.rename(results / "matched" / "predictions" / path.name)
+    files.write_json(results / "matched" / "headline.json", {"n_boot": 50, "headline": rows[:1]})
+    files.write_json(results / "quick" / "headline.json", {"n_boot": 50, "headline": rows[1:]})
+    shown = {model: folder.name for model, (folder, _) in documents.best(results).items()}
+    assert shown == {"xception_lstm": "matched", "custom_cnn_lstm": "quick"}
+    publish.draw_roc(results)
+    assert (results / "roc.svg").read_text() != drawn
+
+
+def test_the_model_card_shows_every_operating_point_and_kind_of_image(results):
+    card = documents.model_card(results)
+    tables = evaluate.recorded(results / "quick")
+    operating = evaluate.operating_table(tables, n_boot=50)
+    for row in operating.to_dict("records"):
+        assert f"| {evaluate.POINTS[row['point']]} | {row['threshold']:.3f} | {row['accuracy']} |" in card
+    for row in evaluate.subgroups(tables, n_boot=50).to_dict("records"):
+        assert (
+            f"| {row['subtype']} | {row['n']} | {row['n_patients']} | {row['measure']} | {row['share']} |"
+            in card
+        )
+
+
 def test_a_document_without_marks_is_refused():
     with pytest.raises(PublishError, match="marks|one line"):
         documents.with_block("no marks here", "block")
