@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from lib import ablation, evaluate, files, tried
+from lib import ablation, evaluate, files, metrics, tried
 from lib.plots import style
 from lib.tables import markdown
 
@@ -46,7 +47,7 @@ def render(results: Path) -> str:
         "the epoch were chosen on validation patients. `full` is the original protocol, `quick` its shortened form for 2 cores, `tuned`, "
         "`matched` and `balanced` what trials on harder validation sets supported (models/README.md)."
     )
-    parts += tried.on_pairs(results)
+    parts += [_carried(results), *tried.on_pairs(results)]
     parts.append(_figure(results))
     anchors = pd.DataFrame(
         ANCHORS, columns=["Published on the same 624 images", "Accuracy, %", "AUC", "Note"]
@@ -270,13 +271,29 @@ def best(results: Path) -> dict[str, tuple[Path, dict]]:
     return found
 
 
+def _carried(results: Path) -> str:
+    """Does the threshold carry over? Specificity where it was chosen and where it is used, of the first model shown."""
+    model, (folder, row) = next(iter(best(results).items()))
+    kept = []
+    for table in evaluate.recorded(folder)[model]:
+        held, threshold = evaluate.part(table, "val"), evaluate.thresholds(table)[evaluate.CHOSEN]
+        kept.append(metrics.at("specificity", threshold)(held["y_true"], held["probability"]))
+    return (
+        f"Specificity of {style.NAMES[model]} (`{folder.name}`) at its threshold: {100 * np.mean(kept):.1f}% on the validation images "
+        f"that chose it, {interval(row, 'specificity', '.1f', 100)}% on the test images, which are shifted (data/README.md)."
+    )
+
+
 def labels(shown: dict[str, tuple[Path, dict]]) -> dict[str, str]:
-    """Legend entries of the ROC figure: model, profile, AUC with its interval."""
+    """Legend entries of the ROC figure: model, AUC with its interval."""
     return {
-        model: f"{style.NAMES[model]} ({folder.name}), AUC {interval(row, 'auc', '.3f')}"
-        for model, (folder, row) in shown.items()
+        model: f"{style.NAMES[model]}, AUC {interval(row, 'auc', '.3f')}" for model, (_, row) in shown.items()
     }
 
 
 def _figure(results: Path) -> str:
-    return f"![ROC curves on the official test set, with 95% bands: {'; '.join(labels(best(results)).values())}](reports/results/roc.svg)"
+    shown = best(results)
+    named = [f"{label} (profile {shown[model][0].name})" for model, label in labels(shown).items()]
+    return (
+        f"![ROC curves on the official test set, with 95% bands: {'; '.join(named)}](reports/results/roc.svg)"
+    )

@@ -112,6 +112,12 @@ def test_the_model_card_shows_every_operating_point_and_kind_of_image(results):
         )
 
 
+def test_the_readme_says_whether_the_threshold_carries_over(results):
+    row = files.read_json(results / "quick" / "headline.json")["headline"][0]
+    shown = documents.interval(row, "specificity", ".1f", 100)
+    assert f"on the validation images that chose it, {shown}% on the test images" in documents.render(results)
+
+
 def test_a_document_without_marks_is_refused():
     with pytest.raises(PublishError, match="marks|one line"):
         documents.with_block("no marks here", "block")
