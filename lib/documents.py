@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from lib import ablation, evaluate, files, metrics, tried
+from lib import ablation, evaluate, files, foremost, tried
 from lib.plots import style
+from lib.results import PROFILES, PublishError, interval, published, record
 from lib.tables import markdown
 
 BEGIN, END = "<!-- results: written by `make publish` -->", "<!-- end of results -->"
-# The order in which they are shown; the demo is not published.
-PROFILES = ("full", "balanced", "matched", "tuned", "quick")
 
 # Published results on the same 624 test images, with what limits the comparison.
 ANCHORS = (
@@ -33,10 +31,6 @@ ANCHORS = (
 )
 
 
-class PublishError(RuntimeError):
-    """Results that are missing, or figures that do not follow from them."""
-
-
 def render(results: Path) -> str:
     """The results as README shows them: headline table, answer, anchors and figure, from `results` alone."""
     folders = published(results)
@@ -47,8 +41,12 @@ def render(results: Path) -> str:
         "the epoch were chosen on validation patients. `full` is the original protocol, `quick` its shortened form for 2 cores, `tuned`, "
         "`matched` and `balanced` what trials on harder validation sets supported (models/README.md)."
     )
-    parts += [_carried(results), *tried.on_pairs(results)]
-    parts.append(_figure(results))
+    parts += [
+        foremost.threshold(results),
+        foremost.together(results),
+        *tried.on_pairs(results),
+        foremost.figure(results),
+    ]
     anchors = pd.DataFrame(
         ANCHORS, columns=["Published on the same 624 images", "Accuracy, %", "AUC", "Note"]
     )
@@ -147,20 +145,6 @@ def check_documents(root: Path, results: Path) -> list[str]:
     return [f"{name} shows the recorded results" for name in DOCUMENTS]
 
 
-def published(results: Path) -> list[Path]:
-    return [results / name for name in PROFILES if (results / name / "predictions").is_dir()]
-
-
-def record(folder: Path) -> dict:
-    """What a results folder states: `headline` (one row a model) and `n_boot`, as the comparison or `collect` wrote it."""
-    for name in ("04_compare.json", "headline.json"):
-        if (folder / name).exists():
-            return files.read_json(folder / name)
-    raise PublishError(
-        f"{folder} holds predictions and no headline; run `python -m lib.publish collect --profile {folder.name}`"
-    )
-
-
 def _row(folder: Path, row: dict) -> dict:
     infos = [
         files.read_json(path)
@@ -216,12 +200,6 @@ def _points(folder: Path) -> list[str]:
     ]
 
 
-def interval(row: dict, name: str, form: str, scale: int = 1) -> str:
-    """`estimate [low, high]` of a headline row."""
-    value, low, high = (row[key] * scale for key in (name, f"{name}_low", f"{name}_high"))
-    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
-
-
 REGIMES = {"finetuned": "With the backbone trained along", "frozen": "On frozen features"}
 
 
@@ -260,40 +238,3 @@ def _answers(folders: list[Path]) -> list[str]:
         ]
         parts.append(f"{regime} (`{profile}`):\n\n" + "\n".join(listed))
     return parts
-
-
-def best(results: Path) -> dict[str, tuple[Path, dict]]:
-    """By model: the first profile that has it, and its row of the headline there."""
-    found: dict[str, tuple[Path, dict]] = {}
-    for folder in published(results):
-        for row in record(folder)["headline"]:
-            found.setdefault(row["model"], (folder, row))
-    return found
-
-
-def _carried(results: Path) -> str:
-    """Does the threshold carry over? Specificity where it was chosen and where it is used, of the first model shown."""
-    model, (folder, row) = next(iter(best(results).items()))
-    kept = []
-    for table in evaluate.recorded(folder)[model]:
-        held, threshold = evaluate.part(table, "val"), evaluate.thresholds(table)[evaluate.CHOSEN]
-        kept.append(metrics.at("specificity", threshold)(held["y_true"], held["probability"]))
-    return (
-        f"Specificity of {style.NAMES[model]} (`{folder.name}`) at its threshold: {100 * np.mean(kept):.1f}% on the validation images "
-        f"that chose it, {interval(row, 'specificity', '.1f', 100)}% on the test images, which are shifted (data/README.md)."
-    )
-
-
-def labels(shown: dict[str, tuple[Path, dict]]) -> dict[str, str]:
-    """Legend entries of the ROC figure: model, AUC with its interval."""
-    return {
-        model: f"{style.NAMES[model]}, AUC {interval(row, 'auc', '.3f')}" for model, (_, row) in shown.items()
-    }
-
-
-def _figure(results: Path) -> str:
-    shown = best(results)
-    named = [f"{label} (profile {shown[model][0].name})" for model, label in labels(shown).items()]
-    return (
-        f"![ROC curves on the official test set, with 95% bands: {'; '.join(named)}](reports/results/roc.svg)"
-    )

@@ -79,6 +79,17 @@ def part(table: pd.DataFrame, split: str) -> pd.DataFrame:
     return with_probability(rows).reset_index(drop=True)
 
 
+def together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """One table of several models, of the mean logit of each image (a deep ensemble, Lakshminarayanan et al. 2017).
+
+    Raises ValueError when the tables are not of the same images in the same order.
+    """
+    first = tables[0]
+    if any(not table["image"].equals(first["image"]) for table in tables):
+        raise ValueError("the tables are of different images, so their logits have no common mean")
+    return with_probability(first.assign(logit=np.mean([table["logit"] for table in tables], axis=0)))
+
+
 def thresholds(table: pd.DataFrame) -> dict[str, float]:
     """A probability for each of POINTS, chosen on the validation rows alone; an image at or above it is pneumonia.
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib import ablation, comparison, config, curves, documents, evaluate, files
+from lib import ablation, comparison, config, curves, documents, evaluate, files, foremost
 from lib.compared import copy_run
 from lib.config import ROOT
-from lib.documents import PublishError, published, record
 from lib.plots import evidence, style
+from lib.results import PublishError, best, published, record
 
 N_BOOT = 2000
 
@@ -51,13 +51,13 @@ def collect(cfg: config.Config) -> Path:
 
 def draw_roc(results: Path) -> None:
     """The ROC curves that README shows: each model in the first profile that has it, from the recorded predictions."""
-    shown = documents.best(results)
+    shown = best(results)
     drawn = {
         model: curves.roc(evaluate.recorded(folder)[model], n_boot=N_BOOT)
         for model, (folder, _) in shown.items()
     }
     style.use()
-    style.save(evidence.roc(drawn, documents.labels(shown)), results / "roc.svg")
+    style.save(evidence.roc(drawn, foremost.labels(shown)), results / "roc.svg")
 
 
 def verify(results: Path) -> list[str]:

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import documents, evaluate, files, metrics, publish
+from lib import documents, evaluate, files, foremost, metrics, publish
 from lib.config import ROOT
-from lib.documents import PublishError
+from lib.results import PublishError, best, interval, published
 
 RESULTS = ROOT / "reports" / "results"
 
@@ -93,7 +93,7 @@ def test_the_readme_shows_one_roc_figure_of_both_models(results):
         path.rename(results / "matched" / "predictions" / path.name)
     files.write_json(results / "matched" / "headline.json", {"n_boot": 50, "headline": rows[:1]})
     files.write_json(results / "quick" / "headline.json", {"n_boot": 50, "headline": rows[1:]})
-    shown = {model: folder.name for model, (folder, _) in documents.best(results).items()}
+    shown = {model: folder.name for model, (folder, _) in best(results).items()}
     assert shown == {"xception_lstm": "matched", "custom_cnn_lstm": "quick"}
     publish.draw_roc(results)
     assert (results / "roc.svg").read_text() == drawn  # the same curves, wherever their tables lie
@@ -115,8 +115,25 @@ def test_the_model_card_shows_every_operating_point_and_kind_of_image(results):
 
 def test_the_readme_says_whether_the_threshold_carries_over(results):
     row = files.read_json(results / "quick" / "headline.json")["headline"][0]
-    shown = documents.interval(row, "specificity", ".1f", 100)
+    shown = interval(row, "specificity", ".1f", 100)
     assert f"on the validation images that chose it, {shown}% on the test images" in documents.render(results)
+
+
+def test_the_readme_says_what_the_seeds_reach_together(results):
+    assert foremost.together(results) == ""  # one seed is no ensemble
+    folder = results / "quick" / "predictions"
+    second = table(1, 3.0).assign(logit=table(2, 3.0)["logit"])
+    second.to_csv(folder / "xception_lstm-seed43.csv", index=False)
+    mean = (table(1, 3.0)["logit"] + second["logit"]) / 2
+    test = second.assign(logit=mean)[40:]
+    said = documents.render(results)
+    assert "The 2 seeds of Xception-LSTM (`quick`) as one model" in said
+    assert f"test AUC {metrics.auc(test['y_true'], test['logit']):.3f} [" in said
+
+
+def test_seeds_of_different_images_have_no_common_logit():
+    with pytest.raises(ValueError, match="different images"):
+        evaluate.together([table(1, 3.0), table(1, 3.0)[1:]])
 
 
 def test_a_document_without_marks_is_refused():
@@ -124,12 +141,12 @@ def test_a_document_without_marks_is_refused():
         documents.with_block("no marks here", "block")
 
 
-@pytest.mark.skipif(not documents.published(RESULTS), reason="no results of the real study are recorded")
+@pytest.mark.skipif(not published(RESULTS), reason="no results of the real study are recorded")
 def test_the_documents_of_this_repository_show_its_recorded_results():
     assert len(documents.check_documents(ROOT, RESULTS)) == len(documents.DOCUMENTS)
 
 
-@pytest.mark.skipif(not documents.published(RESULTS), reason="no results of the real study are recorded")
+@pytest.mark.skipif(not published(RESULTS), reason="no results of the real study are recorded")
 def test_every_figure_published_in_this_repository_follows_from_its_predictions():
     assert publish.verify(RESULTS)
 
