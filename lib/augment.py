@@ -20,18 +20,22 @@ CONTRAST = 0.5  # log2 of the factor
 GAMMA = 0.7  # log2 of the exponent
 
 
-def augment(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Images (B, 1 or 3, H, W) in [-1, 1] -> the same shape, each varied on its own; strength 0 changes nothing.
+def augment(images: Tensor, strength: float, generator: torch.Generator, *, stretch: float = 0.0) -> Tensor:
+    """Images (B, 1 or 3, H, W) in [-1, 1] -> the same shape, each varied on its own; strength 0 and stretch 0 change nothing.
 
     generator  a CPU generator: the same draws whatever the device
+    stretch    largest change of the width alone, as the log of the factor. Squashing to a square turned the aspect ratio of
+               an original, which goes with the class, into the width of the chest; this undoes the bond
     """
-    if strength == 0:
+    if strength == stretch == 0:
         return images
     drawn = 2 * torch.rand(len(images), 10, generator=generator) - 1  # (B, 10)
     draws = (strength * drawn).to(images.device, images.dtype)
-    varied = F.grid_sample(
-        images, _grid(draws[:, :5], *images.shape[2:]), padding_mode="border", align_corners=False
-    )
+    grid = _grid(draws[:, :5], *images.shape[2:])
+    if stretch:
+        factor = torch.exp(stretch * (2 * torch.rand(len(images), generator=generator) - 1)).to(grid)
+        grid = torch.stack([grid[..., 0] * factor[:, None, None], grid[..., 1]], -1)
+    varied = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
     brightness, contrast, gamma, sharpness, noise = (draws[:, k, None, None, None] for k in range(5, 10))
     varied = torch.lerp(_blurred(varied), varied, 1 + SHARPNESS * sharpness)
     grain = torch.randn(len(images), 1, *images.shape[2:], generator=generator).to(varied)

@@ -70,11 +70,15 @@ class Task:
         if self.stored and zoom == 1:
             y = torch.as_tensor(labels(self.store, rows), dtype=torch.float32, device=self.fabric.device)
             return self.stored.read(rows, epoch=epoch), y
-        augment = self.train.augment if epoch is not None else 0.0
-        generator = torch.Generator().manual_seed(seed) if augment else None
-        batches = pixels.batches(
-            self.store, rows, len(rows), device=self.fabric.device, generator=generator, augment=augment
-        )
+        varied = {}
+        if epoch is not None and (self.train.augment or self.train.stretch):
+            generator = torch.Generator().manual_seed(seed)
+            varied = {
+                "generator": generator,
+                "augment": self.train.augment,
+                "stretch": self.train.stretch,
+            }
+        batches = pixels.batches(self.store, rows, len(rows), device=self.fabric.device, **varied)
         images, y, _ = next(batches)
         return self.frozen(zoomed(images, zoom)), y
 

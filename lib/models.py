@@ -100,13 +100,15 @@ class CNNLSTM(nn.Module):
 class XceptionBackbone(nn.Module):
     """timm's Xception (Chollet 2017), (B, 3, H, W) -> (B, 2048, h, w), its first `freeze_layers` parameter tensors frozen.
 
+    input_size  images are resized to so many pixels first, such as the 299 of the ImageNet weights; 0 leaves them
     While training, the frozen stages run without autograd and frozen BatchNorm layers keep their running statistics.
     """
 
     channels = 2048
 
-    def __init__(self, freeze_layers: int = 100) -> None:
+    def __init__(self, freeze_layers: int = 100, *, input_size: int = 0) -> None:
         super().__init__()
+        self.resize = nn.Upsample(size=(input_size, input_size), mode="bilinear") if input_size else None
         self.body = timm.create_model("legacy_xception", features_only=True, pretrained=False).body
         for layer in self.body.modules():
             layer._forward_hooks.clear()  # timm's own would keep every stage's map, and its graph, alive
@@ -123,7 +125,7 @@ class XceptionBackbone(nn.Module):
         """The layers in the order in which an image passes them, Xception's blocks being one stage each."""
         names = ["conv1", "bn1", "act1", "conv2", "bn2", "act2", *(f"block{i}" for i in range(1, 13))]
         names += ["conv3", "bn3", "act3", "conv4", "bn4", "act4"]
-        return [self.body.get_submodule(name) for name in names]
+        return [*filter(None, [self.resize]), *(self.body.get_submodule(name) for name in names)]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.trainable_part(self.frozen_part(x))
@@ -156,6 +158,7 @@ class XceptionBackbone(nn.Module):
 class XceptionLSTM(CNNLSTM):
     """Xception -> 49 tokens of 2,048 channels (at 224 pixels) -> LSTM -> one logit.
 
+    input_size  images are resized to so many pixels first (299: 100 tokens); 0 leaves them
     pretrained  file of ImageNet weights under timm's names, or None for random ones
     """
 
@@ -171,9 +174,10 @@ class XceptionLSTM(CNNLSTM):
         head: str = "lstm",
         order: str = "raster",
         readout: str = "last",
+        input_size: int = 0,
         pretrained: Path | None = None,
     ) -> None:
-        backbone = XceptionBackbone(freeze_layers)
+        backbone = XceptionBackbone(freeze_layers, input_size=input_size)
         if pretrained:
             load_weights(backbone.body, pretrained)
         channels, reducer = backbone.channels, None

@@ -27,15 +27,19 @@ def batches(
     device: torch.device | str = "cpu",
     generator: torch.Generator | None = None,
     augment: float = 0.0,
+    stretch: float = 0.0,
 ) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
     """Batches (images (B, 3, S, S), labels float (B,), rows (B,)) of the given rows.
 
     generator  shuffles the rows and draws the augmentation; without one the rows keep their order
     augment    strength, 0 to 1; needs a generator
+    stretch    largest log of the factor by which the width alone is varied; needs a generator
     Raises ValueError for augmentation without a generator.
     """
-    if augment and generator is None:
-        raise ValueError(f"augment is {augment}; augmentation needs a generator to draw from")
+    if (augment or stretch) and generator is None:
+        raise ValueError(
+            f"augment is {augment} and stretch {stretch}; augmentation needs a generator to draw from"
+        )
     rows = np.asarray(rows)
     if generator is not None:
         rows = rows[torch.randperm(len(rows), generator=generator).numpy()]
@@ -43,8 +47,8 @@ def batches(
     for start in range(0, len(rows), batch_size):
         chosen = rows[start : start + batch_size]
         gray = _scaled(torch.as_tensor(store.pixels[chosen]).to(device, non_blocking=True))
-        if augment:
-            gray = vary(gray, augment, generator)
+        if augment or stretch:
+            gray = vary(gray, augment, generator, stretch=stretch)
         yield _coloured(gray), torch.from_numpy(labels[chosen]).to(device), chosen
 
 

@@ -38,16 +38,17 @@ class StoredPrefix:
 
     def __init__(
         self, folder: Path, store: pixels.PixelStore, frozen: Frozen, *, augment: float, copies: int, device: torch.device,
-        progress: bool = True,
+        stretch: float = 0.0, progress: bool = True,
     ) -> None:  # fmt: skip
         self.store, self.frozen, self.device, self.progress = store, frozen, device, progress
-        key = [_weights_digest(frozen), store.fingerprint, frozen.dtype, provenance.code_fingerprint(SHAPING)]
+        key = [_digest(frozen), store.fingerprint, frozen.dtype, provenance.code_fingerprint(SHAPING)]
         self.folder = folder / fingerprint(key)
         evaluated = np.concatenate([store.rows("val"), store.rows("test")])
-        self.plain = self._opened("evaluated", evaluated, augment=0.0, seed=0)
+        self.plain = self._opened("evaluated", evaluated)
+        varied = {"augment": augment, "stretch": stretch}
         self.versions = [
-            self._opened(f"train-{augment:g}-{copy}", store.rows("train"), augment=augment, seed=copy)
-            for copy in range(copies if augment else 1)
+            self._opened(f"train-{augment:g}-{stretch:g}-{copy}", store.rows("train"), seed=copy, **varied)
+            for copy in range(copies if augment or stretch else 1)
         ]
 
     def read(self, rows: np.ndarray, *, epoch: int | None = None) -> Tensor:
@@ -64,17 +65,17 @@ class StoredPrefix:
             0, 3, 1, 2
         )  # (B, h, w, C) -> (B, C, h, w), channels_last
 
-    def _opened(self, name: str, rows: np.ndarray, *, augment: float, seed: int) -> _Stored:
+    def _opened(self, name: str, rows: np.ndarray, *, seed: int = 0, **varied: float) -> _Stored:
         path = self.folder / f"{name}.npy"
         place = np.full(len(self.store.index), -1)
         place[rows] = np.arange(len(rows))
         self.folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(path.with_suffix(".lock")):  # of several processes, one computes
             if not path.exists():
-                self._write(path, rows, place, augment=augment, seed=seed)
+                self._write(path, rows, place, seed=seed, **varied)
         return _Stored(np.load(path, mmap_mode="r"), place)
 
-    def _write(self, path: Path, rows: np.ndarray, place: np.ndarray, *, augment: float, seed: int) -> None:
+    def _write(self, path: Path, rows: np.ndarray, place: np.ndarray, *, seed: int, **varied: float) -> None:
         array, (stored, viewed) = None, AS_STORED[self.frozen.dtype]
         starts = tqdm(
             range(0, len(rows), BATCH), f"frozen prefix, {path.stem}", disable=not self.progress, leave=False
@@ -82,15 +83,12 @@ class StoredPrefix:
         with replacing(path) as beside:
             for start in starts:
                 batch = rows[start : start + BATCH]
-                generator = torch.Generator().manual_seed(1_000_003 * seed + start) if augment else None
+                generator = (
+                    torch.Generator().manual_seed(1_000_003 * seed + start) if any(varied.values()) else None
+                )
                 images, _, order = next(
                     pixels.batches(
-                        self.store,
-                        batch,
-                        len(batch),
-                        device=self.device,
-                        generator=generator,
-                        augment=augment,
+                        self.store, batch, len(batch), device=self.device, generator=generator, **varied
                     )
                 )
                 out = self.frozen(images).permute(0, 2, 3, 1).contiguous().view(viewed).cpu().numpy()
@@ -120,8 +118,8 @@ def _check_space(folder: Path, needed: int) -> None:
         )
 
 
-def _weights_digest(frozen: Frozen) -> str:
-    digest = hashlib.sha256()
+def _digest(frozen: Frozen) -> str:
+    digest = hashlib.sha256(repr(frozen).encode())
     for name, tensor in frozen.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())

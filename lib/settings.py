@@ -55,6 +55,7 @@ class Train:
     precision: str = "auto"  # auto (bf16-mixed where the hardware has it), bf16-mixed or 32-true
     compile: bool = False  # torch.compile, where it pays
     augment: float = 0.0  # strength, 0 (none) to 1
+    stretch: float = 0.0  # of training images: largest log of the factor by which the width alone is varied
     mix_style: float = (
         0.0  # share of the images whose map, after the frozen prefix, takes on another's style (lib.augment)
     )
@@ -81,6 +82,7 @@ class Train:
         within("train.batch_size", self.batch_size, 1, 4096)
         within("train.learning_rate", self.learning_rate, 0, 10)
         within("train.augment", self.augment, 0, 1)
+        within("train.stretch", self.stretch, 0, 1)
         within("train.mix_style", self.mix_style, 0, 1)
         within("train.cache_frozen", self.cache_frozen, 0, 100)
         within("train.label_smoothing", self.label_smoothing, 0, 0.5)
@@ -100,6 +102,7 @@ class XceptionLSTM:
     """Arguments of `models.XceptionLSTM`, and what its training changes in `train`."""
 
     pretrained: bool = True  # ImageNet weights, from data/weights
+    input_size: int = 0  # pixels to which images are resized on their way in (ImageNet: 299); 0 leaves them
     freeze_layers: int = 100  # parameter tensors, from the input on
     use_channel_reduction: bool = False
     reduced_dim: int = 512

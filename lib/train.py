@@ -115,7 +115,7 @@ def start(config: Config, model: str, seed: int, store, *, progress: bool = True
     stored = None
     if train.cache_frozen and frozen.stages is not None:
         stored = StoredPrefix(
-            config.store_dir.with_name(f"{config.store_dir.name}-frozen"), store, frozen, augment=train.augment, copies=train.cache_frozen, device=fabric.device,
+            config.store_dir.with_name(f"{config.store_dir.name}-frozen"), store, frozen, augment=train.augment, stretch=train.stretch, copies=train.cache_frozen, device=fabric.device,
             progress=progress and fabric.is_global_zero and watched(),
         )  # fmt: skip
     return State(network, rest, optimizer, average), Task(train, seed, store, frozen, fabric, dtype, stored)

@@ -79,6 +79,20 @@ def test_shift_moves_the_picture_by_at_most_its_bound(monkeypatch):
         assert abs(shift.mean()) < 0.15 * bound
 
 
+def test_stretch_changes_the_width_alone_up_to_its_bound(images):
+    assert augment(images, 0, seeded(), stretch=0) is images
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 81), torch.linspace(-1, 1, 81), indexing="ij")
+    square = torch.where((x.abs() < 0.5) & (y.abs() < 0.5), 1.0, -1.0).expand(200, 1, 81, 81)
+    varied = augment(square, 0, seeded(), stretch=0.3).add(1).squeeze(1) / 2
+    width, height = varied.sum(2).amax(1), varied.sum(1).amax(1)
+    assert (height - height[0]).abs().max() < 0.01
+    ratio = (width / height).log()
+    assert ratio.abs().max() <= 0.33
+    assert (ratio.min() < -0.25) & (ratio.max() > 0.25)
+    assert abs(ratio.mean()) < 0.05
+    torch.testing.assert_close(varied, varied.flip(2), atol=1e-4, rtol=0)  # about the middle
+
+
 def test_no_mirror(monkeypatch):
     """The heart lies on the left: whatever is drawn, left stays left."""
     half = torch.full((300, 1, 40, 40), -0.5)

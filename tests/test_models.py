@@ -121,6 +121,17 @@ def test_the_frozen_stages_run_without_autograd_only_while_training(xception):
     assert xception.eval().backbone.frozen_part(images).requires_grad  # for explanations
 
 
+def test_images_are_resized_on_their_way_in():
+    torch.manual_seed(0)
+    as_given = models.XceptionLSTM(lstm_hidden=16).eval()
+    resized = models.XceptionLSTM(lstm_hidden=16, input_size=299).eval()
+    resized.load_state_dict(as_given.state_dict())  # the same weights
+    images = torch.rand(1, 3, 224, 224)
+    larger = torch.nn.functional.interpolate(images, (299, 299), mode="bilinear")
+    assert resized.tokens(resized.features(images)).shape == (1, 100, 2048)
+    torch.testing.assert_close(resized(images), as_given(larger))
+
+
 def test_no_map_of_a_stage_is_kept_alive(xception):
     assert not any(layer._forward_hooks for layer in xception.modules())
 

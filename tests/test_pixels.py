@@ -196,9 +196,10 @@ def test_augmented_batches_are_seeded_and_their_labels_untouched(phantoms):
     assert varied.max() <= 1
 
 
-def test_augmentation_needs_a_generator(phantoms):
-    with pytest.raises(ValueError, match=r"augment is 0.5; augmentation needs a generator"):
-        next(pixels.batches(phantoms[0], [0], 1, augment=0.5))
+@pytest.mark.parametrize("varied", [{"augment": 0.5}, {"stretch": 0.5}])
+def test_augmentation_needs_a_generator(phantoms, varied):
+    with pytest.raises(ValueError, match=r"0\.5.*; augmentation needs a generator"):
+        next(pixels.batches(phantoms[0], [0], 1, **varied))
 
 
 def test_no_rows_no_batches(phantoms):

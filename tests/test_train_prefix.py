@@ -102,7 +102,21 @@ def test_training_walks_through_the_augmented_versions(problem):
     assert torch.equal(first, third)
     assert all(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
     files = {path.name for path in stored.folder.glob("*.npy")}
-    assert files == {"evaluated.npy", "train-0.5-0.npy", "train-0.5-1.npy"}
+    assert files == {"evaluated.npy", "train-0.5-0-0.npy", "train-0.5-0-1.npy"}
+    wide = make(problem, augment=0.0, stretch=0.5, copies=2)
+    assert not torch.equal(wide.read(rows, epoch=0), wide.read(rows, epoch=1))
+
+
+def test_another_size_has_other_files(problem, tmp_path):
+    """The weights are the same, what they compute is not."""
+    folder, store, _ = problem
+    torch.manual_seed(0)
+    larger = models.build(tiny.xception(tmp_path, **{"xception_lstm.input_size": 80}), MODEL)
+    other = make((folder, store, inference.Frozen(larger, torch.bfloat16)))
+    assert other.folder != make(problem).folder
+    rows = store.rows("val")
+    assert other.read(rows).shape[2:] == (5, 5)
+    assert make(problem).read(rows).shape[2:] == (4, 4)
 
 
 def test_other_weights_have_other_files(problem):
