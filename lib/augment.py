@@ -25,7 +25,7 @@ def augment(images: Tensor, strength: float, generator: torch.Generator, *, stre
 
     generator  a CPU generator: the same draws whatever the device
     stretch    largest change of the width alone, as the log of the factor. Squashing to a square turned the aspect ratio of
-               an original, which goes with the class, into the width of the chest; this undoes the bond
+               an original into the width of the chest; this loosens whatever bond that has with the class
     """
     if strength == stretch == 0:
         return images

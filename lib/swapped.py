@@ -1,7 +1,7 @@
 """Does a model lean on the width of the chest? Validation images of one class narrowed, of the other widened, and read again.
 
-Squashing to a square turns the aspect ratio of an original into the width of what it shows, and the two classes come from
-originals of different shapes. A model that took the width for a sign of its class loses here; test images take no part.
+Squashing to a square turns the aspect ratio of an original into the width of what it shows, and the two classes may come
+from originals of different shapes. A model that took the width for a sign of its class loses here; test images take no part.
 """
 
 from __future__ import annotations

@@ -39,6 +39,25 @@ def test_a_trial_is_judged_by_validation_alone(monkeypatch):
     assert 0.5 < shown[0]["val_auc"] < 1
 
 
+def test_on_few_pairs_a_trial_is_also_judged_with_swapped_widths(monkeypatch):
+    run = dataclasses.make_dataclass("Run", ["predictions", "load"])(
+        predictions(test_logit=0.0), lambda: "a model"
+    )
+    monkeypatch.setattr(trials.train, "fit", lambda *_, **__: run)
+    monkeypatch.setattr(trials.pixels, "prepare", lambda *_, **__: "a store")
+    monkeypatch.setattr(
+        trials.swapped, "auc", lambda _, name, *given: 0.5 if given == ("a model", "a store") else 0
+    )
+    found = {kind: trials.judged(name) for name, (kind, _) in trials.TRIALS.items()}
+    assert found["few"]["swapped_auc"] == 0.5
+    assert "swapped_auc" not in found["block"] | found["matched"]
+
+
+def test_a_trial_is_chosen_by_the_mean_of_both_areas():
+    rows = [{"val_auc": 0.99}, {"val_auc": 0.97, "swapped_auc": 0.92}, {"val_auc": 0.96, "swapped_auc": 0.94}]
+    assert sorted(rows, key=tried.support) == rows
+
+
 @pytest.fixture
 def written(monkeypatch, tmp_path):
     """Later trials are better; none is trained."""
