@@ -31,7 +31,11 @@ TURNS = ("original", "project", "original", "project")
 def setting(root: Path = configs.ROOT, *, size: int = 224, batch: int = BATCH) -> Config:
     """Real images where `make data` has put them, else the demo's phantoms at that size; models as in the study."""
     demo = configs.load("demo", root=root)
-    given = {"data.image_size": size, "train": {"batch_size": batch, "augment": 0.0}}
+    given = {
+        "data.image_size": size,
+        "train": {"batch_size": batch, "augment": 0.0},
+        "xception_lstm.train": {"cache_frozen": 0},  # measured apart
+    }
     if configs.default_profile(root) == "demo":
         given |= {
             "data.dataset": "phantoms",

@@ -3,8 +3,8 @@
 Random validation patients are told apart almost perfectly by every setting, which leaves nothing to choose by. Two
 others stand for the shift of the official test set, and neither needs a test image: a block of the numbering, as the
 test set is one; and matched pairs, between whom the shortcuts of a thumbnail do not decide (lib.splits). Either all of
-these are held out, or few, so that training sees the others. On the few, a setting also has to bear that the widths
-of the classes are swapped (lib.swapped): it is chosen by the mean of both areas.
+these are held out, or few, so that training sees the others. On the few it is also measured how much
+a setting leans on the width of the chest (lib.swapped).
 
 python -m lib.trials          train what is not there yet, and write reports/results/trials.json
 python -m lib.trials block    only the trials on one of the validation sets; what is recorded of the others stays
@@ -21,7 +21,6 @@ from sklearn.metrics import log_loss
 
 from lib import config, evaluate, files, metrics, pixels, swapped, train
 from lib.config import Config
-from lib.tried import support
 
 MODEL, SEED = "xception_lstm", 42
 VALIDATIONS = {
@@ -141,7 +140,7 @@ def record(rows: list[dict]) -> None:
     best = {}
     for kind in VALIDATIONS:
         if tried := [row for row in kept if row["validation"] == kind]:
-            best[kind] = max(tried, key=support)["trial"]
+            best[kind] = max(tried, key=lambda row: row["val_auc"])["trial"]
             print(f"best on {kind} validation: {best[kind]}")
     files.write_json(target, {"model": MODEL, "seed": SEED, "trials": kept, "best": best})
     print(f"written to {target}")

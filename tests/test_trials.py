@@ -53,11 +53,6 @@ def test_on_few_pairs_a_trial_is_also_judged_with_swapped_widths(monkeypatch):
     assert "swapped_auc" not in found["block"] | found["matched"]
 
 
-def test_a_trial_is_chosen_by_the_mean_of_both_areas():
-    rows = [{"val_auc": 0.99}, {"val_auc": 0.97, "swapped_auc": 0.92}, {"val_auc": 0.96, "swapped_auc": 0.94}]
-    assert sorted(rows, key=tried.support) == rows
-
-
 @pytest.fixture
 def written(monkeypatch, tmp_path):
     """Later trials are better; none is trained."""
