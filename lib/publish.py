@@ -8,6 +8,7 @@ python -m lib.publish verify                every published figure again, from t
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -26,27 +27,45 @@ N_BOOT = 2000
 def collect(cfg: config.Config) -> Path:
     """Copy predictions, history and run.json of the profile's finished runs to its results folder, with their headline.
 
-    Raises PublishError when no run is finished.
+    What is recorded of other seeds stays while its images and settings are the profile's, even if the code has changed
+    since: it names its commit. Raises PublishError when no run is finished.
     """
     from lib import runs, store
 
-    prepared = store.prepare(cfg, progress=False)
-    found = [
-        (model, seed, runs.find(cfg, model, seed, store=prepared))
-        for model in config.MODELS
-        for seed in cfg.seeds
-    ]
-    found = [(model, seed, run) for model, seed, run in found if run]
+    prepared, recorded = store.prepare(cfg, progress=False), cfg.results_dir / "predictions"
+    wanted = [(model, seed) for model in config.MODELS for seed in cfg.seeds]
+    found = {f"{model}-seed{seed}": runs.find(cfg, model, seed, store=prepared) for model, seed in wanted}
+    found = {stem: run for stem, run in found.items() if run}
     if not found:
         raise PublishError(f"profile {cfg.profile} has no finished run; train one with `python -m lib.train`")
-    with files.replacing(cfg.results_dir / "predictions") as beside:
+    kept = [
+        stem
+        for stem in (f"{model}-seed{seed}" for model, seed in wanted)
+        if stem not in found and _still_holds(recorded / f"{stem}.run.json", cfg, prepared.fingerprint)
+    ]
+    with files.replacing(recorded) as beside:
         beside.mkdir()
-        for model, seed, run in found:
-            copy_run(run, beside, f"{model}-seed{seed}")
+        for stem, run in found.items():
+            copy_run(run, beside, stem)
+        for path in (path for stem in kept for path in recorded.glob(f"{stem}.*")):
+            (beside / path.name).write_bytes(path.read_bytes())
     tables = evaluate.recorded(cfg.results_dir)
     rows = evaluate.headline(tables, n_boot=N_BOOT).to_dict("records")
     files.write_json(cfg.results_dir / "headline.json", {"n_boot": N_BOOT, "headline": rows})
     return cfg.results_dir
+
+
+def _still_holds(path: Path, cfg: config.Config, data_fingerprint: str) -> bool:
+    """Whether a recorded run.json is of the images and settings of `cfg`; a setting that came later was at its default."""
+    if not path.exists():
+        return False
+    run = files.read_json(path)
+    sections = {part: getattr(cfg, part) for part in ("train", run["model"])}
+    then = {part: vars(type(section)()) | run["config"][part] for part, section in sections.items()}
+    now = {part: vars(section) for part, section in sections.items()}
+    return run["data_fingerprint"] == data_fingerprint and json.dumps(then, sort_keys=True) == json.dumps(
+        now, sort_keys=True
+    )
 
 
 def draw_roc(results: Path) -> None:

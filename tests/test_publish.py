@@ -1,8 +1,12 @@
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from lib import documents, evaluate, files, foremost, metrics, publish
+from lib import config, documents, evaluate, files, foremost, metrics, publish, runs, store
 from lib.config import ROOT
 from lib.results import PublishError, best, interval, published
 
@@ -134,6 +138,53 @@ def test_the_readme_says_what_the_seeds_reach_together(results):
 def test_seeds_of_different_images_have_no_common_logit():
     with pytest.raises(ValueError, match="different images"):
         evaluate.together([table(1, 3.0), table(1, 3.0)[1:]])
+
+
+@pytest.fixture
+def recorded(tmp_path, monkeypatch):
+    """A profile with one recorded run of an older code, and one finished run that is not recorded yet."""
+    cfg = config.load("quick", root=tmp_path, seeds=[42, 43])
+    folder = cfg.results_dir / "predictions"
+    folder.mkdir(parents=True)
+    run = cfg.run_dir("xception_lstm", 43)
+    run.mkdir(parents=True)
+    about = {"model": "xception_lstm", "data_fingerprint": "the images", "config": dataclasses.asdict(cfg)}
+    for path, seed in ((folder / "xception_lstm-seed42.", 1), (run / "x", 2)):
+        stem = str(path).removesuffix("x")
+        table(seed, 3.0).to_csv(stem + ("csv" if seed == 1 else "predictions.csv"), index=False)
+        pd.DataFrame({"epoch": [1]}).to_csv(stem + "history.csv", index=False)
+        files.write_json(Path(stem + "run.json"), about)
+    monkeypatch.setattr(store, "prepare", lambda *_, **__: SimpleNamespace(fingerprint="the images"))
+    monkeypatch.setattr(
+        runs, "find",
+        lambda cfg, model, seed, **_: SimpleNamespace(folder=run) if (model, seed) == ("xception_lstm", 43) else None,
+    )  # fmt: skip
+    return cfg
+
+
+def test_collecting_keeps_what_is_recorded_of_other_seeds(recorded):
+    folder = publish.collect(recorded)
+    assert [len(tables) for tables in evaluate.recorded(folder).values()] == [2]
+    assert files.read_json(folder / "headline.json")["headline"][0]["seeds"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        (lambda info: info.update(data_fingerprint="other images"), False),
+        (lambda info: info["config"]["train"].update(epochs=9), False),
+        (lambda info: info["config"]["xception_lstm"].update(readout="mean"), False),
+        (lambda info: info["config"]["train"].pop("stretch"), True),  # came later, and is at its default
+        (lambda info: info["config"]["train"].pop("epochs"), False),  # came later, and is not
+        (lambda info: info["config"]["explain"].update(steps=99), True),  # shapes no prediction
+    ],
+)
+def test_collecting_drops_what_other_images_or_settings_have_given(recorded, change, kept):
+    path = recorded.results_dir / "predictions" / "xception_lstm-seed42.run.json"
+    info = files.read_json(path)
+    change(info)
+    files.write_json(path, info)
+    assert len(evaluate.recorded(publish.collect(recorded))["xception_lstm"]) == 1 + kept
 
 
 def test_a_document_without_marks_is_refused():
