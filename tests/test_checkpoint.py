@@ -81,7 +81,7 @@ def test_a_write_that_the_system_refuses_half_way(tmp_path):
     answers = context.Queue()
     process = context.Process(target=save_beyond_the_limit, args=(tmp_path / "checkpoint.pt", answers))
     process.start()
-    said, kept = answers.get(timeout=600)
+    said, kept = answers.get(timeout=120)
     process.join()
     assert "could not be written" in said
     assert "File too large" in said
