@@ -114,6 +114,10 @@ class XceptionLSTM:
     readout: str = "last"
     train: dict = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.input_size:
+            within("xception_lstm.input_size", self.input_size, 28, 1024)
+
 
 @dataclass(frozen=True)
 class CustomCNNLSTM:
