@@ -1,5 +1,5 @@
 """How are training images varied? One random affine map, sharpness, noise and gray-value curve an image, on the batch's own
-device; and, further in, the style of their maps."""
+device; and, further in, the style and the border of their maps."""
 
 from __future__ import annotations
 
@@ -83,3 +83,24 @@ def mix_style(maps: Tensor, share: float) -> Tensor:
     new_mean = torch.lerp(mean[other], mean, own)
     new_spread = torch.lerp(spread[other], spread, own)
     return ((maps - mean) / spread * new_spread + new_mean).to(maps.dtype)
+
+
+BORDER = 0.22  # of the side: the widest border that is exchanged, 3 of the 14 cells that Xception's frozen prefix leaves
+
+
+def mix_border(maps: Tensor, share: float) -> Tensor:
+    """Maps (B, C, h, w) -> the same shape, where `share` of the images take the border of another image's map.
+
+    What surrounds the lungs (arms, collimation, markers, background) goes with the class here, and less so in other places.
+    A border that may be anyone's says nothing. Each side's width is drawn on its own, up to BORDER: CutMix
+    (Yun et al. 2019) with the window in the middle, whose label stays. Draws from torch's own random numbers.
+    """
+    count, (height, width) = len(maps), maps.shape[2:]
+    other = torch.randperm(count)
+    widest = (torch.tensor([height, height, width, width]) * BORDER).long()  # top, bottom, left, right
+    cut = (torch.rand(count, 4) * (widest + 1)).long() * (torch.rand(count, 1) < share)
+    rows, columns = torch.arange(height), torch.arange(width)
+    inside = (rows >= cut[:, :1]) & (rows < height - cut[:, 1:2])  # (B, h)
+    across = (columns >= cut[:, 2:3]) & (columns < width - cut[:, 3:])  # (B, w)
+    kept = (inside[:, None, :, None] & across[:, None, None, :]).to(maps.device)
+    return torch.where(kept, maps, maps[other.to(maps.device)])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from lib import pixels
-from lib.augment import mix_style
+from lib.augment import mix_border, mix_style
 from lib.config import Train
 from lib.inference import FastRest, Frozen
 from lib.models import CNNLSTM
@@ -122,10 +122,12 @@ def train_step(state: State, task: Task, batch: np.ndarray, weights: Tensor) -> 
     if len(mine) == 0:  # fewer images than processes: a spare one that does not count
         mine, share = batch[:1], 0.0
     seed = derived_seed(task.seed, state.epoch, state.step, fabric.global_rank)
-    torch.manual_seed(seed)  # dropout, mixed styles
+    torch.manual_seed(seed)  # dropout, mixed styles and borders
     x, y = task.inputs(mine, epoch=state.epoch, seed=seed)
     if task.train.mix_style:
         x = mix_style(x, task.train.mix_style)
+    if task.train.mix_border:
+        x = mix_border(x, task.train.mix_border)
     logits = state.rest(x).float()
     losses = share * weights[y.long()] * sample_losses(logits, y, task.train.label_smoothing)
     # Gradients are averaged over the processes; this makes that the mean over the whole batch.

@@ -59,6 +59,7 @@ class Train:
     mix_style: float = (
         0.0  # share of the images whose map, after the frozen prefix, takes on another's style (lib.augment)
     )
+    mix_border: float = 0.0  # share of the images whose map, at the same place, takes the border of another's
     schedule: str = "constant"  # constant or cosine
     warmup_epochs: float = 0.0
     label_smoothing: float = 0.0
@@ -84,6 +85,7 @@ class Train:
         within("train.augment", self.augment, 0, 1)
         within("train.stretch", self.stretch, 0, 1)
         within("train.mix_style", self.mix_style, 0, 1)
+        within("train.mix_border", self.mix_border, 0, 1)
         within("train.cache_frozen", self.cache_frozen, 0, 100)
         within("train.label_smoothing", self.label_smoothing, 0, 0.5)
         within("train.ema", self.ema, 0, 0.99999)

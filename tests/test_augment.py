@@ -163,3 +163,29 @@ def test_the_share_says_how_many_take_on_another_style():
     assert changed.float().mean() == pytest.approx(0.25, abs=0.08)
     torch.testing.assert_close(module.mix_style(maps, 0.0), maps, rtol=1e-4, atol=1e-3)
     assert module.mix_style(maps.bfloat16(), 0.5).dtype == torch.bfloat16
+
+
+def test_mixed_borders_are_anothers_and_the_middle_stays():
+    torch.manual_seed(0)
+    maps = torch.arange(200.0)[:, None, None, None].expand(200, 2, 14, 14)
+    mixed = module.mix_border(maps, 1.0)
+    assert torch.equal(mixed[:, 0], mixed[:, 1])
+    widest = int(14 * module.BORDER)
+    assert torch.equal(mixed[..., widest:-widest, widest:-widest], maps[..., widest:-widest, widest:-widest])
+    changed = mixed[:, 0] != maps[:, 0]
+    assert (changed[:, [0, -1]].all(2).float().mean(0) > 0.6).all()  # three widths of four
+    assert changed[:, widest - 1].all(1).float().mean() == pytest.approx(0.25, abs=0.1)
+    for image, own in zip(mixed[:, 0], maps[:, 0, 0, 0], strict=True):
+        assert len(image[image != own].unique()) <= 1  # one other image
+
+
+def test_the_share_says_how_many_take_another_border():
+    torch.manual_seed(0)
+    maps = torch.randn(400, 1, 7, 5)
+    changed = (module.mix_border(maps, 0.25) != maps).any(3).any(2).any(1)
+    assert changed.float().mean() == pytest.approx(0.25, abs=0.08)
+    assert torch.equal(module.mix_border(maps, 0.0), maps)
+    few = maps[:, :, :3, :3].bfloat16()  # too small to have a border
+    assert torch.equal(module.mix_border(few, 1.0), few)
+    lasting = maps.expand(-1, 4, -1, -1).contiguous(memory_format=torch.channels_last)
+    assert module.mix_border(lasting, 1.0).is_contiguous(memory_format=torch.channels_last)

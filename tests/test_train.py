@@ -154,7 +154,7 @@ def test_frozen_layers_stay_as_they_are_and_the_others_move(root):
         ({"schedule": "cosine", "warmup_epochs": 0.5}, 2),
         ({"ema": 0.5}, 2),
         ({"label_smoothing": 0.1, "class_weighting": True}, 2),
-        ({"balanced": True, "mix_style": 0.5}, 2),
+        ({"balanced": True, "mix_style": 0.5, "mix_border": 0.5}, 2),
         ({"early_stopping": 1, "learning_rate": 0.0, "epochs": 9}, 2),
         ({"augment": 1.0, "precision": "32-true"}, 2),
     ],
