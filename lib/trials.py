@@ -4,7 +4,7 @@ Random validation patients are told apart almost perfectly by every setting, whi
 others stand for the shift of the official test set, and neither needs a test image: a block of the numbering, as the
 test set is one; and matched pairs, between whom the shortcuts of a thumbnail do not decide (lib.splits). Either all of
 these are held out, or few, so that training sees the others. On the few it is also measured how much
-a setting leans on the width of the chest (lib.swapped).
+a setting leans on the width of the chest and on what surrounds the lungs (lib.swapped).
 
 python -m lib.trials          train what is not there yet, and write reports/results/trials.json
 python -m lib.trials block    only the trials on one of the validation sets; what is recorded of the others stays
@@ -48,6 +48,8 @@ WIDE = EVEN | {
     "xception_lstm.input_size": 299,
     "xception_lstm.train": {"learning_rate": 3e-4, "cache_frozen": 2},
 }
+FRAMED = EVEN | {"train.epochs": 8, "train.mix_border": 0.5}
+SWAPS = {"swapped_auc": swapped.widths, "borders_auc": swapped.borders}
 # (validation set, settings) of each, on top of profile quick. Those on the block ran before augmentation varied sharpness and noise.
 TRIALS = {
     "one epoch, nothing added": ("block", {"train.epochs": 1}),
@@ -84,6 +86,7 @@ TRIALS = {
     ),
     "five even epochs, rate 0.0003, augmentation 0.3, styles mixed, the same zooms": ("few", EVEN),
     "the same at 299 pixels, widths varied by 0.2, zooms 1 and 1.1": ("few", WIDE),
+    "eight even epochs, the same as five, half of the borders exchanged": ("few", FRAMED),
 }
 
 
@@ -100,8 +103,8 @@ def judged(name: str, *, progress: bool = True) -> dict:
     run = train.fit(cfg, MODEL, SEED, progress=progress)
     found = {"trial": name, "validation": kind, **scores(run.predictions)}
     if kind == "few":
-        store = pixels.prepare(cfg, progress=progress)
-        found["swapped_auc"] = round(swapped.auc(cfg, MODEL, run.load(), store), 5)
+        store, model = pixels.prepare(cfg, progress=progress), run.load()
+        found |= {key: round(swapped.auc(cfg, MODEL, model, store, swap), 5) for key, swap in SWAPS.items()}
     return found
 
 

@@ -20,7 +20,8 @@ CHOSEN_ON = {
 
 SWAPPED = (
     " In the column on widths, normal images are narrowed by 13% and ill ones widened by 11%: squashing turned the originals' "
-    "aspect ratios into widths, and a model that leans on them loses there. It chose nothing (below)."
+    "aspect ratios into widths, and a model that leans on them loses there. In the column on borders, each image wears the "
+    "outer 12% of one of the other class. Neither chose anything (below)."
 )
 
 
@@ -50,7 +51,8 @@ def _tried(tried: list[dict]) -> str:
     rows = [
         {
             "Tried": row["trial"], "Validation AUC": f"{row['val_auc']:.4f}",
-            "Widths swapped": f"{row['swapped_auc']:.4f}" if "swapped_auc" in row else "", "Log loss": f"{row['log_loss']:.3f}",
+            "Widths swapped": _given(row, "swapped_auc"), "Borders swapped": _given(row, "borders_auc"),
+            "Log loss": f"{row['log_loss']:.3f}",
             "Sensitivity, %": f"{100 * row['sensitivity']:.1f}", "Specificity, %": f"{100 * row['specificity']:.1f}",
         }
         for row in sorted(tried, key=lambda row: -row["val_auc"])
@@ -59,10 +61,14 @@ def _tried(tried: list[dict]) -> str:
     return markdown(table.drop(columns=[name for name in table if (table[name] == "").all()]))
 
 
+def _given(row: dict, key: str) -> str:
+    return f"{row[key]:.4f}" if key in row else ""
+
+
 def on_pairs(results: Path) -> list[str]:
     """How well each model tells the matched pairs of its validation set apart, mean over seeds; of the profiles that hold pairs out."""
     said = []
-    for folder in (results / name for name in ("balanced", "stretched", "matched")):
+    for folder in (results / name for name in ("balanced", "reframed", "stretched", "matched")):
         for model, tables in evaluate.recorded(folder).items():
             held = [evaluate.part(table, "val") for table in tables]
             auc = np.mean([metrics.auc(table["y_true"], table["logit"]) for table in held])

@@ -1,4 +1,4 @@
-"""Widths swapped between the classes: geometry, whose images change, and a model that leans on nothing but the width."""
+"""Widths and borders swapped between the classes: geometry, whose images change, and models that lean on nothing else."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_only_the_asked_images_change(tmp_path):
     store = pixels.prepare(tiny.custom(tmp_path), progress=False)
     rows = store.rows("val")
     y_true = store.index["label"].to_numpy()[rows]
-    changed = swapped.swapped(store, rows, y_true)
+    changed = swapped.widths(store, rows, y_true)
     others = np.setdiff1d(np.arange(len(store.index)), rows)
     np.testing.assert_array_equal(changed.pixels[others], store.pixels[others])
     for row, label in zip(rows, y_true, strict=True):
@@ -40,23 +40,60 @@ def test_only_the_asked_images_change(tmp_path):
         )
 
 
-def test_a_model_that_leans_on_the_width_is_found_out(tmp_path, monkeypatch):
-    """Nothing but the width tells the classes apart, and then it is swapped."""
+def test_the_border_comes_from_the_other_class_and_the_inside_stays(tmp_path):
+    store = pixels.prepare(tiny.custom(tmp_path), progress=False)
+    rows = store.rows("val")
+    y_true = store.index["label"].to_numpy()[rows]
+    changed = swapped.borders(store, rows, y_true)
+    others = np.setdiff1d(np.arange(len(store.index)), rows)
+    np.testing.assert_array_equal(changed.pixels[others], store.pixels[others])
+    edge = round(swapped.BORDER * store.pixels.shape[1])
+    around = np.ones(store.pixels.shape[1:], bool)
+    around[edge:-edge, edge:-edge] = False
+    for row, label in zip(rows, y_true, strict=True):
+        np.testing.assert_array_equal(changed.pixels[row][~around], store.pixels[row][~around])
+        givers = store.pixels[rows[y_true != label]][:, around]
+        assert (changed.pixels[row][around] == givers).all(1).any()
+
+
+def leans(tmp_path, monkeypatch, image, read, swap) -> tuple[float, float]:
+    """AUC before and after the swap of a model that reads off (n, S, S) one number an image; `image(label)` are the images."""
     cfg = tiny.xception(tmp_path, train={"cache_frozen": 1})
     store = pixels.prepare(cfg, progress=False)
     label = store.index["label"].to_numpy()
-    shown = np.stack([column(21 if ill else 31, 64) for ill in label])
-    store = type(store)(**(vars(store) | {"pixels": shown}))
+    store = type(store)(**(vars(store) | {"pixels": np.stack([image(ill) for ill in label])}))
     state, task = train.start(cfg, "xception_lstm", 0, store, progress=False)
 
-    def mean_gray(self, rows, **_):
-        images = torch.as_tensor(self.store.pixels[rows], dtype=torch.float32)
-        return images.mean((1, 2)), torch.zeros(len(rows))
+    def measured(self, rows, **_):
+        return read(torch.as_tensor(self.store.pixels[rows], dtype=torch.float32)), torch.zeros(len(rows))
 
-    monkeypatch.setattr(swapped.loop.Task, "inputs", mean_gray)
+    monkeypatch.setattr(swapped.loop.Task, "inputs", measured)
     monkeypatch.setattr(swapped.loop, "FastRest", lambda *_: torch.neg)
     rows = store.rows("val")
     plain = swapped.metrics.auc(label[rows], swapped.loop.evaluate(state, task, rows).numpy())
+    return plain, swapped.auc(cfg, "xception_lstm", state.model, store, swap)
+
+
+def test_a_model_that_leans_on_the_width_is_found_out(tmp_path, monkeypatch):
+    """Nothing but the width tells the classes apart, and then it is swapped."""
     monkeypatch.setattr(swapped, "FACTORS", (0.6, 1.6))
-    assert plain == 1.0
-    assert swapped.auc(cfg, "xception_lstm", state.model, store) == 0.0
+    found = leans(
+        tmp_path, monkeypatch, lambda ill: column(21 if ill else 31, 64), lambda x: x.mean((1, 2)), swapped.widths
+    )  # fmt: skip
+    assert found == (1.0, 0.0)
+
+
+def test_a_model_that_leans_on_the_border_is_found_out(tmp_path, monkeypatch):
+    shades = np.uint8([200, 50])
+    found = leans(
+        tmp_path, monkeypatch, lambda ill: np.full((64, 64), shades[ill]), lambda x: x[:, 0, 0], swapped.borders
+    )  # fmt: skip
+    assert found == (1.0, 0.0)
+
+
+def test_a_model_that_reads_the_middle_does_not_mind_the_border(tmp_path, monkeypatch):
+    shades = np.uint8([200, 50])
+    found = leans(
+        tmp_path, monkeypatch, lambda ill: np.full((64, 64), shades[ill]), lambda x: x[:, 32, 32], swapped.borders
+    )  # fmt: skip
+    assert found == (1.0, 1.0)

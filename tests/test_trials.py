@@ -39,18 +39,21 @@ def test_a_trial_is_judged_by_validation_alone(monkeypatch):
     assert 0.5 < shown[0]["val_auc"] < 1
 
 
-def test_on_few_pairs_a_trial_is_also_judged_with_swapped_widths(monkeypatch):
+def test_on_few_pairs_a_trial_is_also_judged_with_swapped_widths_and_borders(monkeypatch):
     run = dataclasses.make_dataclass("Run", ["predictions", "load"])(
         predictions(test_logit=0.0), lambda: "a model"
     )
     monkeypatch.setattr(trials.train, "fit", lambda *_, **__: run)
     monkeypatch.setattr(trials.pixels, "prepare", lambda *_, **__: "a store")
-    monkeypatch.setattr(
-        trials.swapped, "auc", lambda _, name, *given: 0.5 if given == ("a model", "a store") else 0
-    )
+    figures = {trials.swapped.widths: 0.5, trials.swapped.borders: 0.25}
+
+    def figure(_, name, *given):
+        return figures[given[2]] if given[:2] == ("a model", "a store") else 0
+
+    monkeypatch.setattr(trials.swapped, "auc", figure)
     found = {kind: trials.judged(name) for name, (kind, _) in trials.TRIALS.items()}
-    assert found["few"]["swapped_auc"] == 0.5
-    assert "swapped_auc" not in found["block"] | found["matched"]
+    assert (found["few"]["swapped_auc"], found["few"]["borders_auc"]) == (0.5, 0.25)
+    assert not {"swapped_auc", "borders_auc"} & set(found["block"] | found["matched"])
 
 
 @pytest.fixture
