@@ -13,7 +13,7 @@ from lib.tables import markdown
 
 # Validation sets of `lib.trials`: the profile they chose, and what they hold out.
 CHOSEN_ON = {
-    "few": ("balanced", "of the pairs below, the few that profile `matched` holds out too"),
+    "few": ("reframed", "of the pairs below, the few that profile `matched` holds out too"),
     "matched": ("matched", "paired so that a 16 x 16 thumbnail does not tell the normal from the ill"),
     "block": ("tuned", "that are consecutive in the numbering, as the test patients are"),
 }
@@ -68,7 +68,7 @@ def _given(row: dict, key: str) -> str:
 def on_pairs(results: Path) -> list[str]:
     """How well each model tells the matched pairs of its validation set apart, mean over seeds; of the profiles that hold pairs out."""
     said = []
-    for folder in (results / name for name in ("balanced", "reframed", "stretched", "matched")):
+    for folder in (results / name for name in ("reframed", "balanced", "stretched", "matched")):
         for model, tables in evaluate.recorded(folder).items():
             held = [evaluate.part(table, "val") for table in tables]
             auc = np.mean([metrics.auc(table["y_true"], table["logit"]) for table in held])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib import pixels, swapped, train
+from lib import pixels, swapped, train, tried
 from tests import tiny
 
 
@@ -97,3 +97,9 @@ def test_a_model_that_reads_the_middle_does_not_mind_the_border(tmp_path, monkey
         tmp_path, monkeypatch, lambda ill: np.full((64, 64), shades[ill]), lambda x: x[:, 32, 32], swapped.borders
     )  # fmt: skip
     assert found == (1.0, 1.0)
+
+
+def test_the_model_card_tells_what_is_done_here():
+    narrow, wide = swapped.FACTORS
+    assert f"narrowed by {1 - narrow:.0%} and ill ones widened by {wide - 1:.0%}" in tried.SWAPPED
+    assert f"outer {swapped.BORDER:.0%}" in tried.SWAPPED
