@@ -87,6 +87,7 @@ TRIALS = {
     "five even epochs, rate 0.0003, augmentation 0.3, styles mixed, the same zooms": ("few", EVEN),
     "the same at 299 pixels, widths varied by 0.2, zooms 1 and 1.1": ("few", WIDE),
     "eight even epochs, the same as five, half of the borders exchanged": ("few", FRAMED),
+    "the same with borders exchanged, at 299 pixels": ("few", FRAMED | {"xception_lstm.input_size": 299}),
 }
 
 
