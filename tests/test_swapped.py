@@ -83,20 +83,14 @@ def test_a_model_that_leans_on_the_width_is_found_out(tmp_path, monkeypatch):
     assert found == (1.0, 0.0)
 
 
-def test_a_model_that_leans_on_the_border_is_found_out(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("place", "after"), [(0, 0.0), (32, 1.0)], ids=["border", "middle"])
+def test_a_model_that_leans_on_the_border_is_found_out(tmp_path, monkeypatch, place, after):
+    """One that reads the middle does not mind."""
     shades = np.uint8([200, 50])
     found = leans(
-        tmp_path, monkeypatch, lambda ill: np.full((64, 64), shades[ill]), lambda x: x[:, 0, 0], swapped.borders
+        tmp_path, monkeypatch, lambda ill: np.full((64, 64), shades[ill]), lambda x: x[:, place, place], swapped.borders
     )  # fmt: skip
-    assert found == (1.0, 0.0)
-
-
-def test_a_model_that_reads_the_middle_does_not_mind_the_border(tmp_path, monkeypatch):
-    shades = np.uint8([200, 50])
-    found = leans(
-        tmp_path, monkeypatch, lambda ill: np.full((64, 64), shades[ill]), lambda x: x[:, 32, 32], swapped.borders
-    )  # fmt: skip
-    assert found == (1.0, 1.0)
+    assert found == (1.0, after)
 
 
 def test_the_model_card_tells_what_is_done_here():
