@@ -133,10 +133,10 @@ $(NOTEBOOKS): $(OUT)/%.ipynb: notebooks/%.ipynb lib/profiles/$(PROFILE).yaml $(R
 $(filter-out $(OUT)/01_%,$(NOTEBOOKS)): | $(filter $(OUT)/01_%,$(NOTEBOOKS))
 $(READERS): $(TRAINED)
 
-$(PAGES): $(OUT)/%.html: $(OUT)/%.ipynb lib/pages.py lib/tables.py $(wildcard lib/template/*) | $(READY)
+$(PAGES): $(OUT)/%.html: $(OUT)/%.ipynb lib/study/pages.py lib/tables.py $(wildcard lib/study/template/*) | $(READY)
 	@$(STUDY) page $(ARGUMENTS) $*
 
-$(OUT)/index.html: $(PAGES) lib/overview.py
+$(OUT)/index.html: $(PAGES) lib/study/overview.py
 	@$(STUDY) index $(ARGUMENTS)
 
 -include $(STEPS:%=$(OUT)/.%.d)

@@ -244,7 +244,7 @@ def test_nothing_published_says_what_to_do(tmp_path):
 
 
 def test_what_is_recorded_is_plain_json(cfg):
-    from lib import control
+    from lib.ablation import control
 
     runs = grid.run(
         Toy(), toy_cells(cfg, ("mean-mlp", "lstm-raster", "lstm-shuffle")), progress=False, workers=1

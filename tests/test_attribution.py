@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from lib import attribution
+from lib.gradcam import attribution
+from lib.gradcam.question import ExplainError
 from lib.models import CNNLSTM, CustomCNNLSTM
-from lib.question import ExplainError
 
 
 @pytest.fixture(autouse=True, scope="module")

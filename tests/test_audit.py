@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import audit, config, copies, duplicates, findings, patients, shift, shortcuts
+from lib import audit, config
+from lib.audit import copies, duplicates, findings, patients, shift, shortcuts
 from lib.plots import audit as plots
 from lib.splits import split_validation
 from lib.store import PixelStore

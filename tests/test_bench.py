@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import bench, bench_measure, bench_original, bench_recipes, config, models, pixels
+from lib import bench, config, models, pixels
+from lib.bench import measurement, notebook, recipes
 from lib.plots import bench as plots
 from tests import tiny
 
@@ -23,7 +24,7 @@ def small(tmp_path_factory):
 
 def test_the_original_models_are_the_projects_models():
     torch.manual_seed(0)
-    for name, make in bench_original.MODELS.items():
+    for name, make in notebook.MODELS.items():
         original = make().eval()
         own = models.XceptionLSTM() if name == "xception_lstm" else models.CustomCNNLSTM()
         assert sum(p.numel() for p in original.parameters() if p.requires_grad) == own.trainable_parameters()
@@ -35,41 +36,41 @@ def test_the_original_models_are_the_projects_models():
 
 def test_the_originals_loop_trains_and_counts_what_it_waits_for(small, tmp_path):
     tree = bench._image_folder(pixels.prepare(small, progress=False), tmp_path, 20)
-    run = bench_original.Loop(bench_original.CustomCNNLSTM(), 1e-3, CPU)
+    run = notebook.Loop(notebook.CustomCNNLSTM(), 1e-3, CPU)
     before = run.network.lstm.weight_hh_l0.detach().clone()
-    batches = run.batches(bench_original.loader(tree, 28, training=True))
+    batches = run.batches(notebook.loader(tree, 28, training=True))
     assert [run.train_step(next(batches)) for _ in range(4)] == [8, 8, 4, 8]  # the next epoch follows
     assert run.waited > 0
     assert not torch.equal(before, run.network.lstm.weight_hh_l0)
-    test = run.batches(bench_original.loader(tree, 28, training=False))
+    test = run.batches(notebook.loader(tree, 28, training=False))
     assert run.test_step(next(test)) == 20
 
 
 def test_in_the_original_frozen_batchnorm_moves():
-    network = bench_original.XceptionLSTM()
+    network = notebook.XceptionLSTM()
     before = network.xception.body.bn1.running_mean.clone() if hasattr(network.xception, "body") else None
-    bench_original.Loop(network, 1e-4, CPU).train_step((torch.randn(2, 3, 64, 64), torch.tensor([0, 1])))
+    notebook.Loop(network, 1e-4, CPU).train_step((torch.randn(2, 3, 64, 64), torch.tensor([0, 1])))
     assert before is not None
     assert not torch.equal(before, network.xception.body.bn1.running_mean)
 
 
 def test_a_rate_is_images_by_time():
-    rate = bench_measure.measure(lambda: time.sleep(0.01) or 5, 0.05, CPU)
+    rate = measurement.measure(lambda: time.sleep(0.01) or 5, 0.05, CPU)
     assert 250 < rate <= 500
 
 
 def test_a_training_step_costs_at_most_three_forward_passes():
-    found = bench_measure.operations(config.load("full"), "xception_lstm")
+    found = measurement.operations(config.load("full"), "xception_lstm")
     assert found["infer"] == pytest.approx(9.7, abs=0.6)
     assert 1.5 < found["train"] / found["infer"] < 2.5  # no backward pass through the frozen part
-    custom = bench_measure.operations(config.load("full"), "custom_cnn_lstm")
+    custom = measurement.operations(config.load("full"), "custom_cnn_lstm")
     assert custom["train"] == pytest.approx(3 * custom["infer"])
 
 
 @pytest.mark.parametrize("model", config.MODELS)
 def test_both_recipes_are_measured(small, tmp_path, model):
     tree = bench._image_folder(pixels.prepare(small, progress=False), tmp_path, 12)
-    turns = [bench_measure.original(small, model, tree, 0.0), bench_measure.project(small, model, 0.0)]
+    turns = [measurement.original(small, model, tree, 0.0), measurement.project(small, model, 0.0)]
     for turn in turns:
         assert turn["train"] > 0
         assert turn["infer"] > 0
@@ -96,16 +97,16 @@ def test_both_recipes_are_measured(small, tmp_path, model):
 def test_accuracy_is_compared_from_the_same_weights(small, monkeypatch):
     started = {}
     for name in ("_project", "_original"):
-        kept = getattr(bench_recipes, name)
+        kept = getattr(recipes, name)
 
         def watched(*words, name=name, kept=kept):
             state = next(word for word in words if isinstance(word, dict))
             started.setdefault(name, []).append(state["classifier.0.weight"].clone())
             return kept(*words)
 
-        monkeypatch.setattr(bench_recipes, name, watched)
-    monkeypatch.setattr(bench_original, "XceptionLSTM", lambda: _narrow(small))
-    found = bench_recipes.compare(small, images=16, seeds=range(1), batch=8)
+        monkeypatch.setattr(recipes, name, watched)
+    monkeypatch.setattr(notebook, "XceptionLSTM", lambda: _narrow(small))
+    found = recipes.compare(small, images=16, seeds=range(1), batch=8)
     assert torch.equal(started["_project"][0], started["_original"][0])
     assert 0 <= found["project"][0] <= 1
     assert found["low"] <= found["difference"] <= found["high"]
@@ -115,7 +116,7 @@ def test_accuracy_is_compared_from_the_same_weights(small, monkeypatch):
 
 def _narrow(small):
     """The original's Xception-LSTM as narrow as the small config's."""
-    network = bench_original.MODELS["xception_lstm"]()
+    network = notebook.MODELS["xception_lstm"]()
     hidden = small.xception_lstm.lstm_hidden
     network.lstm = torch.nn.LSTM(2048, hidden, batch_first=True)
     network.classifier[0] = torch.nn.Linear(hidden, 128)
@@ -129,7 +130,7 @@ def test_the_verdict_follows_the_numbers():
 
     def verdict(project):
         tables = {"original": scores, "project": project}
-        found = bench_recipes.judged(
+        found = recipes.judged(
             {
                 recipe: [
                     pd.DataFrame({"patient": np.arange(200), "y_true": y, "score": score}) for score in own
@@ -137,7 +138,7 @@ def test_the_verdict_follows_the_numbers():
                 for recipe, own in tables.items()
             }
         )
-        return bench_recipes.sentence(found | {"images": 10, "batch": 8, "held_out": 200})
+        return recipes.sentence(found | {"images": 10, "batch": 8, "held_out": 200})
 
     assert "+0.0000 [" in verdict(scores)
     assert "within the noise" in verdict([y + rng.normal(size=200) for _ in range(3)])
@@ -183,5 +184,5 @@ def test_a_measurement_that_fails_is_told(tmp_path):
 
 
 def test_batches_go_round():
-    batches = bench_measure._cycle(np.arange(5), 2)
+    batches = measurement._cycle(np.arange(5), 2)
     assert [next(batches).tolist() for _ in range(3)] == [[0, 1], [2, 3], [0, 1]]

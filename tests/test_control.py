@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib import config, control
-from lib.ablation import grid
+from lib import config
+from lib.ablation import control, grid
 from lib.ablation.fit import fit, protocol, reader
 from lib.ablation.variants import Size
 from lib.metrics import auc

@@ -8,8 +8,9 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from lib import config, features, files, models, pixels, projection
-from lib.features import Tokens
+from lib import config, files, models, pixels
+from lib.ablation import features, projection
+from lib.ablation.features import Tokens
 
 N, SIZE = 12, 64  # images, pixels: maps of 2 by 2
 

@@ -10,10 +10,11 @@ import torch
 from pytorch_grad_cam import GradCAM, GradCAMPlusPlus
 from torch import nn
 
-from lib import bench_gradcam, gradcam, overlay, question
-from lib.gradcam import Maps
+from lib import gradcam
+from lib.bench import map_speed
+from lib.gradcam import Maps, overlay, question
+from lib.gradcam.question import ExplainError
 from lib.models import CNNLSTM, CustomCNNLSTM, XceptionLSTM
-from lib.question import ExplainError
 
 
 class Score:
@@ -365,7 +366,7 @@ def test_pixels_come_back_from_normalised_images():
 
 
 def test_bench_compares_with_the_originals_loop():
-    results = bench_gradcam.measure(batch=2, size=48)
+    results = map_speed.measure(batch=2, size=48)
     assert set(results) == {"xception_lstm", "custom_cnn_lstm"}
     for found in results.values():
         assert found["original_s"] > 0

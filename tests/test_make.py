@@ -76,17 +76,17 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
-    for folder in ("lib/profiles", "lib/template", "lib/plots"):
+    for folder in ("lib/profiles", "lib/study/template", "lib/plots"):
         (tmp_path / folder).mkdir(parents=True)
     for profile in ("demo", "full", "quick"):
         shutil.copy(ROOT / "lib" / "profiles" / f"{profile}.yaml", tmp_path / "lib" / "profiles")
     for name in (
         "lib/plots/style.py",
         "lib/gone.py",
-        "lib/pages.py",
+        "lib/study/pages.py",
         "lib/tables.py",
-        "lib/overview.py",
-        "lib/template/style.css",
+        "lib/study/overview.py",
+        "lib/study/template/style.css",
     ):
         (tmp_path / name).touch()
     (tmp_path / "notebooks").mkdir()
@@ -141,8 +141,8 @@ def test_the_steps_that_read_models_are_told_which(bench):
     ("changed", "expected"),
     [
         ("notebooks/06_ablation.ipynb", {"plan", "run 06_ablation", "page 06_ablation", "index"}),
-        ("lib/overview.py", {"plan", "index"}),
-        ("lib/template/style.css", {"plan", "index", *(f"page {step}" for step in STEPS)}),
+        ("lib/study/overview.py", {"plan", "index"}),
+        ("lib/study/template/style.css", {"plan", "index", *(f"page {step}" for step in STEPS)}),
         (
             "lib/plots/style.py",
             {"plan", "index", *(f"{do} {step}" for do in ("run", "page") for step in STEPS)},

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import config, documents, evaluate, files, foremost, metrics, publish, runs, store
+from lib import config, evaluate, files, metrics, publish, runs, store
 from lib.config import ROOT
-from lib.results import PublishError, best, interval, published
+from lib.publish import documents, foremost
+from lib.publish.results import PublishError, best, interval, published
 
 RESULTS = ROOT / "reports" / "results"
 

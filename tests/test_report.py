@@ -11,9 +11,10 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 
-from lib import config, files, overview, pages, report
+from lib import config, files, report
 from lib.plots import style
-from lib.steps import State, Step
+from lib.study import overview, pages
+from lib.study.steps import State, Step
 from tests.test_study import write_notebook
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from lib import archive, config, files, imagenet, index, medmnist, models, sources, store
-from lib.sources import SourceError
+from lib import config, files, index, models, sources, store
+from lib.sources import SourceError, archive, imagenet, medmnist
 
 
 def png(seed: int, size: int = 32) -> bytes:

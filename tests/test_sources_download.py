@@ -7,7 +7,8 @@ import threading
 import numpy as np
 import pytest
 
-from lib import config, download, sources
+from lib import config, sources
+from lib.sources import download
 from lib.trouble import SourceError
 from tests.test_sources import small_set, zipped
 

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from lib import config, duplicates, index, sources, splits, store
+from lib import config, index, sources, splits, store
+from lib.audit import duplicates
 from lib.config import ROOT
 
 ARCHIVE = ROOT.parent / "shared" / "data" / "chest_xray_224.zip"

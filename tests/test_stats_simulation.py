@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from lib import metrics, paired, stats
+from lib import metrics, stats
+from lib.comparison import paired
 
 STUDIES = 1000
 PATIENTS, IMAGES = 150, 2  # per study, images per patient

@@ -14,9 +14,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lib import config, overview, steps, story, study
+from lib import config, study
 from lib.config import ROOT
-from lib.steps import State, Step
+from lib.study import overview, steps, story
+from lib.study.steps import State, Step
 from tests.conftest import clean_environment
 
 

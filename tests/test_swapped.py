@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib import pixels, swapped, train, tried
+from lib import pixels, swapped, train
+from lib.publish import tried
 from tests import tiny
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import config, files, trials, tried
+from lib import config, files, trials
+from lib.publish import tried
 
 
 @pytest.mark.parametrize("name", trials.TRIALS)

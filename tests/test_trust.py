@@ -8,20 +8,19 @@ import pytest
 import torch
 from torch import nn
 
-from lib import (
+from lib import gradcam, phantoms
+from lib.gradcam import (
+    Maps,
     agreement,
     cases,
     deletion,
-    gradcam,
     localisation,
     means,
-    phantoms,
     randomised,
     rivals,
     similarity,
     trust,
 )
-from lib.gradcam import Maps
 from lib.models import CustomCNNLSTM
 from lib.stats import Interval
 

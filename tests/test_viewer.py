@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import viewer
+from lib.gradcam import viewer
 from lib.models import CustomCNNLSTM
 from lib.pixels import PixelStore
 

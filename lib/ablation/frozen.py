@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lib import features, pixels, projection
+from lib import pixels
+from lib.ablation import features, projection
 from lib.ablation.fit import Maps
 from lib.ablation.variants import Variant
 from lib.config import Config, fingerprint

@@ -42,7 +42,7 @@ def protocol_sentence(config: Config, result: Result) -> str:
 
 def as_json(config: Config, result: Result, effects: Effects, controls: Mapping) -> dict:
     """What reports/results/<profile>/06_ablation.json holds. controls: `control.Control` by task."""
-    from lib import control  # it runs on this package
+    from lib.ablation import control
 
     return {
         "regime": config.ablation.regime,

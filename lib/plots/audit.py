@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from lib import shortcuts
-from lib.duplicates import FLOOR, Duplicates
-from lib.patients import number
+from lib.audit import shortcuts
+from lib.audit.duplicates import FLOOR, Duplicates
+from lib.audit.patients import number
+from lib.audit.shift import CLASSES, NAMES
 from lib.plots import style
-from lib.shift import CLASSES, NAMES
 from lib.splits import series
 from lib.stats import Interval
 from lib.store import PixelStore

@@ -8,11 +8,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from lib import overlay
-from lib.attribution import TokenScores
-from lib.gradcam import Maps
+from lib.gradcam import Maps, overlay
+from lib.gradcam.attribution import TokenScores
+from lib.gradcam.question import CLASSES
 from lib.plots import style
-from lib.question import CLASSES
 
 MAP_COLOURS = {"gradcam": "#0072B2", "random": "#999999", "centre": "#D55E00", "edges": "#009E73"}
 MAP_STYLES = {"random": ":", "centre": "--", "edges": "-."}

@@ -1,0 +1,126 @@
+"""Can the data be trusted? Every check, its result as a sentence with its number, and a verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Any
+
+import pandas as pd
+
+from lib.audit import copies, duplicates, findings, patients, shift, shortcuts
+from lib.audit.duplicates import Duplicates
+from lib.audit.patients import Sharing
+from lib.config import Config
+from lib.stats import Interval
+from lib.store import PixelStore
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the checks found; `findings` puts them into words.
+
+    shift   how well test (and, for comparison, val) can be told from train: (split, label or None) -> AUC, None where
+            there are too few patients
+    """
+
+    store: PixelStore
+    duplicates: Duplicates
+    made: pd.DataFrame  # copies made on purpose, and the share that is found
+    right: Sharing  # test patients under the right key
+    naive: Sharing  # and under the bare number, of names that carry one
+    two_kinds: tuple[int, float]
+    kinship: dict[str, Interval]
+    blocks: pd.DataFrame
+    differences: pd.DataFrame
+    shift: dict[tuple[str, int | None], Interval | None]
+    probes: pd.DataFrame
+
+    @cached_property
+    def findings(self) -> pd.DataFrame:
+        """One row a check: check, result, verdict (good, caution, bad or info)."""
+        return pd.DataFrame(findings.of(self), columns=["check", "result", "verdict"])
+
+    def finding(self, check: str) -> str:
+        """The sentence of one check. Raises KeyError, naming the checks, for one that is not there."""
+        found = self.findings.set_index("check")["result"]
+        if check not in found:
+            raise KeyError(f"no check {check!r}; the checks are {', '.join(found.index)}")
+        return str(found[check])
+
+    def checks(self, beginning: str) -> list[str]:
+        """The names of the checks that begin like this."""
+        return [name for name in self.findings["check"] if name.startswith(beginning)]
+
+    def sentences(self, *checks: str) -> list[str]:
+        """The sentences of these checks; a check that this data set does not allow (no patient numbers) has none."""
+        return [self.finding(name) for name in checks if name in set(self.findings["check"])]
+
+    def record(self) -> dict[str, Any]:
+        """For the step's JSON: findings, and the answer to the audit's question."""
+        return {
+            "findings": self.findings.to_dict("records"),
+            "answers": {"Can the data be trusted?": findings.answer(self)},
+            "copies_made_on_purpose": self.made.to_dict("records"),
+            "counts": counts(self.store).reset_index().to_dict("records"),
+            "probes": [
+                {"probe": row.probe, "split": row.split, "auc": str(row.auc)}
+                for row in self.probes.itertuples()
+            ],
+            "data_fingerprint": self.store.fingerprint,
+        }
+
+
+def run(config: Config, store: PixelStore, *, seed: int | None = None) -> Audit:
+    """Every check on the prepared images. seed: of resampling and folds; None takes the config's first one"""
+    seed = config.seeds[0] if seed is None else seed
+    index, n_boot = store.index, config.n_boot
+    measured = shift.measure(store)
+    people = index[index["patient"].str.match(r"(bacteria|virus)-\d+$")]
+    naive_keys = people["image"].map(lambda image: patients.naive_key(PurePosixPath(image).name))
+    alike = duplicates.find(store)
+    return Audit(
+        store=store,
+        duplicates=alike,
+        made=copies.found(store, alike.threshold, seed=seed),
+        right=patients.sharing(index, index["patient"]),
+        naive=patients.sharing(people, naive_keys),
+        two_kinds=patients.two_kinds(index),
+        kinship=patients.kinship(store, n_boot=n_boot, seed=seed),
+        blocks=patients.blocks(index),
+        differences=shift.differences(store, measured, n_boot=n_boot, seed=seed),
+        shift={
+            (split, label): _apart(store, measured, split=split, label=label, n_boot=n_boot, seed=seed)
+            for split in ("test", "val")
+            for label in (None, *shift.CLASSES)
+        },
+        probes=shortcuts.probes(store, n_boot=n_boot, seed=seed),
+    )
+
+
+def counts(store: PixelStore) -> pd.DataFrame:
+    """Images and patients, one row a split and subtype, with the patient of most images."""
+    grouped = store.index.groupby(["split", "label", "subtype"])
+    table = grouped.agg(images=("image", "size"), patients=("patient", "nunique"))
+    table["most of one patient"] = grouped["patient"].agg(lambda found: found.value_counts().iloc[0])
+    order = {"train": 0, "val": 1, "test": 2}
+    return table.sort_index(key=lambda level: level.map(order) if level.name == "split" else level)
+
+
+def sizes(store: PixelStore) -> pd.DataFrame:
+    """How many images of each size and mode, the commonest first: width, height, mode, images."""
+    return (
+        store.index.groupby(["width", "height", "mode"])
+        .size()
+        .rename("images")
+        .sort_values(ascending=False)
+        .reset_index()
+    )
+
+
+def _apart(store: PixelStore, measured: pd.DataFrame, **options: Any) -> Interval | None:
+    try:
+        return shift.tell_apart(store, measured, **options)
+    except ValueError:
+        return None

@@ -1,0 +1,287 @@
+"""What does the audit say in words? One sentence a check, computed from its results, and a verdict on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from lib.audit.shift import CLASSES, NAMES
+from lib.audit.shortcuts import NAMES as PROBES
+from lib.stats import Interval
+
+if TYPE_CHECKING:
+    from lib.audit import Audit
+
+Finding = tuple[str, str, str]  # check, result, verdict
+PUBLISHED = {("train", 0): 1349, ("train", 1): 3883, ("test", 0): 234, ("test", 1): 390}
+SURE = 0.95  # share of copies made on purpose from which on their kind counts as found
+STRONG = 0.8  # AUC from which on a shortcut is called strong
+
+
+def of(audit: Audit) -> list[Finding]:
+    """Every finding, in the order in which the notebook shows them."""
+    found = [_images(audit), _classes(audit), _sizes(audit), _patients(audit), _repeats(audit), _naive(audit)]
+    found += [
+        _identical(audit),
+        _alike(audit),
+        _found(audit),
+        _blocks(audit),
+        *_shift(audit),
+        _differences(audit),
+        _validation(audit),
+    ]
+    return [finding for finding in found + _probes(audit) if finding]
+
+
+def answer(audit: Audit) -> str:
+    """One sentence: do the splits hold, is test like train, can the label be told elsewhere than in the lungs?"""
+    verdicts = audit.findings.set_index("check")["verdict"]
+    crossing = {"Patients across splits", "Identical files", "Near duplicates"} & set(
+        verdicts.index[verdicts == "bad"]
+    )
+    said = [
+        f"in doubt ({', '.join(sorted(crossing)).lower()})"
+        if crossing
+        else "apart: no patient and no copy of an image crosses them"
+    ]
+    test, lungs = (
+        audit.shift[("test", None)],
+        audit.probes.set_index(["probe", "split"])["auc"].get(("no lungs", "test")),
+    )
+    if test is not None:
+        like = "is not drawn like" if test.low > 0.5 else "looks like"
+        said.append(f"the test set {like} the training set (told apart with AUC {test})")
+    if lungs is not None:
+        told = "can be told" if lungs.low > 0.5 else "cannot be told"
+        said.append(f"pneumonia {told} from test images whose lungs are blacked out (AUC {lungs})")
+    return f"The splits are {'; '.join(said)}."
+
+
+def _images(audit: Audit) -> Finding:
+    store, out = audit.store, len(audit.store.quarantined)
+    said = f"{len(store.index):,} images from {store.source.get('name', 'the raw folder')}; {out} left out"
+    if out:
+        reasons = store.quarantined["status"].str.split(":").str[0].value_counts()
+        said += f" ({'; '.join(f'{n} x {reason}' for reason, n in reasons.items())})"
+    if store.source.get("kind") != "phantoms":
+        official = store.index["split"].replace("val", "train")
+        here = store.index.groupby([official, "label"]).size().to_dict()
+        same = here == PUBLISHED
+        said += (
+            ". The counts by split and class are "
+            + ("those" if same else "not those")
+            + " of the published set"
+        )
+        return "Images", f"{said}.", "good" if same and not out else "caution"
+    return "Images", f"{said}.", "good" if not out else "caution"
+
+
+def _classes(audit: Audit) -> Finding:
+    share = audit.store.index.groupby("split")["label"].mean()
+    said = ", ".join(f"{share[split]:.1%} of {split}" for split in ("train", "val", "test") if split in share)
+    most = max(share["test"], 1 - share["test"])
+    return (
+        "Class balance",
+        f"Pneumonia is {said}; answering the commoner class alone is right for {most:.1%} of the test images.",
+        "info",
+    )
+
+
+def _sizes(audit: Audit) -> Finding:
+    index = audit.store.index
+    modes = ", ".join(f"{n:,} {mode}" for mode, n in index["mode"].value_counts().items())
+    if len(index[["width", "height"]].drop_duplicates()) == 1:
+        width, height = index.loc[0, ["width", "height"]]
+        return (
+            "Image sizes",
+            f"Every image is {width} x {height} ({modes}): this copy no longer shows the shapes of the originals.",
+            "caution",
+        )
+    aspect = (index["width"] / index["height"]).groupby(index["label"]).median()
+    return (
+        "Image sizes",
+        f"From {index['width'].min()} x {index['height'].min()} to {index['width'].max()} x {index['height'].max()} ({modes}); the "
+        f"median width / height is {aspect[0]:.2f} of normal and {aspect[1]:.2f} of pneumonia images.",
+        "info",
+    )
+
+
+def _patients(audit: Audit) -> Finding:
+    right = audit.right
+    if not audit.store.source.get("patients", True):
+        return (
+            "Patients across splits",
+            "The set carries no patient ids: whether patients cross its splits cannot be known.",
+            "bad",
+        )
+    said = f"{right.shared} of {right.test} test patients have images in train or val; validation shares no patient with train."
+    return "Patients across splits", said, "good" if right.shared == 0 else "bad"
+
+
+def _repeats(audit: Audit) -> Finding:
+    per = audit.store.index["patient"].value_counts()
+    if len(per) == len(audit.store.index):
+        return (
+            "Images per patient",
+            f"Each of the {len(per):,} images counts as a patient of its own.",
+            "info",
+        )
+    said = (
+        f"{len(audit.store.index):,} images are of {len(per):,} patients, up to {per.iloc[0]} of one ({per.index[0]}); "
+        "intervals resample patients, not images."
+    )
+    return "Images per patient", said, "info"
+
+
+def _naive(audit: Audit) -> Finding | None:
+    naive, kin, (both, expected) = audit.naive, audit.kinship, audit.two_kinds
+    if not naive.test:
+        return None
+    said = f"By the bare number person<N>, {naive.shared} of {naive.test} test patients would seem to occur in train"
+    if both:
+        said += f"; but {both:,} numbers occur as bacteria and as virus, where independent numbering gives about {expected:,.0f}"
+    if len(kin) == 2:
+        within, across = kin["within a kind"], kin["across kinds"]
+        strangers = across.high < within.low
+        said += (
+            f", and images that share a number correlate {within} within a kind and {across} across kinds, "
+        )
+        said += (
+            "so the number alone is no patient"
+            if strangers
+            else "which does not settle whether the number alone is a patient"
+        )
+    return "The naive patient key", f"{said}.", "info"
+
+
+def _identical(audit: Audit) -> Finding:
+    index, table = audit.store.index, audit.duplicates
+    same = index[index.duplicated("sha256", keep=False)]
+    groups = same.groupby("sha256")
+    if same.empty:
+        return "Identical files", f"No two of the {len(index):,} files are the same.", "good"
+    crossing, labels, people = (
+        int((groups[column].nunique() > 1).sum()) for column in ("split", "label", "patient")
+    )
+    said = (
+        f"{groups.ngroups} groups of identical files ({len(same)} files): {crossing} across splits, {labels} with conflicting "
+        f"labels, {people} across patients"
+    )
+    if people and not table.disagreeing("patient").empty:
+        names = (
+            table.disagreeing("patient")
+            .groupby("group")["patient"]
+            .agg(lambda found: " = ".join(sorted(set(found))))
+        )
+        said += f" ({'; '.join(names.head(3))})"
+    return "Identical files", f"{said}.", "bad" if crossing or labels else "caution"
+
+
+def _alike(audit: Audit) -> Finding:
+    found = audit.duplicates
+    more = found.copies[~found.copies["identical"]]
+    split, label = (audit.store.index[column].to_numpy() for column in ("split", "label"))
+    crossing = int((split[more["first"]] != split[more["second"]]).sum())
+    conflicting = int((label[more["first"]] != label[more["second"]]).sum())
+    if found.clear:
+        gap = f"no pair's fine structure correlates between {found.low:.3f} and {found.high:.3f}, so {found.threshold:.2f} parts copies from likeness"
+    else:
+        gap = f"no empty gap parts copies from likeness (the widest ends at {found.low:.3f}), so only correlations above {found.threshold} count"
+    said = f"{len(more)} pairs of copies besides identical files ({crossing} across splits, {conflicting} with conflicting labels): {gap}."
+    if crossing or conflicting:
+        return "Near duplicates", said, "bad"
+    return "Near duplicates", said, "good" if found.clear and more.empty else "caution"
+
+
+def _found(audit: Audit) -> Finding:
+    """What the search for copies sees, by copies that were made on purpose."""
+    sure = audit.made["found"] >= SURE
+    listed = [", ".join(audit.made.loc[rows, "copy"]) for rows in (sure, ~sure)]
+    said = f"Of copies made on purpose, at least {SURE:.0%} are found"
+    said += f" if {listed[0]}" if listed[0] else " of no kind"
+    if listed[1]:
+        said += f"; fewer if {listed[1]}, so copies changed like that may be in the set unseen"
+    return "Copies that would be found", f"{said}.", "good" if sure.all() else "caution"
+
+
+def _blocks(audit: Audit) -> Finding | None:
+    if audit.blocks.empty:
+        return None
+    runs, expected = audit.blocks["runs"].sum(), audit.blocks["expected"].sum()
+    blocky = (audit.blocks["z"] < -3).any()
+    said = (
+        f"In the numbering of the patients, test and the rest alternate in {runs} runs where a random choice gives about "
+        f"{expected:.0f}: the test set is {'made of blocks of the numbering' if blocky else 'spread over the numbering'}."
+    )
+    return "How test was chosen", said, "caution" if blocky else "good"
+
+
+def _shift(audit: Audit) -> list[Finding]:
+    return [
+        _apart(f"Shift of test, {name}", audit.shift[("test", label)], f"test from training images ({name})")
+        for label, name in ((None, "all"), *CLASSES.items())
+    ]
+
+
+def _validation(audit: Audit) -> Finding:
+    check, said, verdict = _apart(
+        "Shift of validation", audit.shift[("val", None)], "validation from training images"
+    )
+    test = audit.shift[("test", None)]
+    if test and test.low > 0.5 and verdict == "good":
+        said += " Validation is drawn like train, so it cannot show what the shift of test costs."
+        verdict = "caution"
+    return check, said, verdict
+
+
+def _apart(check: str, auc: Interval | None, what: str) -> Finding:
+    if auc is None:
+        return check, f"Too few patients to tell {what}.", "info"
+    shifted = auc.low > 0.5
+    said = f"Simple measurements tell {what} with AUC {auc}: they {'differ' if shifted else 'are not seen to differ'}."
+    return check, said, "caution" if shifted else "good"
+
+
+def _differences(audit: Audit) -> Finding:
+    clear = audit.differences[[found.excludes(0.0) for found in audit.differences["difference"]]]
+    said = f"{len(clear)} of {len(audit.differences)} differences between test and train exclude 0"
+    for label, name in CLASSES.items():
+        part = clear[clear["label"] == label]
+        if not part.empty:
+            row = part.loc[part["difference"].map(lambda found: abs(found.estimate)).idxmax()]
+            said += f"; the largest of {name} images is {NAMES[row['measurement']]}, {row['difference']} standard deviations"
+    return (
+        "What differs in test",
+        f"{said}.",
+        "caution" if len(clear) > 0.05 * len(audit.differences) + 1 else "good",
+    )
+
+
+def _probes(audit: Audit) -> list[Finding]:
+    return [
+        _probe(name, part.set_index("split")["auc"])
+        for name, part in audit.probes.groupby("probe", sort=False)
+    ]
+
+
+def _probe(name: str, auc: pd.Series) -> Finding:
+    check = f"Shortcut: {PROBES[name].removesuffix(' alone')}"
+    found = {split: value for split, value in auc.items() if isinstance(value, Interval)}
+    if not found:
+        return check, "The same for every image of this copy: nothing to learn from.", "info"
+    said = ", ".join(f"{value} on {split}" for split, value in found.items())
+    strongest = max(value.low for value in found.values())
+    if strongest <= 0.5:
+        return check, f"The label cannot be told by it: AUC {said}.", "good"
+    if name in (
+        "thumbnail",
+        "gray",
+    ):  # they hold the lungs: yardsticks of how little is needed, not shortcuts
+        return (
+            check,
+            f"The label can be told from it with AUC {said}: part of the task needs no fine structure.",
+            "info",
+        )
+    how, verdict = ("well", "bad") if strongest > STRONG else ("in part", "caution")
+    return check, f"The label can {how} be told without looking at the lungs: AUC {said}.", verdict

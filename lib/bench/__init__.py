@@ -1,0 +1,214 @@
+"""How much faster than the original notebook is this project, on this machine? `make bench`, about ten minutes on two cores.
+
+Each recipe runs in a process of its own, in the order original, project, original, project, for both models. The table, the
+figure and the numbers go to `reports/results`; ratios compare the better of each recipe's two turns. Maps are compared
+with the original's loop over channels, and on real images both recipes train at the same batch size, to end at the same AUC.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import cv2
+import pandas as pd
+import torch
+
+from lib import config as configs
+from lib import files, pixels, provenance
+from lib.bench import map_speed, measurement, recipes
+from lib.config import Config
+
+SECONDS = 6.0  # of each measurement
+BATCH = 32
+TURNS = ("original", "project", "original", "project")
+
+
+def setting(root: Path = configs.ROOT, *, size: int = 224, batch: int = BATCH) -> Config:
+    """Real images where `make data` has put them, else the demo's phantoms at that size; models as in the study."""
+    demo = configs.load("demo", root=root)
+    given = {
+        "data.image_size": size,
+        "train": {"batch_size": batch, "augment": 0.0},
+        "xception_lstm.train": {"cache_frozen": 0},  # measured apart
+    }
+    if configs.default_profile(root) == "demo":
+        given |= {
+            "data.dataset": "phantoms",
+            "data.phantoms": demo.data.phantoms,
+            "xception_lstm.pretrained": False,
+        }
+    return configs.load("full", root=root, **given)
+
+
+def run(config: Config, *, images: int, seconds: float, threads: int | None) -> dict:
+    """All turns of both models; a JSON-like result."""
+    store = pixels.prepare(config)
+    found = {
+        "image_size": config.data.image_size, "images": "phantoms" if config.synthetic else config.data.dataset,
+        "device": provenance.device(), "versions": provenance.versions(), "commit": provenance.commit(),
+        "threads": threads or torch.get_num_threads(), "load_before": os.getloadavg()[0],
+        "limits_gflops": _turn("limits", config, threads=threads, seconds=min(seconds, 2.0)), "models": {},
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        tree = _image_folder(store, Path(folder), images)
+        for model in configs.MODELS:
+            turns = []
+            for recipe in TURNS:
+                turns.append({"recipe": recipe, **_turn(recipe, config, model=model, tree=tree, threads=threads, seconds=seconds)})  # fmt: skip
+                print(f"{model}, {recipe}: training {turns[-1]['train']:.1f}, inference {turns[-1]['infer']:.1f} images/s", flush=True)  # fmt: skip
+            found["models"][model] = {
+                "turns": turns,
+                "gflop_per_image": measurement.operations(config, model),
+            }
+    found["gradcam"] = _turn("gradcam", config, threads=threads, seconds=seconds)
+    found["load_after"] = os.getloadavg()[0]
+    rows = table(found).astype(object)
+    return found | {"rows": rows.where(rows.notna(), None).to_dict("records")}
+
+
+def table(found: dict) -> pd.DataFrame:
+    """One row a model, recipe and phase: images/s, ratio to the original, peak memory, share outside the model, share of the limit."""
+    rows = []
+    for model, own in found["models"].items():
+        best = {
+            recipe: [t for t in own["turns"] if t["recipe"] == recipe] for recipe in ("original", "project")
+        }
+        for recipe, turns in best.items():
+            for phase in ("train", "infer", "train_stored"):
+                if phase not in turns[0]:
+                    continue
+                turn = max(turns, key=lambda t, phase=phase: t[phase])
+                kind = phase.removesuffix("_stored")
+                reference = max(t[kind] for t in best["original"])
+                done = turn[phase] * own["gflop_per_image"][kind]
+                stored = phase == "train_stored"
+                rows.append(
+                    {
+                        "model": model, "recipe": recipe + (", frozen prefix stored" if stored else ""), "phase": kind,
+                        "batch": turn["batch"] if kind == "train" else 64, "images_per_second": turn[phase],
+                        "worse_turn": min(t[phase] for t in turns), "ratio": turn[phase] / reference,
+                        "peak_memory_gb": turn["peak_memory_gb"],
+                        "share_outside_model": None if stored else turn[f"{kind}_outside"],
+                        # with a stored prefix the operations of the prefix are not done
+                        "share_of_limit": None if stored else done / found["limits_gflops"][turn["precision"]],
+                    }
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def sentences(found: dict) -> list[str]:
+    """What was found, with what was aimed at on two cores: 4 times in training, 5 times in inference and in maps."""
+    told, rows = [], pd.DataFrame(found["rows"])
+    for model in rows["model"].unique():
+        mine = rows[rows["model"] == model].set_index(["recipe", "phase"])
+        own, stored = mine.loc["project"], ("project, frozen prefix stored", "train")
+        kept = (
+            f" ({mine.loc[stored, 'ratio']:.1f} with the frozen prefix stored)"
+            if stored in mine.index
+            else ""
+        )
+        told.append(
+            f"{model}: training {own.loc['train', 'ratio']:.1f} times{kept} and inference {own.loc['infer', 'ratio']:.1f} times "
+            f"the original's images per second (aims: 4 and 5), {own.loc['train', 'share_outside_model']:.1%} of a training step outside the model."
+        )
+        maps = found["gradcam"][model]
+        told.append(
+            f"{model}: Grad-CAM of {maps['batch']} images {maps['times_faster']:.1f} times as fast as one image at a time, "
+            f"{maps['fast_times_faster']:.1f} times with the backbone in bfloat16 (aim: 5)."
+        )
+    return told + ([found["accuracy"]["sentence"]] if "accuracy" in found else [])
+
+
+def _turn(
+    what: str, config: Config, *, seconds: float, model: str = "", tree: Path = Path(), threads: int | None
+) -> dict:
+    """One measurement in a fresh process."""
+    asked = {"what": what, "model": model, "tree": str(tree), "seconds": seconds, "threads": threads}
+    asked |= {"root": str(config.root), "size": config.data.image_size, "batch": config.train.batch_size}
+    done = subprocess.run(
+        [sys.executable, "-m", "lib.bench", "--turn", json.dumps(asked)],
+        cwd=configs.ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"the measurement {what} {model} failed: {done.stderr.strip().splitlines()[-1:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def _take_turn(asked: dict) -> dict:
+    if asked["threads"]:
+        torch.set_num_threads(asked["threads"])
+    config = setting(Path(asked["root"]), size=asked["size"], batch=asked["batch"])
+    if asked["what"] == "limits":
+        return measurement.limits(asked["seconds"])
+    if asked["what"] == "gradcam":
+        return map_speed.measure(batch=BATCH, size=asked["size"], repeats=2)
+    if asked["what"] == "original":
+        return measurement.original(config, asked["model"], Path(asked["tree"]), asked["seconds"])
+    return measurement.project(config, asked["model"], asked["seconds"])
+
+
+def _image_folder(store: pixels.PixelStore, folder: Path, images: int) -> Path:
+    """The tree that the original reads: JPEG files of the first images of the store, by class."""
+    for row in range(min(images, len(store.index))):
+        path = folder / ("NORMAL", "PNEUMONIA")[store.index["label"].iloc[row]] / f"{row}.jpeg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), cv2.cvtColor(store.pixels[row], cv2.COLOR_GRAY2BGR))
+    return folder
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m lib.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("--images", type=int, default=256, help="files in the original's folder")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each measurement")
+    parser.add_argument(
+        "--batch", type=int, default=BATCH, help="this project's batch in training; the original's is 8"
+    )
+    parser.add_argument("--size", type=int, default=224, help="pixels of an image's side")
+    parser.add_argument("--root", type=Path, default=configs.ROOT, help="folder of data/ and reports/")
+    parser.add_argument("--threads", type=int, help="of torch; without it all cores")
+    parser.add_argument("--accuracy", type=int, metavar="N", help="images on which both recipes train at batch 8, to compare validation AUC; 0 for none (512 of real ones)")  # fmt: skip
+    parser.add_argument("--seeds", type=int, default=3, help="of the accuracy comparison")
+    parser.add_argument("--only-accuracy", action="store_true", help="keep the speeds that are recorded")
+    parser.add_argument("--turn", help=argparse.SUPPRESS)
+    asked = parser.parse_args(argv)
+    if asked.turn:
+        print(json.dumps(_take_turn(json.loads(asked.turn))))
+        return 0
+    config = setting(asked.root, size=asked.size, batch=asked.batch)
+    target = config.root / "reports" / "results" / "bench.json"
+    found = files.read_json(target) if asked.only_accuracy and target.exists() else {}
+    if not asked.only_accuracy:
+        found = {k: v for k, v in found.items() if k == "accuracy"}
+        found |= run(config, images=asked.images, seconds=asked.seconds, threads=asked.threads)
+    images = (0 if config.synthetic else 512) if asked.accuracy is None else asked.accuracy
+    if images:
+        found["accuracy"] = recipes.compare(config, images=images, seeds=range(asked.seeds))
+    _write(found, target)
+    return 0
+
+
+def _write(found: dict, target: Path) -> None:
+    from lib.plots import bench as plots  # a measuring process does without
+    from lib.plots import style
+
+    if "rows" in found:
+        found["said"] = sentences(found)
+    files.write_json(target, found)
+    if "rows" in found:
+        rows = pd.DataFrame(found["rows"])
+        style.save(plots.speed(rows), target.with_suffix(".svg"))
+        print(rows.round(3).to_string(index=False))
+        print("\n".join(found["said"]))
+        if found["load_before"] > 0.5 * (os.cpu_count() or 1):
+            print(f"Other work was running (load {found['load_before']:.1f}): ratios count more than rates.")
+    elif "accuracy" in found:
+        print(found["accuracy"]["sentence"])
+    print(f"written to {target} and {target.with_suffix('.svg').name}")

@@ -1,0 +1,115 @@
+"""Which of two models is better, and how sure is that? Differences, tests, and a conclusion in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from lib import evaluate, metrics, stats
+from lib.comparison import paired
+from lib.evaluate import Predictions
+from lib.stats import Interval
+
+PRIMARY = "auc"  # fixed before looking: the conclusion rests on it, the other differences describe
+
+
+def differences(
+    predictions: Predictions, *, n_boot: int = 2000, seed: int = 42, level: float = 0.95
+) -> pd.DataFrame:
+    """First model minus second on the same images, one row a metric; patients resampled together, seeds apart.
+
+    Columns metric, difference (Interval), error (standard error), detectable (true difference found with 80% power).
+    Metrics with a threshold are at each model's own, Youden's index on validation.
+    """
+    first, second = _two(predictions)
+    rows = []
+    for name in metrics.NAMES:
+        found = evaluate.draws(first, name, n_boot=n_boot, seed=seed, stream=0) - evaluate.draws(
+            second, name, n_boot=n_boot, seed=seed, stream=1
+        )
+        row = {"metric": name, "difference": found.interval(level), "error": found.error}
+        rows.append(row | {"detectable": paired.detectable(found.error, level=level)})
+    return pd.DataFrame(rows)
+
+
+def paired_tests(predictions: Predictions) -> pd.DataFrame:
+    """DeLong's test of the AUCs (images of a patient taken together) and McNemar's of the accuracies, seed by seed.
+
+    Columns pair (number of the seed), test, difference, error, p_value, n, n_patients and p_holm, adjusted for the whole
+    family. Seeds are paired in order; a surplus of one model is left out.
+    """
+    rows = []
+    for number, (test, first, second, calls) in enumerate(_pairs(predictions)):
+        shared = {"patient": test["patient"]}
+        found = [
+            paired.delong(test["y_true"], first, second, **shared),
+            paired.mcnemar(test["y_true"], *calls, **shared),
+        ]
+        rows += [{"pair": number + 1} | vars(one) for one in found]
+    table = pd.DataFrame(rows).rename(columns={"name": "test"})
+    return table.assign(p_holm=stats.holm(table["p_value"]))
+
+
+def _pairs(predictions: Predictions) -> Iterator[tuple]:
+    """Test rows, both models' logits and both models' calls, for each pair of seeds, image by image."""
+    for tables in zip(*_two(predictions), strict=False):
+        tests = [evaluate.part(table, "test").sort_values("image", ignore_index=True) for table in tables]
+        if not tests[0]["image"].equals(tests[1]["image"]):
+            raise ValueError(
+                "the two models were scored on different test images; a paired test needs the same ones"
+            )
+        chosen = [evaluate.thresholds(table)[evaluate.CHOSEN] for table in tables]
+        calls = [test["probability"] >= cut for test, cut in zip(tests, chosen, strict=True)]
+        yield tests[0], tests[0]["logit"], tests[1]["logit"], calls
+
+
+def _two(predictions: Predictions) -> list:
+    if len(predictions) != 2:
+        raise ValueError(f"a comparison takes two models, got {len(predictions)}: {', '.join(predictions)}")
+    return list(predictions.values())
+
+
+def conclusion(table: pd.DataFrame, names: list[str], metric: str = PRIMARY) -> str:
+    """The sentence that `differences` supports: a difference only where its interval excludes zero.
+
+    names  of the first and the second model, as they are to be written
+    """
+    row = table.set_index("metric").loc[metric]
+    found: Interval = row["difference"]
+    label = metrics.NAMES[metric]
+    size = f"{found.level:.0%} interval {_signed(found.low)} to {_signed(found.high)}"
+    power = (
+        f"These {found.n} images of {found.n_patients} patients could have shown (80% power) a true difference of "
+        f"{row['detectable']:.3f} or more."
+    )
+    if not found.excludes(0.0):
+        return (
+            f"No difference in {label} is shown between {names[0]} and {names[1]}: {_signed(found.estimate)} "
+            f"({size}, which includes zero). {power}"
+        )
+    higher, lower = names if found.estimate > 0 else names[::-1]
+    word = "higher" if metric not in metrics.LOWER_IS_BETTER else "higher (worse)"
+    return (
+        f"{label} of {higher} is {abs(found.estimate):.3f} {word} than that of {lower} "
+        f"({names[0]} minus {names[1]}: {size}, which excludes zero). {power}"
+    )
+
+
+def paired_tests_sentence(table: pd.DataFrame, *, alpha: float = 0.05) -> str:
+    """What the family of tests says after Holm's correction."""
+    parts = []
+    for name, rows in table.groupby("test", sort=False):
+        rejected = int((rows["p_holm"] < alpha).sum())
+        parts.append(f"{name}'s test rejects equality in {rejected} of {len(rows)} pairs of seeds (smallest adjusted p "
+                     f"{_p(rows['p_holm'].min())})")  # fmt: skip
+    return f"After Holm's correction over {len(table)} tests, " + " and ".join(parts) + "."
+
+
+def _p(value: float) -> str:
+    return "below 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _signed(value: float) -> str:
+    return f"{np.round(value, 3) + 0.0:+.3f}"

@@ -1,0 +1,230 @@
+"""Which models are explained on which images, and what does each measure say? The steps of notebook 05."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from lib import gradcam, train
+from lib import pixels as stores
+from lib.config import MODELS, Config
+from lib.gradcam import Maps, agreement, attribution, cases, deletion, question, randomised, trust
+from lib.gradcam.agreement import Agreement
+from lib.gradcam.attribution import TokenScores
+from lib.models import CNNLSTM
+from lib.plots.style import NAMES
+from lib.runs import Run
+
+
+@dataclass(frozen=True)
+class Study:
+    """The trained models and the sample of test images that the measures use."""
+
+    config: Config
+    store: stores.PixelStore
+    runs: dict[str, list[Run]]  # by model, one a seed
+    networks: dict[str, CNNLSTM]  # by model, of the first seed
+    rows: np.ndarray  # of the store, the sample
+    pixels: np.ndarray  # (n, S, S) uint8
+    patients: np.ndarray  # (n,)
+
+    @property
+    def images(self) -> Tensor:
+        return stores.to_input(torch.from_numpy(self.pixels))
+
+    @property
+    def boot(self) -> dict[str, int]:
+        return {"n_boot": self.config.explain.n_boot, "seed": self.config.explain.seed}
+
+    @property
+    def costly(self) -> np.ndarray:
+        """Positions in the sample, evenly spread: the images of the measures that ask the model many times."""
+        n = min(self.config.explain.costly_images, len(self.rows))
+        return np.unique(np.linspace(0, len(self.rows) - 1, n).round().astype(int))
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Images chosen by one model's outcomes, explained by every model."""
+
+    table: pd.DataFrame  # rows of cases.with_outcome
+    pixels: np.ndarray  # (n, S, S) uint8
+    maps: dict[str, Maps]
+
+    @property
+    def titles(self) -> list[str]:
+        return [
+            f"{row.outcome}\n{row.image.split('/')[-1].rsplit('.', 1)[0]}" for row in self.table.itertuples()
+        ]
+
+
+def gather(config: Config) -> Study:
+    """Runs (found or trained), networks on the fastest device here, and the sample."""
+    store = stores.prepare(config)
+    runs = {model: train.fit_all(config, model) for model in MODELS}
+    networks = {model: load(own[0]) for model, own in runs.items()}
+    rows = cases.sample(store.index, config.explain.images, seed=config.explain.seed)
+    patients = store.index["patient"].to_numpy()[rows]
+    return Study(config, store, runs, networks, rows, np.array(store.pixels[rows]), patients)
+
+
+def load(run: Run) -> CNNLSTM:
+    return run.load().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def choose_cases(study: Study, by: str) -> Cases:
+    """The cases of the model `by`, with the maps of all models for the class each predicts."""
+    explain = study.config.explain
+    table = cases.choose(
+        study.runs[by][0].predictions, per_outcome=explain.cases_per_outcome, seed=explain.seed
+    )
+    row_of = pd.Series(np.arange(len(study.store.index)), index=study.store.index["image"])
+    pictures = np.array(study.store.pixels[row_of[table["image"]].to_numpy()])
+    images = stores.to_input(torch.from_numpy(pictures))
+    maps = {model: gradcam.explain_in_batches(net, images) for model, net in study.networks.items()}
+    return Cases(table, pictures, maps)
+
+
+def maps(study: Study) -> dict[str, Maps]:
+    """Grad-CAM of the sample for each image's predicted class, by model."""
+    return {model: gradcam.explain_in_batches(net, study.images) for model, net in study.networks.items()}
+
+
+def some(chosen: Cases, *, n: int | None = None) -> Cases:
+    """The first n of the cases; without n, the first of each outcome."""
+    table = chosen.table.head(n) if n else chosen.table.drop_duplicates("outcome")
+    places = table.index.to_numpy()
+    maps = {model: own.take(places) for model, own in chosen.maps.items()}
+    return Cases(table.reset_index(drop=True), chosen.pixels[places], maps)
+
+
+def ways(study: Study, chosen: Cases, model: str) -> dict[str, Maps]:
+    """Every method at the default layer, and Grad-CAM one convolution earlier, of the class that `model` predicts."""
+    network, images = study.networks[model], _input(chosen)
+    found = {method: gradcam.explain(network, images, method=method) for method in gradcam.METHODS}
+    convolutions = [
+        n for n in question.layer_names(network) if isinstance(network.get_submodule(n), nn.Conv2d)
+    ]
+    earlier = convolutions[-2]
+    return found | {f"gradcam at {earlier}": gradcam.explain(network, images, layer=earlier)}
+
+
+def depths(study: Study, chosen: Cases) -> dict[str, Maps]:
+    """Grad-CAM of every model at an early, a middle and its default layer: what a report shows in place of the viewer."""
+    columns = {}
+    for model, network in study.networks.items():
+        last = question.default_layer(network)
+        names = question.layer_names(network)
+        names = names[: names.index(last) + 1]
+        for layer in (names[len(names) // 3], names[2 * len(names) // 3], last):
+            title = f"{NAMES.get(model, model)}\n{type(network.get_submodule(layer)).__name__} {layer.split('.')[-1]}"
+            columns[title] = gradcam.explain(network, _input(chosen), layer=layer)
+    return columns
+
+
+def token_scores(
+    study: Study, model: str, chosen: Cases | None = None, *, methods: Sequence[str] = attribution.METHODS
+) -> list[TokenScores]:
+    """Token attributions of the cases, or of the sample's costly images: one entry a method."""
+    network = study.networks[model]
+    features = attribution.features_of(
+        network, study.images[study.costly] if chosen is None else _input(chosen)
+    )
+    return [attribution.attribute(network, features, method=method) for method in methods]
+
+
+def profiles(study: Study, model: str) -> dict[str, dict[str, np.ndarray]]:
+    """Where the gradient lies along the sequence: {"trained" | "untrained head": {"order, read-out": (B, T)}}."""
+    network = study.networks[model]
+    features = attribution.features_of(network, study.images[study.costly])
+    untrained = attribution.with_untrained_head(network, seed=study.config.explain.seed)
+    return {
+        state: {
+            label: attribution.profile(twin, features) for label, twin in attribution.readings(own).items()
+        }
+        for state, own in (("trained", network), ("untrained head", untrained))
+    }
+
+
+def cascades(study: Study) -> dict[str, pd.DataFrame]:
+    """Parameter randomisation of each model on the costly images."""
+    explain = study.config.explain
+    images = study.images[study.costly]
+    return {
+        model: randomised.cascade(net, images, seed=explain.seed, steps=explain.steps)
+        for model, net in study.networks.items()
+    }
+
+
+def deletions(
+    study: Study, found: dict[str, Maps]
+) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
+    """Curves and advantages by model, on images that the model calls pneumonia."""
+    explain = study.config.explain
+    drawn, better = {}, {}
+    for model, network in study.networks.items():
+        own = found[model]
+        chosen = trust.called_pneumonia(own, explain.costly_images)
+        ranks = trust.rankings(own, study.pixels, seed=explain.seed)
+        drawn[model] = deletion.curves(
+            trust.predictor(network), study.images[chosen], {name: m[chosen] for name, m in ranks.items()},
+            own.targets[chosen], steps=explain.steps, seed=explain.seed,
+        )  # fmt: skip
+        better[model] = deletion.advantages(drawn[model], study.patients[chosen], of=own.method, **study.boot)
+    return drawn, better
+
+
+def localisations(study: Study) -> dict[str, pd.DataFrame]:
+    """Maps for pneumonia against the lesions of the sample's phantoms, by model; empty for real images, which have no mask."""
+    masks = [study.store.mask(row) for row in study.rows]
+    lesion = np.array([mask is not None and mask.any() for mask in masks])
+    if not lesion.any():
+        return {}
+    known = np.stack([mask for mask, use in zip(masks, lesion, strict=True) if use])
+    images = study.images[torch.from_numpy(lesion)]
+    return {
+        model: trust.localise(
+            gradcam.explain_in_batches(net, images, target=1), study.pixels[lesion], known, study.patients[lesion], **study.boot
+        )
+        for model, net in study.networks.items()
+    }  # fmt: skip
+
+
+def agreements(study: Study, found: dict[str, Maps]) -> dict[str, Agreement]:
+    """Between the models, and for each model with several seeds across those."""
+    first, second = (maps.values for maps in found.values())
+    agreed = {"models": agreement.agree(first, second, study.patients, **study.boot)}
+    for model, own in study.runs.items():
+        if len(own) < 2:
+            continue
+        every = [found[model].values]
+        for run in own[1:]:  # the class explained stays that of the first seed
+            every.append(
+                gradcam.explain_in_batches(load(run), study.images, target=found[model].targets).values
+            )
+        pairs = list(itertools.combinations(every, 2))
+        left, right = (np.concatenate(side) for side in zip(*pairs, strict=True))
+        patients = np.tile(study.patients, len(pairs))
+        agreed[f"{len(own)} seeds of {NAMES.get(model, model)}"] = agreement.agree(
+            left, right, patients, **study.boot
+        )
+    return agreed
+
+
+def advantage_lines(found: dict[str, pd.DataFrame]) -> list[tuple[str, str, object]]:
+    """Advantages by model as lines of a figure: (name, model, Interval)."""
+    return [
+        (f"{NAMES.get(model, model)}: {row.kind}, against {row.rival}", model, row.advantage)
+        for model, table in found.items()
+        for row in table.itertuples()
+    ]
+
+
+def _input(chosen: Cases) -> Tensor:
+    return stores.to_input(torch.from_numpy(chosen.pixels))

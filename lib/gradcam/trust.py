@@ -1,0 +1,200 @@
+"""How far may a map be trusted? The measures as a table of checks with verdicts, by rules stated here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from lib import devices
+from lib.gradcam import Maps, attribution, localisation
+from lib.gradcam.agreement import Agreement
+from lib.gradcam.means import mean_interval
+from lib.gradcam.rivals import rivals
+from lib.inference import FastRest, Frozen
+from lib.models import CNNLSTM
+from lib.plots.style import NAMES
+from lib.stats import Interval
+
+# Rank correlation with the trained map once every weight is shuffled: what is left of the map without the model.
+FREE_OF_WEIGHTS, BOUND_TO_WEIGHTS = 0.6, 0.3
+MANY_BLANK = 0.1
+COMPLETE = 0.01
+UNEVEN = 0.5  # share of the gradient in the last tenth of the steps
+Row = dict[str, str]
+
+
+def predictor(model: CNNLSTM) -> Callable[[Tensor], Tensor]:
+    """Images (B, 3, H, W) -> logits (B,), in the fastest precision of this machine; for many questions, not for records."""
+    dtype = devices.dtype_of(devices.resolve_precision("auto"))
+    device = next(model.parameters()).device
+    frozen, rest = Frozen(model, dtype).to(device), FastRest(model, dtype).to(device)
+    return lambda images: rest(frozen(images.to(device)))
+
+
+def rankings(maps: Maps, pixels: np.ndarray, *, seed: int) -> dict[str, np.ndarray]:
+    """The maps and their rivals, at one resolution: by name, (B, h, w). The maps come first, under their method's name."""
+    return {maps.method: maps.values} | rivals(pixels, maps.values.shape[1:], seed=seed)
+
+
+def called_pneumonia(maps: Maps, n: int) -> np.ndarray:
+    """Up to n positions of images that the model calls pneumonia, evenly spread over them; of all images if it calls under 2.
+
+    For deletion and insertion: a blurred chest is called normal, so an image called normal has nothing to lose.
+    """
+    found = np.flatnonzero(maps.logits > 0)
+    found = found if len(found) > 1 else np.arange(len(maps.logits))
+    return found[np.unique(np.linspace(0, len(found) - 1, min(n, len(found))).round().astype(int))]
+
+
+def localise(
+    maps: Maps, pixels: np.ndarray, masks: np.ndarray, patients: np.ndarray, *, n_boot: int, seed: int
+) -> pd.DataFrame:
+    """Pointing game and soft IoU of maps and rivals on images whose lesions are known.
+
+    Columns map, measure, value (Interval), and beyond (Interval): the maps' paired difference to this rival; None for the maps.
+    """
+    measures = {"pointing game": localisation.pointing, "soft IoU": localisation.soft_iou}
+    rows = []
+    for name, measure in measures.items():
+        scores = {who: measure(values, masks) for who, values in rankings(maps, pixels, seed=seed).items()}
+        for who, values in scores.items():
+            interval = mean_interval(values, patients, n_boot=n_boot, seed=seed)
+            beyond = None
+            if who != maps.method:
+                difference = scores[maps.method] - values
+                beyond = mean_interval(difference, patients, n_boot=n_boot, seed=seed)
+            rows.append({"map": who, "measure": name, "value": interval, "beyond": beyond})
+    return pd.DataFrame(rows)
+
+
+def masses(maps: Maps, patients: np.ndarray, *, n_boot: int, seed: int) -> dict[str, Interval]:
+    """Mass in the border and in the corners over their shares of the area (1 is what an even map has)."""
+    return {
+        name: mean_interval(localisation.mass_ratio(maps.values, region), patients, n_boot=n_boot, seed=seed)
+        for name, region in localisation.regions(maps.size).items()
+    }
+
+
+def on_blank(model: str, maps: Maps) -> list[Row]:
+    share = float(maps.blank.mean())
+    verdict = "good" if share == 0 else "caution" if share <= MANY_BLANK else "bad"
+    result = f"{int(maps.blank.sum())} of {len(maps.blank)} maps are blank"
+    return [_row("Is there a map at all", model, result, verdict)]
+
+
+def on_cascade(model: str, cascade: pd.DataFrame) -> list[Row]:
+    """The map must change with the weights: the correlation left when all of them are shuffled."""
+    last = cascade[cascade["step"] == cascade["step"].max()]
+    left = last["rank_correlation"].abs().mean()
+    if np.isnan(left):
+        return [_row("Map depends on the weights", model, "no map left once all are shuffled", "good")]
+    verdict = "good" if left < BOUND_TO_WEIGHTS else "caution" if left < FREE_OF_WEIGHTS else "bad"
+    result = (
+        f"rank correlation {last['rank_correlation'].mean():+.2f} (mean size {left:.2f}), "
+        f"SSIM {last['ssim'].mean():.2f} with all weights shuffled"
+    )
+    return [_row("Map depends on the weights", model, result, verdict)]
+
+
+def on_deletion(model: str, advantages: pd.DataFrame) -> list[Row]:
+    """The marked places must matter more than those of every rival: all intervals above 0."""
+    rows = []
+    for kind, group in advantages.groupby("kind", sort=False):
+        hardest, rival = min(
+            zip(group["advantage"], group["rival"], strict=True), key=lambda pair: pair[0].estimate
+        )
+        result = f"{_said(hardest)} over the hardest rival, {rival} ({hardest.n} images)"
+        rows.append(_row(f"Marked places matter: {kind}", model, result, _verdict_above(group["advantage"])))
+    return rows
+
+
+def on_masses(model: str, found: dict[str, Interval]) -> list[Row]:
+    """Less mass than an even map in border and corners, where no lung is."""
+    return [
+        _row(
+            f"Keeps off the {region}",
+            model,
+            f"{_said(interval)} times an even map's share",
+            "caution" if _unknown(interval) else _against(interval, 1, below=True),
+        )
+        for region, interval in found.items()
+    ]
+
+
+def on_localisation(model: str, found: pd.DataFrame) -> list[Row]:
+    """On phantoms the lesion is known: better than every rival."""
+    rows = []
+    for measure, group in found.groupby("measure", sort=False):
+        own, others = group.iloc[0], group.iloc[1:]
+        best = max(zip(others["map"], others["value"], strict=True), key=lambda pair: pair[1].estimate)
+        result = f"{own['value']}; best rival, {best[0]}: {best[1].estimate:.3f} ({own['value'].n} images)"
+        rows.append(_row(f"Finds the lesion: {measure}", model, result, _verdict_above(others["beyond"])))
+    return rows
+
+
+def on_agreement(who: str, found: Agreement) -> list[Row]:
+    """The same image's maps agree more than maps of different patients do."""
+    verdict = "caution" if _unknown(found.beyond) else _against(found.beyond, 0, below=False)
+    if verdict == "good" and found.same.estimate < 0.5:
+        verdict = "caution"
+    result = f"rank correlation {_said(found.same)}; with other patients' maps {found.other:.3f}"
+    return [_row(f"Maps agree across {who}", None, result, verdict)]
+
+
+def on_tokens(model: str, scores: attribution.TokenScores, shares: np.ndarray) -> list[Row]:
+    worst = float(np.nanmax(scores.gap)) if np.isfinite(scores.gap).any() else float("nan")
+    last = attribution.last_tenth(shares)
+    complete = f"largest gap {worst:.2%} in {scores.steps} evaluations"
+    bias = f"{last:.0%} of the gradient in the last tenth of the tokens"
+    return [
+        _row("Integrated gradients add up", model, complete, "good" if worst <= COMPLETE else "caution"),
+        _row("Tokens are read evenly", model, bias, "caution" if last > UNEVEN else "good"),
+    ]
+
+
+def table(rows: list[Row]) -> pd.DataFrame:
+    """The checks as a table: check, result, verdict (good, caution or bad)."""
+    return pd.DataFrame(rows, columns=["check", "result", "verdict"])
+
+
+def sentence(rows: list[Row]) -> str:
+    """The table in one sentence."""
+    counts = {word: [r["check"] for r in rows if r["verdict"] == word] for word in ("good", "caution", "bad")}
+    failed = f" Failed: {'; '.join(counts['bad'])}." if counts["bad"] else ""
+    return (
+        f"Of {len(rows)} checks {len(counts['good'])} came out good, {len(counts['caution'])} call for caution and "
+        f"{len(counts['bad'])} failed.{failed}"
+    )
+
+
+def _row(check: str, model: str | None, result: str, verdict: str) -> Row:
+    name = f"{check} ({NAMES.get(model, model)})" if model else check
+    return {"check": name, "result": result, "verdict": verdict}
+
+
+def _said(interval: Interval) -> str:
+    """The interval, or why there is none: too few images with a map."""
+    if not _unknown(interval):
+        return str(interval)
+    number = f"{interval.estimate:.3f}, " if np.isfinite(interval.estimate) else ""
+    return f"{number}no interval, {interval.n} images with a map of {interval.n_patients} patients"
+
+
+def _unknown(interval: Interval) -> bool:
+    return not np.isfinite([interval.low, interval.high]).all()
+
+
+def _against(interval: Interval, value: float, *, below: bool) -> str:
+    low, high = interval.low - value, interval.high - value
+    if below:
+        low, high = -high, -low
+    return "good" if low > 0 else "bad" if high < 0 else "caution"
+
+
+def _verdict_above(intervals) -> str:
+    """good: above 0 against every rival; bad: below 0 against one; else caution."""
+    verdicts = ["caution" if _unknown(i) else _against(i, 0, below=False) for i in intervals]
+    return "bad" if "bad" in verdicts else "good" if set(verdicts) == {"good"} else "caution"

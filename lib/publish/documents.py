@@ -1,0 +1,242 @@
+"""What do README and the two cards say of the results? Tables and sentences made from reports/results alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from lib import ablation, evaluate, files
+from lib.plots import style
+from lib.publish import foremost, tried
+from lib.publish.results import PROFILES, PublishError, interval, published, record
+from lib.tables import markdown
+
+BEGIN, END = "<!-- results: written by `make publish` -->", "<!-- end of results -->"
+
+# Published results on the same 624 test images, with what limits the comparison.
+ANCHORS = (
+    ("Kermany 2018, Inception-v3", "92.8", "0.968", "the test images seem to have guided stopping"),
+    (
+        "MedMNIST v2, ResNet-18 / ResNet-50 at 224",
+        "86.4 / 88.4",
+        "0.956 / 0.962",
+        "centre square of each image",
+    ),
+    ("MedMNIST+, ResNet-18, 3 seeds, 224", "91.1 ± 1.0", "0.980", "centre square of each image"),
+    ("MedMNIST+, DINO ViT-B/16 linear probe, 3 seeds", "91.6 ± 0.3", "0.989", "best anchor of several seeds"),
+    ("Google AutoML Vision (MedMNIST v2)", "94.6", "0.991", "centre square of each image"),
+    ("DenseNet121, blocks 3-4 unfrozen", "94.4", "0.980", "one run"),
+    ("VGG16 on cropped lungs (Rajaraman 2018)", "96.2", "", "one run"),
+    ("Xception (Sci Rep 2025)", "80.5", "", "one run"),
+)
+
+
+def render(results: Path) -> str:
+    """The results as README shows them: headline table, answer, anchors and figure, from `results` alone."""
+    folders = published(results)
+    rows = [_row(folder, row) for folder in folders for row in record(folder)["headline"]]
+    parts = [_answer(folders), markdown(pd.DataFrame(rows))]
+    parts.append(
+        "Mean over seeds, on the 624 images of the official test set; 95% intervals resample patients and seeds. The threshold and "
+        "the epoch were chosen on validation patients. `full` is the original protocol, `quick` its shortened form for 2 cores, `tuned`, "
+        "`matched`, `balanced` and `reframed` what trials on harder validation sets supported, `stretched` one that did not carry over (models/README.md). "
+        "`balanced` gives the custom model half as many images as `matched` and `quick` do, which hardly trains it."
+    )
+    parts += [
+        foremost.threshold(results),
+        foremost.together(results),
+        *tried.on_pairs(results),
+        foremost.figure(results),
+    ]
+    anchors = pd.DataFrame(
+        ANCHORS, columns=["Published on the same 624 images", "Accuracy, %", "AUC", "Note"]
+    )
+    parts.append(markdown(anchors))
+    parts.append("Most of these are single runs, and few state how the epoch and the threshold were chosen.")
+    return "\n\n".join(part for part in parts if part)
+
+
+def findings(results: Path, step: str) -> str:
+    """What a step found on the real images, as a table: check, result, verdict; of the first profile that ran it."""
+    for name in PROFILES:
+        path = results / name / f"{step}.json"
+        if path.exists():
+            found = files.read_json(path)["findings"]
+            rows = [
+                {"Checked": row["check"], "Result": row["result"], "Verdict": row["verdict"]} for row in found
+            ]
+            return f"Computed by notebook `{step}`, profile `{name}`.\n\n{markdown(pd.DataFrame(rows))}"
+    return f"Notebook `{step}` has not been run on the real images yet."
+
+
+def model_card(results: Path) -> str:
+    """Metrics with intervals, comparison and trust measures, for models/README.md."""
+    tables = [_metrics(folder) for folder in published(results)]
+    return "\n\n".join(
+        [
+            *tables,
+            *(_points(published(results)[0]) if tables else []),
+            *tried.trials(results),
+            *tried.on_pairs(results),
+            *_answers(published(results)),
+            "### Comparison",
+            findings(results, "04_compare"),
+            "### Explanations",
+            findings(results, "05_gradcam"),
+        ]
+    )
+
+
+def speed(results: Path) -> str:
+    """What `make bench` measured, as sentences and a table."""
+    path = results / "bench.json"
+    if not path.exists():
+        return "`make bench` has not been recorded yet."
+    found = files.read_json(path)
+    rows = [
+        {
+            "Model": style.NAMES[row["model"]], "Phase": row["phase"], "Recipe": row["recipe"], "Batch": f"{row['batch']}",
+            "Images a second": f"{row['images_per_second']:.1f}", "Ratio": f"{row['ratio']:.1f}",
+            "Peak memory, GB": f"{row['peak_memory_gb']:.1f}", "Outside the model": _share(row["share_outside_model"]),
+            "Of the machine's limit": _share(row["share_of_limit"]),
+        }
+        for row in found["rows"]
+    ]  # fmt: skip
+    limits = ", ".join(f"{value:.0f} GFLOP/s in {name}" for name, value in found["limits_gflops"].items())
+    machine = f"Measured on {found['device']}, {found['threads']} threads, {found['image_size']} pixels; its matrix products reach {limits}."
+    listed = "\n".join(f"- {sentence}" for sentence in found["said"])
+    return "\n\n".join(
+        [
+            machine,
+            listed,
+            markdown(pd.DataFrame(rows)),
+            "![Images a second of both recipes](results/bench.svg)",
+        ]
+    )
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
+
+
+DOCUMENTS = {
+    "README.md": render,
+    "reports/README.md": speed,
+    "data/README.md": lambda results: findings(results, "01_data_audit"),
+    "models/README.md": model_card,
+}
+
+
+def with_block(text: str, block: str) -> str:
+    """A document with what lies between its marks replaced. Raises PublishError when the marks are missing."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise PublishError(
+            f"a document with results holds one line {BEGIN!r} and one line {END!r}; this one does not"
+        )
+    head, rest = text.split(BEGIN)
+    return f"{head}{BEGIN}\n\n{block}\n\n{END}{rest.split(END)[1]}"
+
+
+def check_documents(root: Path, results: Path) -> list[str]:
+    """One line a document that shows what is recorded. Raises PublishError for one that shows something else."""
+    for name, block in DOCUMENTS.items():
+        text = (root / name).read_text(encoding="utf-8")
+        if with_block(text, block(results)) != text:
+            raise PublishError(f"{name} does not show the recorded results; run `make publish`")
+    return [f"{name} shows the recorded results" for name in DOCUMENTS]
+
+
+def _row(folder: Path, row: dict) -> dict:
+    infos = [
+        files.read_json(path)
+        for path in sorted((folder / "predictions").glob(f"{row['model']}-seed*.run.json"))
+    ]
+    minutes = sum(info["duration_s"] for info in infos) / 60
+    return {
+        "Model": style.NAMES[row["model"]],
+        "Profile": folder.name,
+        "Seeds": f"{row['seeds']}",
+        "Test AUC": interval(row, "auc", ".3f"),
+        "Accuracy, %": interval(row, "accuracy", ".1f", 100),
+        "Sensitivity, %": interval(row, "sensitivity", ".1f", 100),
+        "Specificity, %": interval(row, "specificity", ".1f", 100),
+        "n (patients)": f"{row['n']} ({row['n_patients']})",
+        "Trained on": ", ".join(sorted({info["device"] for info in infos})),
+        "Minutes": f"{minutes:.0f}",
+    }
+
+
+def _metrics(folder: Path) -> str:
+    """Every metric of the headline, one row a metric and one column a model."""
+    columns = {}
+    for row in record(folder)["headline"]:
+        names = [name for name in row if f"{name}_low" in row]
+        columns[f"{style.NAMES[row['model']]} ({folder.name}, {row['seeds']} seeds)"] = {
+            name: interval(row, name, ".3f") for name in names
+        }
+    table = pd.DataFrame(columns).rename_axis("Metric").reset_index()
+    return markdown(table)
+
+
+def _points(folder: Path) -> list[str]:
+    """What each threshold makes of the test images, and how the kinds of image fare at the headline's."""
+    tables, n_boot = evaluate.recorded(folder), record(folder)["n_boot"]
+    operating = evaluate.operating_table(tables, n_boot=n_boot)
+    points = operating[
+        ["model", "point", "threshold", "accuracy", "sensitivity", "specificity", "ppv", "npv"]
+    ]
+    points = points.assign(
+        model=points["model"].map(style.NAMES),
+        point=points["point"].map(evaluate.POINTS),
+        threshold=points["threshold"].map("{:.3f}".format),
+    )
+    groups = evaluate.subgroups(tables, n_boot=n_boot)
+    groups = groups.assign(model=groups["model"].map(style.NAMES), auc=groups["auc"].fillna(""))
+    return [
+        f"### Operating points and subgroups, profile `{folder.name}`",
+        "Each threshold but 0.5 is a probability chosen on validation patients (mean over seeds) and applied to the test images.",
+        markdown(points.astype(str)),
+        f"At {evaluate.POINTS[evaluate.CHOSEN]}; the AUC is against the normal images.",
+        markdown(groups.astype(str)),
+    ]
+
+
+REGIMES = {"finetuned": "With the backbone trained along", "frozen": "On frozen features"}
+
+
+def _ablations(folders: list[Path]) -> dict[str, tuple[str, dict]]:
+    """By regime in words: the first profile that asked in it whether the LSTM helps, and what it recorded."""
+    asked: dict[str, tuple[str, dict]] = {}
+    for folder in folders:
+        path = folder / "06_ablation.json"
+        found = files.read_json(path) if path.exists() else None
+        if found and not found["answers"][ablation.HELPS].startswith("Not asked"):
+            asked.setdefault(REGIMES[found["regime"]], (folder.name, found))
+    return asked
+
+
+def _answer(folders: list[Path]) -> str:
+    """Does the LSTM help? One sentence a regime."""
+    said = []
+    for regime, (profile, found) in _ablations(folders).items():
+        row = next(row for row in found["headline"] if row["variant"] == ablation.BASE)
+        verdict = found["answers"][ablation.HELPS].split(".")[0]
+        said.append(
+            f"{regime} (`{profile}`, {row['seeds']} seeds): {verdict[0].lower()}{verdict[1:]}; the test AUC with an LSTM minus that with "
+            f"mean-pooling and as many weights is {row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]."
+        )
+    return f"**Does the LSTM help?** {' '.join(said)}" if said else ""
+
+
+def _answers(folders: list[Path]) -> list[str]:
+    """The same at length, and whether the order matters, by question and regime."""
+    parts = ["### Does the sequence help?"] if _ablations(folders) else []
+    for regime, (profile, found) in _ablations(folders).items():
+        listed = [
+            f"- {question} {text}"
+            for question, text in found["answers"].items()
+            if not text.startswith("Not asked")
+        ]
+        parts.append(f"{regime} (`{profile}`):\n\n" + "\n".join(listed))
+    return parts

@@ -1,0 +1,168 @@
+"""Where do images come from? Download, zip, folder or PneumoniaMNIST -> data/raw/chest_xray; ImageNet weights -> data/weights."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from lib import config as configs
+from lib import files, index
+from lib.config import Config
+from lib.sources import archive, download, medmnist
+from lib.trouble import SourceError
+
+__all__ = ["PUBLIC", "SourceError", "fetch", "main"]
+
+# Kermany, Zhang & Goldbaum (2018), doi 10.17632/rscbjbr9sj.2, CC BY 4.0; the checksum is one that users of it report.
+PUBLIC = download.Remote(
+    url="https://data.mendeley.com/public-files/datasets/rscbjbr9sj/files/f12eaf6d-6023-432f-acc9-80c9d7393433/file_downloaded",
+    name="ChestXRay2017.zip",
+    bytes=1_235_512_464,
+    sha256="13efc055629733dbab07877f8b3c9f81097840dbcdaa326a8542322c2281ce36",
+)
+
+
+def fetch(
+    config: Config, *, source: Path | None = None, weights: Path | None = None, progress: bool = True
+) -> None:
+    """Fill data/raw/chest_xray and data/weights; what is already there is kept, what was interrupted is finished.
+
+    source   zip, folder, or PneumoniaMNIST's .npz; None downloads the public archive unless there are images
+    weights  file of Xception's ImageNet weights; None takes timm's hub unless there are weights
+    Raises SourceError, with nothing half-written left behind but the part of a download that the next call goes on with.
+    """
+    config.raw_dir.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(config.raw_dir.with_name(f".{config.raw_dir.name}.fetch.lock"), timeout=0):
+            for path in (config.raw_dir, config.weights_file):
+                files.remove_abandoned(path)
+            if weights:
+                _take_weights(config, Path(weights))
+            _fetch_images(config, Path(source) if source else None, progress=progress)
+            if not config.weights_file.exists():
+                _fetch_weights(config)
+    except filelock.Timeout:
+        raise SourceError("another `make data` is at work; wait for it to end") from None
+
+
+def _fetch_images(config: Config, source: Path | None, *, progress: bool) -> None:
+    there = _images_there(config)
+    if source is None:
+        if there:
+            print(f"Images: {there:,} are in {config.raw_dir} already.")
+            return
+        downloads = config.root / "data" / "downloads"
+        try:
+            path = download.fetch(PUBLIC, downloads, progress=progress)
+        finally:
+            with contextlib.suppress(OSError):
+                downloads.rmdir()  # where not even a part came
+        _take_images(config, path, there=0, about={"published": True}, progress=progress)
+        files.remove(downloads)  # what was in it is unpacked
+    else:
+        if not source.exists():
+            raise SourceError(
+                f"there is nothing at {source}; SOURCE takes a zip, a folder or PneumoniaMNIST's .npz"
+            )
+        _take_images(config, source, there=there, about={}, progress=progress)
+
+
+def _take_images(config: Config, source: Path, *, there: int, about: dict[str, Any], progress: bool) -> None:
+    about = {"name": source.name, "patients": True, **_identity(source), **about}
+    known = index.note(config.raw_dir)
+    if there and known.get("identity") == about["identity"]:
+        print(f"Images: {there:,} of {source.name} are in {config.raw_dir} already.")
+        return
+    with files.replacing(config.raw_dir) as beside:
+        beside.mkdir()
+        if source.is_dir():
+            about["images"] = archive.copy(source, beside, progress=progress)
+        elif source.suffix.lower() == ".npz":
+            about |= medmnist.unpack(source, beside, progress=progress)
+        else:
+            about["images"] = archive.unpack(source, beside, progress=progress)
+        files.write_json(beside / index.NOTE, about)
+    print(f"Images: {about['images']:,} of {source.name} are now in {config.raw_dir}.")
+    if not about["patients"]:
+        print(
+            "It carries no patient ids: every image counts as a patient of its own, and intervals come out too narrow."
+        )
+    if about.get("published") is False:
+        print(f"Its checksum is not that of the published {source.name}: this is an edited copy.")
+
+
+def _identity(source: Path) -> dict[str, Any]:
+    """What tells one source from another: a file's SHA-256, or a folder's names, sizes and times."""
+    if source.is_dir():
+        stats = [(name, (source / name).stat()) for name in index.find_images(source)]
+        listed = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+        return {"kind": "folder", "identity": configs.fingerprint(listed)}
+    digest = files.sha256(source)
+    kind = "npz" if source.suffix.lower() == ".npz" else "zip"
+    published = {"published": True} if digest == PUBLIC.sha256 else {}
+    return {"kind": kind, "identity": digest, "bytes": source.stat().st_size, **published}
+
+
+def _images_there(config: Config) -> int:
+    """How many images the raw folder holds; 0 when some of those that `make data` put there are gone."""
+    found = len(index.find_images(config.raw_dir)) if config.raw_dir.is_dir() else 0
+    return found if found == index.note(config.raw_dir).get("images", found) else 0
+
+
+def _take_weights(config: Config, file: Path) -> None:
+    from lib.sources import imagenet
+
+    imagenet.take(config, file)
+    print(f"Weights: those of {file.name} fit Xception and are now at {config.weights_file}.")
+
+
+def _fetch_weights(config: Config) -> None:
+    from lib.sources import imagenet
+
+    try:
+        imagenet.fetch(config)
+    except SourceError as error:
+        raise SourceError(f"the images are in place, but {error}") from error
+    print(f"Weights: fetched from timm's hub to {config.weights_file}.")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.sources",
+        description="Fetch the radiographs and the ImageNet weights of Xception, or take them from files.",
+        epilog="Without arguments the public archive (1.2 GB) is downloaded; an interrupted download is gone on with.",
+    )
+    parser.add_argument(
+        "--source", type=Path, metavar="FILE", help="zip or folder of images, or PneumoniaMNIST's .npz"
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="ImageNet weights (.safetensors or .pth) of timm's legacy_xception",
+    )
+    parser.add_argument(
+        "--root", type=Path, default=configs.ROOT, help="folder of data/ (default: this project)"
+    )
+    asked = parser.parse_args(argv)
+    try:
+        fetch(configs.load("full", root=asked.root), source=asked.source, weights=asked.weights)
+    except SourceError as error:
+        print(f"make data: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(
+            f"make data: {error.strerror or error} ({error.filename or 'data/'}); free space or rights, then run it again",
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        print("make data: interrupted; run it again to go on", file=sys.stderr)
+        return 130
+    print("Next: `make all` for the whole study, or `make all PROFILE=quick` for a short one.")
+    return 0

@@ -1,0 +1,224 @@
+"""How is one step of the study run? Executes a notebook, makes its page, says what happens; what the Makefile calls.
+
+python -m lib.study plan PROFILE            what runs on what, how long, how to choose another
+python -m lib.study run PROFILE NN_name     execute a notebook, unless nothing that it depends on has changed
+python -m lib.study page PROFILE NN_name    its page
+python -m lib.study index PROFILE           the index page
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import logging
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lib import config as configs
+from lib import files
+from lib.config import Config, ConfigError
+from lib.study.steps import State, Step, all_steps
+from lib.study.story import Teller, expect, spoken
+
+STOPPED = "stopped by hand"
+
+
+class StudyError(RuntimeError):
+    """A study that cannot start; one sentence with what to do."""
+
+
+def overrides(text: str) -> dict[str, Any]:
+    """`"train.epochs=2 data.image_size=128"` -> {"train.epochs": 2, "data.image_size": 128}; values are YAML."""
+    settings = {}
+    for word in shlex.split(text):
+        key, equals, value = word.partition("=")
+        if not (key and equals):
+            raise ConfigError(
+                f'SET holds {word!r}; write settings as SET="train.epochs=2 data.image_size=128"'
+            )
+        settings[key] = yaml.safe_load(value)
+    return settings
+
+
+def plan(config: Config, settings: str) -> None:
+    """Say which study is about to run, on what, for how long; refuse one that cannot run."""
+    if not all_steps(config):
+        raise StudyError(f"there is no notebook in {config.root / 'notebooks'}")
+    if not config.synthetic and not config.raw_dir.is_dir():
+        raise StudyError(
+            f"profile {config.profile} needs the real radiographs, and data/raw/{config.data.dataset} is not there: "
+            "run `make data` (or `make data SOURCE=<zip or folder> WEIGHTS=<file>`); `make all PROFILE=demo` needs neither"
+        )
+    if config.xception_lstm.pretrained and not config.weights_file.exists():
+        raise StudyError(
+            f"profile {config.profile} starts from ImageNet weights, and data/weights/{config.weights_file.name} is not there: "
+            "run `make data` (or `make data WEIGHTS=<file>`)"
+        )
+    header = header_of(config.profile)
+    expected = expect(all_steps(config), "\n".join(header))
+    data = (
+        f"{config.data.phantoms} synthetic radiographs that the project draws"
+        if config.synthetic
+        else f"the real radiographs of data/raw/{config.data.dataset}"
+    )
+    print(f"Profile {config.profile}: {data}{f', with {settings}' if settings else ''}.")
+    if expected:
+        print(
+            f"The whole study takes about {spoken(expected.total)} ({expected.basis}); what is up to date is not run again."
+        )
+    else:
+        print(f"How long it takes here is not known yet. {' '.join(header)}".rstrip())
+    others = [name for name in profiles() if name != config.profile]
+    print(
+        f"Another one: make all PROFILE={'|'.join(others)}."
+        + (" Real radiographs: make data." if config.synthetic else "")
+    )
+    print(flush=True)
+    kept = config.report_dir / ".settings"
+    before = kept.read_text(encoding="utf-8").strip() if kept.exists() else ""
+    if before != settings.strip():
+        # Until make has written the new settings at the end, no step counts as fresh.
+        files.write_text(kept, "of a study under way\n")
+
+
+def profiles() -> list[str]:
+    return sorted(path.stem for path in configs.PROFILES.glob("*.yaml"))
+
+
+def header_of(profile: str) -> list[str]:
+    """The comment lines on top of a profile's file: what it is, and what it costs."""
+    lines = (configs.PROFILES / f"{profile}.yaml").read_text(encoding="utf-8").splitlines()
+    first = next((at for at, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return [line.lstrip("# ").rstrip() for line in lines[:first]]
+
+
+def run(step: Step, settings: str, *, reads: tuple[str, ...] = (), fresh: bool = False) -> bool:
+    """Execute a step's notebook, unless its inputs are those of its last good run. False when a cell fails."""
+    inputs, last = step.inputs(reads), step.state()
+    done = last is not None and last.status == "done" and step.notebook.exists()
+    expected = expect(all_steps(step.config), "\n".join(header_of(step.config.profile)))
+    teller = Teller(step, expected.seconds[step.name] if expected else None)
+    if done and last.inputs == inputs and not fresh:
+        step.write_dependencies()
+        os.utime(step.notebook)  # make compares dates
+        teller.end("kept: what it depends on says the same as before")
+        return True
+    started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    if not fresh or reads:
+        os.environ.pop("FRESH", None)  # steps that read models do not train them again
+    with teller:
+        error = _execute(step, overrides(settings), teller)
+    command = f"make all PROFILE={step.config.profile}" + (
+        f" SET={shlex.quote(settings)}" if settings else ""
+    )
+    status = "failed" if error else "done"
+    step.keep(State(status, inputs, started, round(teller.elapsed, 1), command, reads, error))
+    if error:
+        _tell_failure(step, teller, error)
+        return False
+    os.replace(step.partial, step.notebook)
+    step.write_dependencies()
+    teller.end(f"done in {spoken(teller.elapsed)}  {_shown(step.page, step.config)}")
+    return True
+
+
+def _execute(step: Step, settings: dict[str, Any], teller: Teller) -> dict[str, Any]:
+    """The notebook, executed from the project's root into `step.partial`; {} or the cell, name and message of the error."""
+    prefix = Path(sys.prefix, "share", "jupyter")
+    kernels = [str(prefix), *filter(None, [os.environ.get("JUPYTER_PATH")])]
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(
+        kernels
+    )  # this environment's kernel, whatever else the user has
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)
+    files.remove(step.partial)
+    step.partial.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            str(step.source),
+            str(step.partial),
+            {"profile": step.config.profile, "overrides": settings},
+            kernel_name="python3",
+            progress_bar=False,
+            stdout_file=teller,
+            cwd=str(step.config.root),
+            extra_arguments=["--IPKernelApp.log_level=50"],
+        )
+    except papermill.PapermillExecutionError as error:
+        return {"cell": error.source, "name": error.ename, "message": error.evalue}
+    except DeadKernelError:
+        return {"cell": "", "name": "the kernel died", "message": "most often because memory ran out"}
+    except KeyboardInterrupt:
+        return {
+            "cell": "",
+            "name": STOPPED,
+            "message": "the next make goes on from the last checkpoint",
+        }
+    return {}
+
+
+def _tell_failure(step: Step, teller: Teller, error: dict[str, Any]) -> None:
+    """The cell, the error, the partial notebook; nothing more."""
+    stopped = error["name"] == STOPPED
+    teller.end(f"{'stopped' if stopped else 'failed'} after {spoken(teller.elapsed)}")
+    cell = "".join(f"    {line}\n" for line in error["cell"].strip().splitlines())
+    print(
+        f"\n{cell}\n  {error['name']}: {error['message']}"
+        if cell
+        else f"\n  {error['name']}: {error['message']}"
+    )
+    print(f"  Partial notebook: {_shown(step.partial, step.config)}\n", flush=True)
+
+
+def _shown(path: Path, config: Config) -> str:
+    return path.relative_to(config.root).as_posix()
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m lib.study", description=__doc__.splitlines()[0])
+    parser.add_argument("action", choices=("plan", "run", "page", "index"))
+    parser.add_argument("profile")
+    parser.add_argument("step", nargs="?", default="")
+    parser.add_argument(
+        "--set", default="", help='settings on top of the profile, "train.epochs=2 seeds=[1,2]"'
+    )
+    parser.add_argument("--reads", default="", help="the steps whose models this one reads")
+    asked = parser.parse_intermixed_args(words)
+    sys.modules.setdefault("rfc3987_syntax", None)  # jsonschema would spend a second on a grammar of IRIs
+    try:
+        config = configs.load(asked.profile, **overrides(asked.set))
+        return _act(asked, config)
+    except (ConfigError, StudyError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _act(asked: argparse.Namespace, config: Config) -> int:
+    step = Step(asked.step, config)
+    if asked.action == "plan":
+        plan(config, asked.set)
+    elif asked.action == "run":
+        fresh = os.environ.get("FRESH", "") not in ("", "0")
+        good = run(step, asked.set, reads=tuple(asked.reads.split()), fresh=fresh)
+        if not good:
+            from lib.study import overview
+
+            overview.write(config)
+        return 0 if good else 1
+    elif asked.action == "page":
+        from lib.study import pages
+
+        pages.write(step)
+    else:
+        from lib.study import overview
+
+        overview.write(config)
+    return 0

@@ -1,0 +1,201 @@
+"""What did the study find, and how far is it? The index page of a profile."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import nbformat
+from bs4 import BeautifulSoup
+
+from lib import files
+from lib.config import Config
+from lib.study import pages
+from lib.study.steps import Step, all_steps
+from lib.study.story import spoken
+from lib.tables import dress_tables, spoken_name
+
+QUESTION = (
+    "Does a recurrent head over spatial tokens help to find pneumonia on chest radiographs of children?"
+)
+ANSWERED_BY = ("06_", "04_", "05_", "01_", "02_", "03_")  # whose answers come first
+FIGURES_FROM = ("04_", "06_", "02_", "03_")  # steps whose first figure may stand on the index page
+FIRST = ("auc", "accuracy", "sensitivity", "specificity")
+WIDEST = 8  # columns from which a table of results is turned on its side
+CHECKS_HEAD = "<thead><tr><th>Check</th><th>Verdict</th><th>Result</th></tr></thead>"
+STATES = {
+    "fresh": "fresh",
+    "stale": "out of date",
+    "failed": "failed",
+    "missing": "not run yet",
+}
+
+
+def write(config: Config) -> None:
+    """Make `report_dir`/index.html from the steps' results and states."""
+    steps = all_steps(config)
+    results = {step: files.read_json(step.results) for step in steps if step.results.exists()}
+    parts = [
+        f'<h1>{pages.STUDY}</h1><p class="lead">{QUESTION}</p>',
+        _answers(results),
+        _headline(results),
+        _figures(steps),
+        _findings(results),
+        _steps(steps),
+        _command(steps, config),
+    ]
+    content = BeautifulSoup("\n".join(filter(None, parts)), "html.parser")
+    dress_tables(content)
+    files.write_text(
+        config.report_dir / "index.html",
+        pages.frame(
+            config,
+            content,
+            kind="index",
+            name="index",
+            title="Overview",
+            colophon="Each page ends with what made it: settings, seeds, commit, versions, device, data.",
+        ),
+    )
+
+
+def state_of(step: Step) -> str:
+    """fresh, stale, failed or missing."""
+    state = step.state()
+    if state is not None and state.status == "failed":
+        return "failed"
+    if state is None or not step.notebook.exists():
+        return "missing"
+    return "fresh" if step.inputs(tuple(state.reads)) == state.inputs else "stale"
+
+
+def _answers(results: dict[Step, dict[str, Any]]) -> str:
+    order = sorted(
+        results, key=lambda step: (*(not step.name.startswith(first) for first in ANSWERED_BY), step.name)
+    )
+    answers = [pair for step in order for pair in (results[step].get("answers") or {}).items()]
+    rows = "".join(f"<dt>{_e(question)}</dt><dd>{_e(answer)}</dd>" for question, answer in answers)
+    return f'<h2 id="answers">Answers</h2><dl class="answers">{rows}</dl>' if rows else ""
+
+
+def _headline(results: dict[Step, dict[str, Any]]) -> str:
+    tables = [result["headline"] for result in results.values() if result.get("headline")]
+    return '<h2 id="results">Results</h2>' + "".join(map(_table, tables)) if tables else ""
+
+
+def _table(rows: list[Any]) -> str:
+    """Rows as mappings of one shape, or as lists under a first row of names."""
+    if not isinstance(rows[0], dict):
+        rows = [dict(zip(rows[0], row, strict=False)) for row in rows[1:]]
+    rows = [_with_intervals(row) for row in rows]
+    names = list(
+        dict.fromkeys(name for row in rows for name in row if any(r.get(name) is not None for r in rows))
+    )
+    names.sort(key=lambda name: (_is_words(rows[0].get(name)), -_weight(name)), reverse=True)
+    grid = [
+        [spoken_name(str(name)) for name in names],
+        *([_plain(row.get(name)) for name in names] for row in rows),
+    ]
+    if len(names) > WIDEST:
+        grid = [list(column) for column in zip(*grid, strict=True)]
+    head = "".join(f"<th>{_e(name)}</th>" for name in grid[0])
+    body = "".join(f"<tr>{''.join(f'<td>{_e(value)}</td>' for value in row)}</tr>" for row in grid[1:])
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _is_words(value: Any) -> bool:
+    return isinstance(value, str) and "[" not in value
+
+
+def _weight(name: str) -> int:
+    """Where a column stands: the first of these names first, others after them."""
+    return FIRST.index(str(name).lower()) if str(name).lower() in FIRST else len(FIRST)
+
+
+def _with_intervals(row: dict[str, Any]) -> dict[str, Any]:
+    """`auc`, `auc_low` and `auc_high` become one entry: 0.951 [0.933, 0.967]."""
+    whole = {}
+    for name, value in row.items():
+        ends = row.get(f"{name}_low"), row.get(f"{name}_high")
+        if None not in ends and value is not None:
+            value = f"{value:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]"
+        if not any(name == f"{other}_{end}" for other in row for end in ("low", "high")):
+            whole[name] = value
+    return whole
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "" if value is None else str(value)
+
+
+def _figures(steps: list[Step], count: int = 2) -> str:
+    found = []
+    for prefix in FIGURES_FROM:
+        for step in steps:
+            if step.name.startswith(prefix) and step.notebook.exists():
+                found += [(step, figure) for figure in _first_figure(step)]
+    shown = "".join(
+        f'{figure}<p class="note">From <a href="{step.name}.html">{_e(step.title)}</a>.</p>'
+        for step, figure in found[:count]
+    )
+    return f'<h2 id="figures">Figures</h2>{shown}' if shown else ""
+
+
+def _first_figure(step: Step) -> list[str]:
+    for cell in nbformat.read(step.notebook, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            image = output.get("data", {}).get("image/png")
+            about = output.get("metadata", {}).get("image/png", {})
+            if image and about.get("alt"):
+                size = f'width="{about["width"]}" height="{about["height"]}"' if "width" in about else ""
+                data = image.replace("\n", "")
+                return [
+                    f'<figure><img src="data:image/png;base64,{data}" alt="{_e(about["alt"])}" {size}></figure>'
+                ]
+    return []
+
+
+def _findings(results: dict[Step, dict[str, Any]]) -> str:
+    tables = [
+        f"<h3>{_e(step.title)}</h3><table>{CHECKS_HEAD}<tbody>{''.join(map(_finding, result['findings']))}</tbody></table>"
+        for step, result in results.items()
+        if result.get("findings")
+    ]
+    return f'<h2 id="checks">Checks</h2>{"".join(tables)}' if tables else ""
+
+
+def _finding(row: dict[str, Any]) -> str:
+    verdict = f'<span class="verdict {_e(row["verdict"])}">{_e(row["verdict"])}</span>'
+    return f"<tr><td>{_e(row['check'])}</td><td>{verdict}</td><td>{_e(_plain(row['result']))}</td></tr>"
+
+
+def _steps(steps: list[Step]) -> str:
+    head = "<thead><tr><th>Page</th><th>State</th><th>Took</th><th>Ran</th></tr></thead>"
+    return f'<h2 id="pages">Pages</h2><table>{head}<tbody>{"".join(map(_step_row, steps))}</tbody></table>'
+
+
+def _step_row(step: Step) -> str:
+    state, name = step.state(), state_of(step)
+    title = f"{step.name[:2]} {_e(step.title)}"
+    page = f'<a href="{step.name}.html">{title}</a>' if step.page.exists() else title
+    word = f'<span class="verdict {name}">{STATES[name]}</span>'
+    if name == "failed" and step.partial.exists():
+        what = f"{state.error.get('name', '')}: {state.error.get('message', '')}"
+        word += f' <a href="{step.partial.name}">partial notebook</a><br><span class="note">{_e(what[:300])}</span>'
+    took = spoken(state.duration_s) if state else ""
+    ran = pages.when(state.started) if state else ""
+    return f"<tr><td>{page}</td><td>{word}</td><td>{took}</td><td>{ran}</td></tr>"
+
+
+def _command(steps: list[Step], config: Config) -> str:
+    commands = [state.command for step in steps if (state := step.state())]
+    latest = commands[-1] if commands else f"make all PROFILE={config.profile}"
+    return f'<h2 id="again">Run it again</h2><pre class="command" tabindex="0">{_e(latest)}</pre>'
+
+
+def _e(text: Any) -> str:
+    return html.escape(str(text))

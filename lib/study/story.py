@@ -1,0 +1,175 @@
+"""What does someone who waits at a terminal read? One line a step, alive where it can be; how long it will take."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import re
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from lib.study.steps import State, Step, all_steps
+
+HEADER_TIME = re.compile(r"\b(\d\d)\s+([\d.]+)\s*(s|min|h)\b")  # "02 35 min" in a profile's header
+HEADER_RATE = re.compile(r"([\d.]+)\s*GFLOP/s")
+SECONDS = {"s": 1, "min": 60, "h": 3600}
+
+
+def spoken(seconds: float) -> str:
+    """A duration as people say it: 8 s, 1 min 20 s, 3 h 5 min, 2 days 4 h."""
+    seconds = round(seconds)
+    for size, unit, below, below_unit in (
+        (86400, "days", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if seconds >= size:
+            rest = seconds % size // below
+            unit = "day" if (unit, seconds // size) == ("days", 1) else unit
+            return f"{seconds // size} {unit}" + (f" {rest} {below_unit}" if rest else "")
+    return f"{seconds} s"
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """Seconds that each step, and all of them, will take here, and how we know."""
+
+    seconds: dict[str, float]
+    total: float
+    basis: str
+
+
+def expect(steps: list[Step], header: str) -> Expectation | None:
+    """From the last run of each step on this machine; else from the profile's header, scaled to this machine's speed.
+
+    header  the comment lines on top of the profile's file, with times such as `02 35 min` and the speed of the machine
+            that they were measured on, such as `185 GFLOP/s`
+    None when neither says anything, or only the header does and a GPU is here, which it knows nothing of.
+    """
+    states = {step.name: step.state() for step in steps}
+    seen = {name: state.duration_s for name, state in states.items() if state and state.status == "done"}
+    if len(seen) == len(steps):
+        return Expectation(seen, busy(states.values()), "as the last time here")
+    written = {number: float(value) * SECONDS[unit] for number, value, unit in HEADER_TIME.findall(header)}
+    rate = HEADER_RATE.search(header)
+    if rate and accelerated():
+        written = {}
+    scale = float(rate[1]) / gflops() if rate else 1.0
+    guessed = {
+        step.name: seen.get(step.name, written.get(step.name[:2], 0) * scale)
+        for step in steps
+        if step.name in seen or step.name[:2] in written
+    }
+    if len(guessed) < len(steps):
+        return None
+    return Expectation(
+        guessed,
+        sum(guessed.values()),
+        "from the profile's measurements, scaled to this machine" if rate else "as measured for the profile",
+    )
+
+
+def busy(states: Iterable[State]) -> float:
+    """Seconds in which at least one of these steps was running; two at once count once."""
+    starts = sorted(
+        (dt.datetime.fromisoformat(state.started).timestamp(), state.duration_s) for state in states
+    )
+    total, until = 0.0, 0.0
+    for start, seconds in starts:
+        total += max(0.0, start + seconds - max(start, until))
+        until = max(until, start + seconds)
+    return total
+
+
+def gflops(size: int = 1024) -> float:
+    """Speed of a matrix product in float32 on the processor, 1e9 operations a second; takes a few hundredths of a second."""
+    import numpy as np
+
+    matrix = np.ones((size, size), np.float32)
+    best = min(_timed(lambda: matrix @ matrix) for _ in range(4))
+    return 2 * size**3 / best / 1e9
+
+
+def accelerated() -> bool:
+    """Whether a GPU will do the work (asked of the system, since importing torch takes longer than the answer is worth)."""
+    return shutil.which("nvidia-smi") is not None
+
+
+def _timed(work) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+@dataclass
+class Teller:
+    """Tells how one step goes: a line that rewrites itself in a terminal; elsewhere a line at its start and end.
+
+    It is also the file that a notebook's printed output goes to: the last complete line shows in the terminal, and
+    elsewhere the lines of finished epochs are passed on.
+    """
+
+    step: Step
+    expected: float | None = None
+    out: TextIO = field(default_factory=lambda: sys.stdout)
+    said: str = ""
+    rest: str = ""
+
+    def __post_init__(self) -> None:
+        names = [step.name for step in all_steps(self.step.config)]
+        width = max(map(len, names))
+        self.label = f"[{names.index(self.step.name) + 1}/{len(names)}] {self.step.name:<{width}}"
+        parallel = "-j" in os.environ.get("MAKEFLAGS", "")  # two lines cannot both rewrite themselves
+        self.alive = self.out.isatty() and not parallel
+        self.started, self.finished = time.monotonic(), threading.Event()
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+    def __enter__(self) -> Teller:
+        if self.alive:
+            self.thread = threading.Thread(target=self._live, daemon=True)
+            self.thread.start()
+        else:
+            self._line(f"{self.label}  runs{self._about()}")
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.finished.set()
+        if self.alive:
+            self.thread.join()
+            self.out.write("\r\x1b[K")
+            self.out.flush()
+
+    def write(self, text: str) -> None:
+        *lines, self.rest = (self.rest + text).split("\n")
+        for line in lines:
+            line = line.rpartition("\r")[2].strip()
+            self.said = line or self.said
+            if not self.alive and re.search(r"\bepoch \d+", line):
+                self._line(f"{self.label}  {line}")
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def end(self, text: str) -> None:
+        self._line(f"{self.label}  {text}")
+
+    def _line(self, text: str) -> None:
+        self.out.write(("\r\x1b[K" if self.alive else "") + text + "\n")
+        self.out.flush()
+
+    def _about(self) -> str:
+        return f" (about {spoken(self.expected)})" if self.expected else ""
+
+    def _live(self) -> None:
+        while not self.finished.wait(0.5):
+            text = f"{self.label}  {spoken(self.elapsed)}{self._about()}  {self.said.rpartition(': ')[2]}"
+            self.out.write(f"\r{text[: shutil.get_terminal_size().columns - 1]}\x1b[K")
+            self.out.flush()
