@@ -212,4 +212,4 @@ def test_the_model_card_says_what_is_left_without_the_shortcut(results, profile)
     auc = metrics.auc(validation["y_true"], validation["logit"])
     card = documents.model_card(results)
     assert "On 40 validation images whose normal and ill patients look alike to a thumbnail" in card
-    assert f"Xception-LSTM (`{profile}`) {auc:.3f} over 1 seed(s)" in card
+    assert f"Xception-LSTM (`{profile}`) {auc:.3f} over 1 seed;" in card

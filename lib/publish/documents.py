@@ -9,7 +9,7 @@ import pandas as pd
 from lib import ablation, evaluate, files
 from lib.plots import style
 from lib.publish import foremost, tried
-from lib.publish.results import PROFILES, PublishError, interval, published, record
+from lib.publish.results import PROFILES, PublishError, interval, published, record, seeds
 from lib.tables import markdown
 
 BEGIN, END = "<!-- results: written by `make publish` -->", "<!-- end of results -->"
@@ -172,7 +172,7 @@ def _metrics(folder: Path) -> str:
     columns = {}
     for row in record(folder)["headline"]:
         names = [name for name in row if f"{name}_low" in row]
-        columns[f"{style.NAMES[row['model']]} ({folder.name}, {row['seeds']} seeds)"] = {
+        columns[f"{style.NAMES[row['model']]} ({folder.name}, {seeds(row['seeds'])})"] = {
             name: interval(row, name, ".3f") for name in names
         }
     table = pd.DataFrame(columns).rename_axis("Metric").reset_index()

@@ -41,3 +41,7 @@ def interval(row: dict, name: str, form: str, scale: int = 1) -> str:
     """`estimate [low, high]` of a headline row."""
     value, low, high = (row[key] * scale for key in (name, f"{name}_low", f"{name}_high"))
     return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def seeds(count: int) -> str:
+    return f"{count} seed{'' if count == 1 else 's'}"

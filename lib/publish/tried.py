@@ -9,6 +9,7 @@ import pandas as pd
 
 from lib import evaluate, files, metrics
 from lib.plots import style
+from lib.publish.results import seeds
 from lib.tables import markdown
 
 # Validation sets of `lib.trials`: the profile they chose, and what they hold out.
@@ -72,7 +73,7 @@ def on_pairs(results: Path) -> list[str]:
         for model, tables in evaluate.recorded(folder).items():
             held = [evaluate.part(table, "val") for table in tables]
             auc = np.mean([metrics.auc(table["y_true"], table["logit"]) for table in held])
-            said.append(f"{style.NAMES[model]} (`{folder.name}`) {auc:.3f} over {len(held)} seed(s)")
+            said.append(f"{style.NAMES[model]} (`{folder.name}`) {auc:.3f} over {seeds(len(held))}")
             images = len(held[0])
     if not said:
         return []
