@@ -18,7 +18,8 @@ from tests.test_sources_download import remote, server  # noqa: F401
 # Each slows one step down, so that it can be met half way; everything else is the real thing.
 DOWNLOAD = """
 import sys, time
-from lib import download, sources
+from lib import sources
+from lib.sources import download
 sources.PUBLIC = download.Remote({url!r}, "set.zip", {bytes}, {sha256!r})
 download.PIECE = 2000
 class Slow(download.tqdm):
@@ -29,7 +30,8 @@ sys.exit(sources.main(["--root", {root!r}]))
 """
 UNPACK = """
 import sys, time
-from lib import archive, sources
+from lib import sources
+from lib.sources import archive
 real = archive.shutil.copyfileobj
 archive.shutil.copyfileobj = lambda *a: (time.sleep(0.1), real(*a))
 sys.exit(sources.main(["--root", {root!r}, "--source", {source!r}]))
