@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
@@ -13,12 +16,16 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from lib import images
+from lib.config import fingerprint
 
 SIDE = 16  # pixels of a thumbnail: outline, exposure and collimation, no fine structure
 COMPONENTS = 40
 FOLDS = 5
 CALIPER = 0.1  # largest difference of a pair's scores, in log-odds
 DECIMALS = 3  # of a score, so that machines that sum in another order choose the same pairs
+# The pairs of the published runs. They were chosen before the scores were computed to the last digit, when another
+# processor chose other pairs (168 of 203 images the same), so they are read, and every machine continues those runs.
+PUBLISHED = Path(__file__).with_name("pairs.json")
 
 
 def patients(table: pd.DataFrame, pixels: np.ndarray, *, share: float, seed: int) -> set[str]:
@@ -31,6 +38,9 @@ def patients(table: pd.DataFrame, pixels: np.ndarray, *, share: float, seed: int
     table   columns label and patient (never empty), one row an image
     pixels  uint8 (N, S, S), the rows of `table`
     """
+    published = json.loads(PUBLISHED.read_text(encoding="utf-8"))
+    if (question := asked(table, share=share, seed=seed)) in published:
+        return set(published[question])
     folds = min(FOLDS, table["patient"].nunique())
     scored = table[["patient", "label"]].assign(score=_scores(table, pixels, folds))
     found = _pairs(scored.groupby("patient").agg(label=("label", "max"), score=("score", "mean")))
@@ -39,13 +49,19 @@ def patients(table: pd.DataFrame, pixels: np.ndarray, *, share: float, seed: int
     return {patient for place in chosen for patient in found[place]}
 
 
+def asked(table: pd.DataFrame, *, share: float, seed: int) -> str:
+    """Under which name PUBLISHED keeps the pairs of these patients, whatever the packaging of their images."""
+    known = table[["patient", "label"]].drop_duplicates().sort_values(["patient", "label"])
+    return fingerprint([share, seed, known.to_csv(index=False)])
+
+
 def _scores(table: pd.DataFrame, pixels: np.ndarray, folds: int) -> np.ndarray:
     """Log-odds of pneumonia by an image's thumbnail, (N,)."""
-    seen = np.stack([images.fit(image, SIDE, "squash").ravel() for image in pixels]).astype(np.float32)
+    seen = np.stack([images.fit(image, SIDE, "squash").ravel() for image in pixels]).astype(np.float64)
     components = min(COMPONENTS, len(seen) // 2)
-    model = make_pipeline(
-        PCA(components, random_state=0), StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)
-    )
+    # Newton's method ends where the likelihood does, to ten digits; a quasi-Newton one stops short, elsewhere on every machine.
+    fitted = LogisticRegression(C=0.1, solver="newton-cholesky", tol=1e-10, max_iter=1000)
+    model = make_pipeline(PCA(components, svd_solver="full"), StandardScaler(), fitted)
     with threadpool_limits(1):  # small matrices
         scores = cross_val_predict(
             model, seen, table["label"], groups=table["patient"], cv=GroupKFold(folds), method="decision_function"

@@ -1,5 +1,7 @@
 """Matched validation: pairs that a thumbnail does not tell apart, although elsewhere it does."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -72,6 +74,25 @@ def test_patients_are_scored_by_models_that_never_saw_them():
     table["label"] = table["patient"].map(by_patient)
     scores = matched._scores(table, images, folds=5)
     assert roc_auc_score(table["label"], scores) < 0.65
+
+
+def test_another_order_of_summation_chooses_the_same_pairs():
+    """Mirrored, an image has the same pixels in another order, as another processor may add them."""
+    table, images = shortcut()
+    scores, mirrored = (matched._scores(table, shown, folds=5) for shown in (images, images[:, :, ::-1]))
+    assert (scores == mirrored).all()
+    assert len(set(scores)) > PATIENTS
+
+
+def test_published_pairs_are_read_for_their_patients_share_and_seed_alone(tmp_path, monkeypatch):
+    table, images = shortcut()
+    published = tmp_path / "pairs.json"
+    question = matched.asked(table.sample(frac=1, random_state=0), share=0.1, seed=1)
+    published.write_text(json.dumps({question: ["IM-3", "virus-70"]}), encoding="utf-8")
+    monkeypatch.setattr(matched, "PUBLISHED", published)
+    assert matched.patients(table, images, share=0.1, seed=1) == {"IM-3", "virus-70"}
+    assert len(matched.patients(table, images, share=0.1, seed=2)) == 0.1 * 2 * PATIENTS
+    assert len(matched.patients(table[2:], images[2:], share=0.1, seed=1)) > 2
 
 
 def test_the_store_divides_by_it(tmp_path):

@@ -5,9 +5,10 @@ import time
 
 import pytest
 
-from lib import config, index, sources, splits, store
+from lib import config, files, index, sources, splits, store
 from lib.audit import duplicates
 from lib.config import ROOT
+from lib.publish import results
 
 ARCHIVE = ROOT.parent / "shared" / "data" / "chest_xray_224.zip"
 pytestmark = pytest.mark.skipif(not ARCHIVE.exists(), reason=f"the real archive is not at {ARCHIVE}")
@@ -37,6 +38,16 @@ def test_counts(prepared):
     assert table["status"].eq("ok").all()
     assert built.pixels.shape == (5856, 224, 224)
     assert len(built.quarantined) == 0
+
+
+@pytest.mark.parametrize(
+    "profile", [folder.name for folder in results.published(ROOT / "reports" / "results")]
+)
+def test_published_runs_are_of_these_images_and_splits_on_any_machine(prepared, profile):
+    _, _, cfg, _ = prepared
+    mine = config.load(profile, root=cfg.root)
+    for path in sorted((ROOT / "reports" / "results" / profile / "predictions").glob("*.run.json")):
+        assert files.read_json(path)["data_fingerprint"] == store.prepare(mine, progress=False).fingerprint
 
 
 def test_patient_groups(prepared):
