@@ -180,12 +180,15 @@ def test_collecting_keeps_what_is_recorded_of_other_seeds(recorded):
         (lambda info: info["config"]["explain"].update(steps=99), True),  # shapes no prediction
     ],
 )
-def test_collecting_drops_what_other_images_or_settings_have_given(recorded, change, kept):
+def test_collecting_drops_what_other_images_or_settings_have_given_and_says_so(
+    recorded, change, kept, capsys
+):
     path = recorded.results_dir / "predictions" / "xception_lstm-seed42.run.json"
     info = files.read_json(path)
     change(info)
     files.write_json(path, info)
     assert len(evaluate.recorded(publish.collect(recorded))["xception_lstm"]) == 1 + kept
+    assert ("no longer recorded: xception_lstm-seed42," in capsys.readouterr().err) != kept
 
 
 def test_a_document_without_marks_is_refused():

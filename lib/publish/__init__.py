@@ -44,6 +44,12 @@ def collect(cfg: config.Config) -> Path:
         for stem in (f"{model}-seed{seed}" for model, seed in wanted)
         if stem not in found and _still_holds(recorded / f"{stem}.run.json", cfg, prepared.fingerprint)
     ]
+    recordings = {path.name.removesuffix(".run.json") for path in recorded.glob("*.run.json")}
+    for stem in sorted(recordings - set(kept) - set(found)):
+        print(
+            f"no longer recorded: {stem}, which is of other images, splits, settings or seeds than profile {cfg.profile} now",
+            file=sys.stderr,
+        )
     with files.replacing(recorded) as beside:
         beside.mkdir()
         for stem, run in found.items():
