@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import ablation, evaluate, files
+from lib import ablation, comparison, evaluate, files
 from lib.plots import style
 from lib.publish import foremost, tried
 from lib.publish.results import PROFILES, PublishError, interval, published, record, seeds
@@ -81,6 +81,7 @@ def model_card(results: Path) -> str:
             *tried.on_pairs(results),
             *_answers(published(results)),
             "### Comparison",
+            *_between(published(results)),
             findings(results, "04_compare"),
             "### Explanations",
             findings(results, "05_gradcam"),
@@ -200,6 +201,22 @@ def _points(folder: Path) -> list[str]:
         f"At {evaluate.POINTS[evaluate.CHOSEN]}; the AUC is against the normal images.",
         markdown(groups.astype(str)),
     ]
+
+
+def _between(folders: list[Path]) -> list[str]:
+    """Which model is better, in the first profile that has both: the difference of their AUCs, and tests seed by seed."""
+    for folder in folders:
+        tables = evaluate.recorded(folder)
+        if len(tables) == 2:
+            found = comparison.differences(tables, n_boot=record(folder)["n_boot"])
+            counts = " and ".join(seeds(len(own)) for own in tables.values())
+            names = [style.NAMES[model] for model in tables]
+            tests = comparison.paired_tests_sentence(comparison.paired_tests(tables))
+            return [
+                f"In profile `{folder.name}` ({counts}): {comparison.conclusion(found, names)} {tests} The models differ in size, "
+                "pretraining and settings, so this is not the effect of any one of these."
+            ]
+    return []
 
 
 REGIMES = {"finetuned": "With the backbone trained along", "frozen": "On frozen features"}
