@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -16,16 +16,21 @@ PRIMARY = "auc"  # fixed before looking: the conclusion rests on it, the other d
 
 
 def differences(
-    predictions: Predictions, *, n_boot: int = 2000, seed: int = 42, level: float = 0.95
+    predictions: Predictions,
+    names: Iterable[str] = metrics.NAMES,
+    *,
+    n_boot: int = 2000,
+    seed: int = 42,
+    level: float = 0.95,
 ) -> pd.DataFrame:
-    """First model minus second on the same images, one row a metric; patients resampled together, seeds apart.
+    """First model minus second on the same images, one row a metric of `names`; patients resampled together, seeds apart.
 
     Columns metric, difference (Interval), error (standard error), detectable (true difference found with 80% power).
     Metrics with a threshold are at each model's own, Youden's index on validation.
     """
     first, second = _two(predictions)
     rows = []
-    for name in metrics.NAMES:
+    for name in names:
         found = evaluate.draws(first, name, n_boot=n_boot, seed=seed, stream=0) - evaluate.draws(
             second, name, n_boot=n_boot, seed=seed, stream=1
         )

@@ -125,7 +125,9 @@ def _verify_comparison(folder: Path, tables: evaluate.Predictions) -> str:
     found = files.read_json(folder / "04_compare.json")
     recorded = found["conclusion"]
     names = [style.NAMES[model] for model in tables]
-    computed = comparison.conclusion(comparison.differences(tables, n_boot=found["n_boot"]), names)
+    computed = comparison.conclusion(
+        comparison.differences(tables, [comparison.PRIMARY], n_boot=found["n_boot"]), names
+    )
     if computed != recorded:
         raise PublishError(
             f"{folder.name}: the recorded conclusion {recorded!r} is not what the predictions give: {computed!r}"

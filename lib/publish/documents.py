@@ -208,7 +208,7 @@ def _between(folders: list[Path]) -> list[str]:
     for folder in folders:
         tables = evaluate.recorded(folder)
         if len(tables) == 2:
-            found = comparison.differences(tables, n_boot=record(folder)["n_boot"])
+            found = comparison.differences(tables, [comparison.PRIMARY], n_boot=record(folder)["n_boot"])
             counts = " and ".join(seeds(len(own)) for own in tables.values())
             names = [style.NAMES[model] for model in tables]
             tests = comparison.paired_tests_sentence(comparison.paired_tests(tables))
