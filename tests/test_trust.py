@@ -251,6 +251,14 @@ def test_agreement_beyond_what_all_images_share():
     assert trust.on_agreement("models", prior)[0]["verdict"] != "good"
 
 
+def test_agreement_that_is_mostly_shared_by_all_images_is_no_good_news():
+    same = Interval(0.694, 0.646, 0.736, 0.95, 64, 64)
+    shared = agreement.Agreement(same, 0.647, Interval(0.047, 0.020, 0.075, 0.95, 64, 64))
+    own = agreement.Agreement(same, 0.2, Interval(0.494, 0.440, 0.550, 0.95, 64, 64))
+    assert trust.on_agreement("seeds", shared)[0]["verdict"] == "caution"
+    assert trust.on_agreement("seeds", own)[0]["verdict"] == "good"
+
+
 def test_agreement_takes_the_coarser_resolution():
     fine = np.stack([blob(4 + 2 * i, 20) for i in range(6)])
     coarse = fine.reshape(6, 8, 4, 8, 4).mean((2, 4))

@@ -136,9 +136,13 @@ def on_localisation(model: str, found: pd.DataFrame) -> list[Row]:
 
 
 def on_agreement(who: str, found: Agreement) -> list[Row]:
-    """The same image's maps agree more than maps of different patients do."""
+    """The same image's maps agree more than maps of different patients do, by half of what they could or more.
+
+    What other patients' maps share counts as agreement by chance, as in kappa (Cohen 1960).
+    """
     verdict = "caution" if _unknown(found.beyond) else _against(found.beyond, 0, below=False)
-    if verdict == "good" and found.same.estimate < 0.5:
+    chance = max(found.other, 0)
+    if verdict == "good" and found.same.estimate - chance < 0.5 * (1 - chance):
         verdict = "caution"
     result = f"rank correlation {_said(found.same)}; with other patients' maps {found.other:.3f}"
     return [_row(f"Maps agree across {who}", None, result, verdict)]
