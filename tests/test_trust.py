@@ -337,9 +337,27 @@ def test_verdicts_of_deletion_follow_the_interval(low, high, verdict):
             },
         ]
     )
-    (row,) = trust.on_deletion("custom_cnn_lstm", found)
+    (row,) = trust.on_deletion("custom_cnn_lstm", found.assign(left=0.1))
     assert row["verdict"] == verdict
     assert "edges" in row["result"]
+    (row,) = trust.on_deletion("custom_cnn_lstm", found.assign(left=0.97))
+    assert row["verdict"] == "caution"  # no place matters to a model that keeps its class without any
+    assert "0.97 when all is blurred" in row["result"]
+
+
+def test_what_is_left_when_everything_is_deleted():
+    images, targets = lesion_images(3), np.ones(3)
+    curve = deletion.curves(
+        brightness_model,
+        images,
+        {"a": RNG.random((3, 4, 4)), "b": RNG.random((3, 4, 4))},
+        targets,
+        steps=3,
+        seed=0,
+    )
+    found = deletion.advantages(curve, np.arange(3), of="a", **BOOT)
+    blurred = torch.sigmoid(brightness_model(deletion._blurred(images))).mean().item()
+    np.testing.assert_allclose(found["left"], blurred, atol=1e-6)
 
 
 def test_verdicts_of_border_mass():

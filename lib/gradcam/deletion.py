@@ -68,16 +68,17 @@ def areas(curve: pd.DataFrame) -> pd.DataFrame:
 def advantages(curve: pd.DataFrame, patients: np.ndarray, *, of: str, n_boot: int, seed: int) -> pd.DataFrame:
     """By how much the map `of` beats each other map: mean paired difference of areas, positive when it is better.
 
-    Columns kind, rival, advantage (Interval, patients resampled).
+    Columns kind, rival, advantage (Interval, patients resampled), and left: the mean score when everything is deleted.
     """
-    area = areas(curve)
+    area, gone = areas(curve), curve[(curve["kind"] == "deletion") & (curve["share"] == 1)]
+    left = gone.loc[gone["map"] == of, "score"].mean()
     rows = []
     for kind in KINDS:
         for rival in area[kind].columns.drop(of):
             better = area[kind][of] - area[kind][rival]
             better = -better if kind == "deletion" else better
             interval = mean_interval(better.to_numpy(), patients, n_boot=n_boot, seed=seed)
-            rows.append({"kind": kind, "rival": rival, "advantage": interval})
+            rows.append({"kind": kind, "rival": rival, "advantage": interval, "left": left})
     return pd.DataFrame(rows)
 
 

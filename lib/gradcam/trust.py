@@ -42,7 +42,7 @@ def rankings(maps: Maps, pixels: np.ndarray, *, seed: int) -> dict[str, np.ndarr
 def called_pneumonia(maps: Maps, n: int) -> np.ndarray:
     """Up to n positions of images that the model calls pneumonia, evenly spread over them; of all images if it calls under 2.
 
-    For deletion and insertion: a blurred chest is called normal, so an image called normal has nothing to lose.
+    For deletion and insertion: a blurred chest is mostly called normal, so an image called normal has nothing to lose.
     """
     found = np.flatnonzero(maps.logits > 0)
     found = found if len(found) > 1 else np.arange(len(maps.logits))
@@ -100,14 +100,21 @@ def on_cascade(model: str, cascade: pd.DataFrame) -> list[Row]:
 
 
 def on_deletion(model: str, advantages: pd.DataFrame) -> list[Row]:
-    """The marked places must matter more than those of every rival: all intervals above 0."""
+    """The marked places must matter more than those of every rival: all intervals above 0.
+
+    Where the class survives the loss of every place, no place can be shown to matter, and nothing is concluded.
+    """
     rows = []
     for kind, group in advantages.groupby("kind", sort=False):
         hardest, rival = min(
             zip(group["advantage"], group["rival"], strict=True), key=lambda pair: pair[0].estimate
         )
         result = f"{_said(hardest)} over the hardest rival, {rival} ({hardest.n} images)"
-        rows.append(_row(f"Marked places matter: {kind}", model, result, _verdict_above(group["advantage"])))
+        verdict, left = _verdict_above(group["advantage"]), group["left"].iloc[0]
+        if left > 0.5:
+            verdict = "caution"
+            result += f"; cannot tell, for the model still gives the class {left:.2f} when all is blurred"
+        rows.append(_row(f"Marked places matter: {kind}", model, result, verdict))
     return rows
 
 
