@@ -132,6 +132,8 @@ def test_the_model_card_compares_the_models_where_both_are_recorded(results):
     assert f"is {first - second:.3f} higher than that of Custom CNN-LSTM" in said
     assert "DeLong's test rejects equality in 1 of 1 pairs of seeds" in said
     assert said in documents.model_card(results)
+    (results / "quick" / "headline.json").rename(results / "quick" / "04_compare.json")
+    assert documents._between([one_model.parent, results / "quick"]) == []  # notebook 04 says it
 
 
 def test_the_readme_says_whether_the_threshold_carries_over(results):

@@ -204,18 +204,20 @@ def _points(folder: Path) -> list[str]:
 
 
 def _between(folders: list[Path]) -> list[str]:
-    """Which model is better, in the first profile that has both: the difference of their AUCs, and tests seed by seed."""
+    """Which model is better, in the first profile that has both: the difference of their AUCs, and tests seed by seed.
+
+    Empty where notebook 04 was run in that profile, whose findings say the same.
+    """
     for folder in folders:
         tables = evaluate.recorded(folder)
         if len(tables) == 2:
+            if (folder / "04_compare.json").exists():
+                return []
             found = comparison.differences(tables, [comparison.PRIMARY], n_boot=record(folder)["n_boot"])
             counts = " and ".join(seeds(len(own)) for own in tables.values())
             names = [style.NAMES[model] for model in tables]
             tests = comparison.paired_tests_sentence(comparison.paired_tests(tables))
-            return [
-                f"In profile `{folder.name}` ({counts}): {comparison.conclusion(found, names)} {tests} The models differ in size, "
-                "pretraining and settings, so this is not the effect of any one of these."
-            ]
+            return [f"In profile `{folder.name}` ({counts}): {comparison.conclusion(found, names)} {tests}"]
     return []
 
 
