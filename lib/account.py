@@ -11,6 +11,7 @@ from lib import evaluate, metrics, models, pixels
 from lib.plots.style import NAMES
 from lib.runs import Run
 
+SPLITS = ("train", "val", "calibration", "test")
 PARTS = ("backbone", "channel_reducer", "sequence", "classifier")
 
 
@@ -20,7 +21,7 @@ def images(store: pixels.PixelStore) -> pd.DataFrame:
     table = store.index.groupby(["split", kind]).agg(
         images=("image", "size"), patients=("patient", "nunique")
     )
-    return table.unstack().reindex(["train", "val", "test"])
+    return table.unstack().reindex([split for split in SPLITS if split in set(store.index["split"])])
 
 
 def parts(network: models.CNNLSTM) -> pd.DataFrame:

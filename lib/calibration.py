@@ -13,17 +13,17 @@ from lib.metrics import BINS
 RANGE = (0.05, 20.0)  # of the temperature
 
 
-def fit_temperature(validation: pd.DataFrame) -> float:
-    """The temperature T that makes logit / T most likely on validation images (Guo et al. 2017).
+def fit_temperature(held: pd.DataFrame) -> float:
+    """The temperature T that makes logit / T most likely on images held out (Guo et al. 2017).
 
-    validation  columns y_true, logit. T above 1: the model was too sure of itself. Where validation is separated
+    held  columns y_true, logit. T above 1: the model was too sure of itself. Where these images are separated
     without an error there is no best T and the lower bound 0.05 comes out.
     Raises ValueError if a class is missing.
     """
-    sign = 2 * validation["y_true"].to_numpy(dtype=float) - 1
+    sign = 2 * held["y_true"].to_numpy(dtype=float) - 1
     if len(np.unique(sign)) < 2:
-        raise ValueError("temperature scaling needs validation images of both classes")
-    margin = sign * validation["logit"].to_numpy(dtype=float)
+        raise ValueError("temperature scaling needs held-out images of both classes")
+    margin = sign * held["logit"].to_numpy(dtype=float)
 
     def loss(log_temperature: float) -> float:
         return -log_expit(margin / np.exp(log_temperature)).mean()

@@ -1,7 +1,8 @@
 """How well does a model do? From predictions tables to thresholds, figures with intervals, and subgroups.
 
-A predictions table has the columns image, patient, split (val or test), subtype, y_true and logit; a model has one a
-seed. Thresholds and temperatures are chosen on the validation rows; every figure is of the test rows.
+A predictions table has the columns image, patient, split, subtype, y_true and logit; a model has one a seed. Its splits are
+val, test and, where the profile draws them, calibration. Thresholds and temperatures are chosen on the calibration rows,
+or without them on the validation rows; every figure is of the test rows.
 """
 
 from __future__ import annotations
@@ -79,6 +80,11 @@ def part(table: pd.DataFrame, split: str) -> pd.DataFrame:
     return with_probability(rows).reset_index(drop=True)
 
 
+def deciding(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows on which thresholds and temperatures are chosen: calibration, or validation where there are none."""
+    return part(table, "calibration" if "calibration" in set(table["split"]) else "val")
+
+
 def together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """One table of several models, of the mean logit of each image (a deep ensemble, Lakshminarayanan et al. 2017).
 
@@ -91,15 +97,15 @@ def together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def thresholds(table: pd.DataFrame) -> dict[str, float]:
-    """A probability for each of POINTS, chosen on the validation rows alone; an image at or above it is pneumonia.
+    """A probability for each of POINTS, chosen on the `deciding` rows alone; an image at or above it is pneumonia.
 
-    A cut lies halfway (in logits) between two neighbouring validation images. Of several equally good ones Youden's
+    A cut lies halfway (in logits) between two neighbouring images of these. Of several equally good ones Youden's
     index takes the one nearest to 0.5; a target of sensitivity or specificity takes the cut that costs the other least.
     """
-    validation = part(table, "val")
-    score, y_true = validation["logit"].to_numpy(dtype=float), validation["y_true"].to_numpy()
+    held = deciding(table)
+    score, y_true = held["logit"].to_numpy(dtype=float), held["y_true"].to_numpy()
     if len(set(y_true)) < 2:
-        raise ValueError("thresholds need validation images of both classes")
+        raise ValueError("thresholds need held-out images of both classes")
     levels = np.unique(score)
     cuts = np.concatenate([[levels[0] - 1], (levels[1:] + levels[:-1]) / 2, [levels[-1] + 1]])
     called = score[None, :] >= cuts[:, None]  # (cuts, images)
@@ -131,12 +137,12 @@ def draws(
 
     tables    predictions of one model, one table a seed, both splits
     point     operating point of the metrics that need one
-    scaled    after temperature scaling, fitted on validation
+    scaled    after temperature scaling, fitted on the `deciding` rows
     subtypes  only test images of these; None for all
     """
     tests = [part(table, "test") for table in tables]
     if scaled:
-        fitted = [calibration.fit_temperature(part(table, "val")) for table in tables]
+        fitted = [calibration.fit_temperature(deciding(table)) for table in tables]
         tests = [calibration.scaled(test, t) for test, t in zip(tests, fitted, strict=True)]
     if subtypes is not None:
         tests = [test[test["subtype"].isin(subtypes)] for test in tests]
@@ -166,7 +172,7 @@ def headline(
 
     Columns model, seeds, n, n_patients, threshold and temperature (means over seeds), auc_sd (over seeds), and for every
     metric `m` its mean over seeds `m` with `m_low` and `m_high`; brier, log_loss and ece also `_scaled`, after
-    temperature scaling. Metrics with a threshold are at Youden's index on validation. The same tables, n_boot and seed
+    temperature scaling. Metrics with a threshold are at Youden's index on the `deciding` rows. The same tables, n_boot and seed
     give the same digits.
     """
     rows = []
@@ -174,7 +180,7 @@ def headline(
         test = part(tables[0], "test")
         row = {"model": model, "seeds": len(tables), "n": len(test), "n_patients": test["patient"].nunique()}
         row["threshold"] = np.mean([thresholds(table)[CHOSEN] for table in tables])
-        row["temperature"] = np.mean([calibration.fit_temperature(part(table, "val")) for table in tables])
+        row["temperature"] = np.mean([calibration.fit_temperature(deciding(table)) for table in tables])
         settings = {"n_boot": n_boot, "seed": seed, "stream": stream}
         for name in metrics.NAMES:
             found = draws(tables, name, **settings)

@@ -32,6 +32,9 @@ class Data:
     # random patients, or a validation set that is harder on purpose: one block of the numbering, or matched pairs
     # between whom a thumbnail does not decide (lib.splits)
     val_kind: str = "random"
+    # share of the training patients, drawn at random, on whom thresholds and temperatures are chosen instead of on validation:
+    # a validation set that is harder on purpose is no sample of those whom a threshold is for
+    calibration_share: float = 0.0
     split_seed: int = 42
     phantoms: int = 0  # synthetic images to generate; 0 when the images are real
 
@@ -40,6 +43,7 @@ class Data:
         one_of("data.val_kind", self.val_kind, ("random", "block", "matched"))
         within("data.image_size", self.image_size, 28, 1024)
         within("data.val_share", self.val_share, 0.01, 0.5)
+        within("data.calibration_share", self.calibration_share, 0, 0.4)
 
 
 @dataclass(frozen=True)

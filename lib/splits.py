@@ -1,4 +1,4 @@
-"""How are patients divided? Validation is split off train by patient, and no patient is ever in two splits."""
+"""How are patients divided? Validation and calibration are split off train by patient, and no patient is ever in two splits."""
 
 from __future__ import annotations
 
@@ -35,22 +35,45 @@ def split_validation(
         chosen = matched.patients(training, pixels[np.flatnonzero(train)], share=share, seed=seed)
         table.loc[train & patients.isin(chosen), "split"] = "val"
     else:
-        _hold_out(table, patients, train, share=share, seed=seed, kind=kind)
+        _hold_out(table, patients, train, "val", share=share, seed=seed, kind=kind)
+    check_patients(table)
+    return table
+
+
+def split_calibration(table: pd.DataFrame, *, share: float, seed: int) -> pd.DataFrame:
+    """The table with a share of the training patients moved to split "calibration", drawn at random within each series.
+
+    They are whom a threshold is for: cases as they come. Matched pairs are not, and an operating point chosen on them
+    suffers from spectrum bias (Ransohoff & Feinstein 1978). A share of 0 changes nothing.
+    """
+    if not share:
+        return table
+    table = table.copy()
+    _hold_out(
+        table, patients_of(table), table["split"] == "train", "calibration", share=share, seed=seed, kind="random"
+    )  # fmt: skip
     check_patients(table)
     return table
 
 
 def _hold_out(
-    table: pd.DataFrame, patients: pd.Series, train: pd.Series, *, share: float, seed: int, kind: str
+    table: pd.DataFrame,
+    patients: pd.Series,
+    train: pd.Series,
+    split: str,
+    *,
+    share: float,
+    seed: int,
+    kind: str,
 ) -> None:
-    """Move a share of every series to split "val", in place."""
+    """Move a share of every series of `train` to `split`, in place."""
     rng, names = np.random.default_rng(seed), series(table)
     for name in sorted(names[train].unique()):
         members = sorted(patients[train & (names == name)].unique(), key=_by_number)
         count = min(max(1, round(share * len(members))), len(members) - 1)
         start = rng.integers(len(members) - count + 1)
         chosen = members[start : start + count] if kind == "block" else rng.permutation(members)[:count]
-        table.loc[train & (names == name) & patients.isin(set(chosen)), "split"] = "val"
+        table.loc[train & (names == name) & patients.isin(set(chosen)), "split"] = split
 
 
 def patients_of(table: pd.DataFrame) -> pd.Series:

@@ -39,7 +39,7 @@ class PixelStore:
     masks: np.ndarray | None = field(default=None, repr=False)  # bool (N, S, S), of phantoms
 
     def rows(self, split: str) -> np.ndarray:
-        """Rows of one split: train, val or test."""
+        """Rows of one split: train, val, calibration (often empty) or test."""
         return np.flatnonzero(self.index["split"] == split)
 
     def mask(self, row: int) -> np.ndarray | None:
@@ -169,6 +169,7 @@ def _open(config: Config, folder: Path) -> PixelStore:
     kept = splits.split_validation(
         index.accepted(table), share=data.val_share, seed=data.split_seed, kind=data.val_kind, pixels=pixels
     )
+    kept = splits.split_calibration(kept, share=data.calibration_share, seed=data.split_seed)
     described = kept[["image", "split", "label", "subtype", "patient"]].to_csv()
     kept["patient"] = splits.patients_of(kept)
     splits.check_patients(kept)

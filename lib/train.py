@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import datetime as dt
 import os
 import sys
@@ -163,13 +164,18 @@ def _stalled(state: State, patience: int) -> bool:
 
 
 def _finish(config, model, seed, store, state, task, evaluated, identity, path) -> Run:
-    """Score test once with the best epoch's weights (unless that epoch already has), and write the run's folder."""
+    """Score test and calibration once with the best epoch's weights (unless that epoch already has), and write the run's folder."""
     best, folder = state.best, config.run_dir(model, seed)
     state.evaluated_model.load_state_dict(best["weights"])
     n_val = len(store.rows("val"))
     logits = best["logits"]
     if len(logits) == n_val:
         logits = torch.cat([logits, loop.evaluate(state, task, evaluated[n_val:])])
+    if len(calibration := store.rows("calibration")):  # read once, so their frozen prefix is not stored
+        logits = torch.cat(
+            [logits, loop.evaluate(state, dataclasses.replace(task, stored=None), calibration)]
+        )
+        evaluated = np.concatenate([evaluated, calibration])
     if task.fabric.is_global_zero:
         table = store.index.iloc[evaluated]
         predictions = table[["image", "patient", "split", "subtype"]].assign(

@@ -93,6 +93,17 @@ def test_validation_split_that_is_there_stays():
     assert index.split_validation(given, share=0.3, seed=1)["split"].equals(given["split"])
 
 
+def test_calibration_takes_its_share_of_what_validation_leaves():
+    divided = index.split_validation(table(), share=0.25, seed=1, kind="block")
+    further = splits.split_calibration(divided, share=0.2, seed=1)
+    held = further[further["split"] == "calibration"]
+    assert held.groupby(splits.series(held))["patient"].nunique().to_dict() == dict.fromkeys(KINDS, 6)
+    for split in ("val", "test"):
+        assert (further["split"] == split).equals(divided["split"] == split)
+    assert further.groupby("patient")["split"].nunique().max() == 1
+    pd.testing.assert_frame_equal(splits.split_calibration(divided, share=0, seed=1), divided)
+
+
 def test_single_patient_of_a_kind_stays_in_train():
     assert set(index.split_validation(table(1), share=0.5, seed=0)["split"]) == {"train", "test"}
 

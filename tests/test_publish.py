@@ -139,7 +139,7 @@ def test_the_model_card_compares_the_models_where_both_are_recorded(results):
 def test_the_readme_says_whether_the_threshold_carries_over(results):
     row = files.read_json(results / "quick" / "headline.json")["headline"][0]
     shown = interval(row, "specificity", ".1f", 100)
-    assert f"on the validation images that chose it, {shown}% on the test images" in documents.render(results)
+    assert f"on the images that chose it, {shown}% on the test images" in documents.render(results)
 
 
 def test_the_readme_says_what_the_seeds_reach_together(results):

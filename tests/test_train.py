@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lib import loop, pixels, runs, train
+from lib import account, evaluate, loop, pixels, runs, train
 from lib.config import ConfigError
 from tests import tiny
 
@@ -36,6 +36,27 @@ def same(a, b):
 
 def without_seconds(run):
     return run.history.drop(columns="seconds")
+
+
+@pytest.mark.parametrize("model", ["custom_cnn_lstm", "xception_lstm"])
+def test_calibration_images_are_read_with_the_chosen_weights_and_decide_the_thresholds(tmp_path, model, run):
+    make = tiny.xception if model == "xception_lstm" else tiny.custom
+    stored = {"cache_frozen": 1, "augment": 0.5} if model == "xception_lstm" else {}
+    done = train.fit(
+        make(tmp_path, train=stored, **{"data.calibration_share": 0.3}), model, 0, progress=False
+    )
+    store = pixels.prepare(done.config, progress=False)
+    rows, found = store.rows("calibration"), evaluate.part(done.predictions, "calibration")
+    assert found["image"].tolist() == store.index["image"].iloc[rows].tolist()
+    images, _, _ = next(pixels.batches(store, rows, 99))
+    with torch.no_grad():
+        logits = done.load()(images).numpy()
+    np.testing.assert_allclose(logits, found["logit"], atol=0.05)
+    pd.testing.assert_frame_equal(evaluate.deciding(done.predictions), found)
+    only = done.predictions[done.predictions["split"] != "val"]
+    assert evaluate.thresholds(only) == evaluate.thresholds(done.predictions)
+    assert set(evaluate.deciding(run.predictions)["split"]) == {"val"}
+    assert list(account.images(store).index) == ["train", "val", "calibration", "test"]
 
 
 def test_it_learns(run):

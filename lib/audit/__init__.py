@@ -104,7 +104,7 @@ def counts(store: PixelStore) -> pd.DataFrame:
     grouped = store.index.groupby(["split", "label", "subtype"])
     table = grouped.agg(images=("image", "size"), patients=("patient", "nunique"))
     table["most of one patient"] = grouped["patient"].agg(lambda found: found.value_counts().iloc[0])
-    order = {"train": 0, "val": 1, "test": 2}
+    order = {"train": 0, "val": 1, "calibration": 2, "test": 3}
     return table.sort_index(key=lambda level: level.map(order) if level.name == "split" else level)
 
 

@@ -65,7 +65,7 @@ def _images(audit: Audit) -> Finding:
         reasons = store.quarantined["status"].str.split(":").str[0].value_counts()
         said += f" ({'; '.join(f'{n} x {reason}' for reason, n in reasons.items())})"
     if store.source.get("kind") != "phantoms":
-        official = store.index["split"].replace("val", "train")
+        official = store.index["split"].replace(["val", "calibration"], "train")
         here = store.index.groupby([official, "label"]).size().to_dict()
         same = here == PUBLISHED
         said += (
@@ -79,7 +79,7 @@ def _images(audit: Audit) -> Finding:
 
 def _classes(audit: Audit) -> Finding:
     share = audit.store.index.groupby("split")["label"].mean()
-    said = ", ".join(f"{share[split]:.1%} of {split}" for split in ("train", "val", "test") if split in share)
+    said = ", ".join(f"{share[split]:.1%} of {split}" for split in ("train", "val", "calibration", "test") if split in share)
     most = max(share["test"], 1 - share["test"])
     return (
         "Class balance",

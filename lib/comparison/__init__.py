@@ -26,7 +26,7 @@ def differences(
     """First model minus second on the same images, one row a metric of `names`; patients resampled together, seeds apart.
 
     Columns metric, difference (Interval), error (standard error), detectable (true difference found with 80% power).
-    Metrics with a threshold are at each model's own, Youden's index on validation.
+    Metrics with a threshold are at each model's own, Youden's index on the images held out for it.
     """
     first, second = _two(predictions)
     rows = []

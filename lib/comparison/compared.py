@@ -107,7 +107,7 @@ class Comparison:
         table = self.predictions[model][0]
         test, temperature = (
             evaluate.part(table, "test"),
-            calibration.fit_temperature(evaluate.part(table, "val")),
+            calibration.fit_temperature(evaluate.deciding(table)),
         )
         settings = {"n_boot": self.config.n_boot, "seed": 42}
         after = calibration.reliability(calibration.scaled(test, temperature), **settings)
@@ -159,7 +159,7 @@ def reading_table(found: Comparison) -> pd.DataFrame:
 def headline_sentence(found: Comparison) -> str:
     parts = [
         f"{NAMES[row.model]} reaches a test AUC of {row.auc:.3f} [{row.auc_low:.3f}, {row.auc_high:.3f}] and, at the threshold chosen on "
-        f"validation, {row.accuracy:.1%} accuracy (sensitivity {row.sensitivity:.1%}, specificity {row.specificity:.1%})"
+        f"images held out, {row.accuracy:.1%} accuracy (sensitivity {row.sensitivity:.1%}, specificity {row.specificity:.1%})"
         for row in found.headline.itertuples()
     ]
     row = found.headline.iloc[0]
@@ -171,7 +171,7 @@ def calibration_sentence(found: Comparison) -> str:
         f"{NAMES[row.model]}'s calibration error goes from {row.ece:.3f} to {row.ece_scaled:.3f} (temperature {row.temperature:.2f})"
         for row in found.headline.itertuples()
     ]
-    return "With the temperature fitted on validation, " + " and ".join(parts) + " on the test images."
+    return "With the temperature fitted on images held out, " + " and ".join(parts) + " on the test images."
 
 
 def subgroup_sentence(found: Comparison) -> str:

@@ -39,7 +39,7 @@ def render(results: Path) -> str:
     parts = [_answer(folders), markdown(pd.DataFrame(rows))]
     parts.append(
         "Mean over seeds, on the 624 images of the official test set; 95% intervals resample patients and seeds. The threshold and "
-        "the epoch were chosen on validation patients. `full` is the original protocol, `quick` its shortened form for 2 cores, `tuned`, "
+        "the epoch were chosen on patients held out of train. `full` is the original protocol, `quick` its shortened form for 2 cores, `tuned`, "
         "`matched`, `balanced` and `reframed` what trials on harder validation sets supported, `stretched` one that did not carry over (models/README.md). "
         "`balanced` gives the custom model half as many images as `matched` and `quick` do, which hardly trains it."
     )
@@ -196,7 +196,7 @@ def _points(folder: Path) -> list[str]:
     groups = groups.assign(model=groups["model"].map(style.NAMES), auc=groups["auc"].fillna(""))
     return [
         f"### Operating points and subgroups, profile `{folder.name}`",
-        "Each threshold but 0.5 is a probability chosen on validation patients (mean over seeds) and applied to the test images.",
+        "Each threshold but 0.5 is a probability chosen on patients held out of train (mean over seeds) and applied to the test images.",
         markdown(points.astype(str)),
         f"At {evaluate.POINTS[evaluate.CHOSEN]}; the AUC is against the normal images.",
         markdown(groups.astype(str)),

@@ -16,10 +16,10 @@ def threshold(results: Path) -> str:
     model, (folder, row) = next(iter(best(results).items()))
     kept = []
     for table in evaluate.recorded(folder)[model]:
-        held, chosen = evaluate.part(table, "val"), evaluate.thresholds(table)[evaluate.CHOSEN]
+        held, chosen = evaluate.deciding(table), evaluate.thresholds(table)[evaluate.CHOSEN]
         kept.append(metrics.at("specificity", chosen)(held["y_true"], held["probability"]))
     return (
-        f"Specificity of {style.NAMES[model]} (`{folder.name}`) at its threshold: {100 * np.mean(kept):.1f}% on the validation images "
+        f"Specificity of {style.NAMES[model]} (`{folder.name}`) at its threshold: {100 * np.mean(kept):.1f}% on the images "
         f"that chose it, {interval(row, 'specificity', '.1f', 100)}% on the test images, which are shifted (data/README.md)."
     )
 
