@@ -9,7 +9,6 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from lib.bands import EvenBands
 from lib.config import Config
 from lib.sequence import Reorder, make_head
 
@@ -102,16 +101,14 @@ class XceptionBackbone(nn.Module):
     """timm's Xception (Chollet 2017), (B, 3, H, W) -> (B, 2048, h, w), its first `freeze_layers` parameter tensors frozen.
 
     input_size  images are resized to so many pixels first, such as the 299 of the ImageNet weights; 0 leaves them
-    even_bands  images are brought to one spectrum first (lib.bands)
     While training, the frozen stages run without autograd and frozen BatchNorm layers keep their running statistics.
     """
 
     channels = 2048
 
-    def __init__(self, freeze_layers: int = 100, *, input_size: int = 0, even_bands: bool = False) -> None:
+    def __init__(self, freeze_layers: int = 100, *, input_size: int = 0) -> None:
         super().__init__()
         self.resize = nn.Upsample(size=(input_size, input_size), mode="bilinear") if input_size else None
-        self.even_bands = EvenBands() if even_bands else None
         self.body = timm.create_model("legacy_xception", features_only=True, pretrained=False).body
         for layer in self.body.modules():
             layer._forward_hooks.clear()  # timm's own would keep every stage's map, and its graph, alive
@@ -128,10 +125,7 @@ class XceptionBackbone(nn.Module):
         """The layers in the order in which an image passes them, Xception's blocks being one stage each."""
         names = ["conv1", "bn1", "act1", "conv2", "bn2", "act2", *(f"block{i}" for i in range(1, 13))]
         names += ["conv3", "bn3", "act3", "conv4", "bn4", "act4"]
-        return [
-            *filter(None, [self.resize, self.even_bands]),
-            *(self.body.get_submodule(name) for name in names),
-        ]
+        return [*filter(None, [self.resize]), *(self.body.get_submodule(name) for name in names)]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.trainable_part(self.frozen_part(x))
@@ -165,7 +159,6 @@ class XceptionLSTM(CNNLSTM):
     """Xception -> 49 tokens of 2,048 channels (at 224 pixels) -> LSTM -> one logit.
 
     input_size  images are resized to so many pixels first (299: 100 tokens); 0 leaves them
-    even_bands  images are brought to one spectrum first (lib.bands)
     pretrained  file of ImageNet weights under timm's names, or None for random ones
     """
 
@@ -182,10 +175,9 @@ class XceptionLSTM(CNNLSTM):
         order: str = "raster",
         readout: str = "last",
         input_size: int = 0,
-        even_bands: bool = False,
         pretrained: Path | None = None,
     ) -> None:
-        backbone = XceptionBackbone(freeze_layers, input_size=input_size, even_bands=even_bands)
+        backbone = XceptionBackbone(freeze_layers, input_size=input_size)
         if pretrained:
             load_weights(backbone.body, pretrained)
         channels, reducer = backbone.channels, None

@@ -21,7 +21,7 @@ from lib.inference import Frozen
 
 AS_STORED = {torch.bfloat16: (np.int16, torch.int16), torch.float32: (np.float32, torch.float32)}
 BATCH = 32  # fixed, so that the same image always gives the same bits
-SHAPING = tuple(Path(__file__).with_name(name) for name in ("augment.py", "bands.py", "pixels.py", "inference.py"))
+SHAPING = tuple(Path(__file__).with_name(name) for name in ("augment.py", "pixels.py", "inference.py"))
 
 
 class PrefixError(RuntimeError):

@@ -16,7 +16,6 @@ LIB = Path(__file__).parent
 # What shapes a trained model. Everything else (plots, statistics, reports, this file) may change without a retraining.
 SHAPING = (
     "models.py",
-    "bands.py",
     "sequence.py",
     "loop.py",
     "objective.py",

@@ -109,7 +109,6 @@ class XceptionLSTM:
 
     pretrained: bool = True  # ImageNet weights, from data/weights
     input_size: int = 0  # pixels to which images are resized on their way in (ImageNet: 299); 0 leaves them
-    even_bands: bool = False  # images are brought to one spectrum on their way in (lib.bands)
     freeze_layers: int = 100  # parameter tensors, from the input on
     use_channel_reduction: bool = False
     reduced_dim: int = 512
