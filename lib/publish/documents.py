@@ -40,7 +40,8 @@ def render(results: Path) -> str:
     parts.append(
         "Mean over seeds, on the 624 images of the official test set; 95% intervals resample patients and seeds. The threshold and "
         "the epoch were chosen on patients held out of train. `full` is the original protocol, `quick` its shortened form for 2 cores, `tuned`, "
-        "`matched`, `balanced` and `reframed` what trials on harder validation sets supported, `stretched` one that did not carry over (models/README.md). "
+        "`matched`, `balanced` and `reframed` what trials on harder validation sets supported, `stretched` one that did not carry over, `calibrated` "
+        "is `reframed` with thresholds chosen on random patients (models/README.md). "
         "`balanced` gives the custom model half as many images as `matched` and `quick` do, which hardly trains it."
     )
     parts += [

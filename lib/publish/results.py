@@ -7,7 +7,7 @@ from pathlib import Path
 from lib import files
 
 # The order in which they are shown; the demo is not published.
-PROFILES = ("full", "reframed", "balanced", "stretched", "matched", "tuned", "quick")
+PROFILES = ("full", "calibrated", "reframed", "balanced", "stretched", "matched", "tuned", "quick")
 
 
 class PublishError(RuntimeError):

@@ -69,7 +69,7 @@ def _given(row: dict, key: str) -> str:
 def on_pairs(results: Path) -> list[str]:
     """How well each model tells the matched pairs of its validation set apart, mean over seeds; of the profiles that hold pairs out."""
     said = []
-    for folder in (results / name for name in ("reframed", "balanced", "stretched", "matched")):
+    for folder in (results / name for name in ("calibrated", "reframed", "balanced", "stretched", "matched")):
         for model, tables in evaluate.recorded(folder).items():
             held = [evaluate.part(table, "val") for table in tables]
             auc = np.mean([metrics.auc(table["y_true"], table["logit"]) for table in held])
