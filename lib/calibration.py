@@ -16,8 +16,8 @@ RANGE = (0.05, 20.0)  # of the temperature
 def fit_temperature(held: pd.DataFrame) -> float:
     """The temperature T that makes logit / T most likely on images held out (Guo et al. 2017).
 
-    held  columns y_true, logit. T above 1: the model was too sure of itself. Where these images are separated
-    without an error there is no best T and the lower bound 0.05 comes out.
+    held  columns y_true, logit. T above 1: the model was too sure of itself. Where these images are separated without
+          an error there is no best T and the lower bound 0.05 comes out
     Raises ValueError if a class is missing.
     """
     sign = 2 * held["y_true"].to_numpy(dtype=float) - 1

@@ -135,7 +135,7 @@ def draws(
 ) -> Draws:
     """The metric `name` of one model on the test rows, patients and seeds resampled.
 
-    tables    predictions of one model, one table a seed, both splits
+    tables    predictions of one model, one table a seed, all splits
     point     operating point of the metrics that need one
     scaled    after temperature scaling, fitted on the `deciding` rows
     subtypes  only test images of these; None for all

@@ -45,7 +45,7 @@ class Run:
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
-        """One row an image of val and test: image, patient, split, subtype, y_true, logit (of the best epoch)."""
+        """One row an image of val, test and calibration: image, patient, split, subtype, y_true, logit (of the best epoch)."""
         return pd.read_csv(self.folder / "predictions.csv")
 
     @cached_property

@@ -245,10 +245,12 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(root, monkeypatch, capsys
     assert "goes on from epoch" not in capsys.readouterr().out
 
 
-def test_a_split_without_both_classes_is_named(root):
-    store = pixels.prepare(tiny.custom(root), progress=False)
-    table = store.index.assign(label=np.where(store.index["split"] == "val", 1, store.index["label"]))
-    with pytest.raises(loop.TrainingError, match="the val split has .* images and 1 of the two classes"):
+@pytest.mark.parametrize("split", ["val", "calibration"])
+def test_a_split_without_both_classes_is_named(root, split):
+    store = pixels.prepare(tiny.custom(root, **{"data.calibration_share": 0.3}), progress=False)
+    train._check_classes(store)
+    table = store.index.assign(label=np.where(store.index["split"] == split, 1, store.index["label"]))
+    with pytest.raises(loop.TrainingError, match=f"the {split} split has .* images and 1 of the two classes"):
         train._check_classes(dataclasses.replace(store, index=table))
 
 
