@@ -79,7 +79,11 @@ def _images(audit: Audit) -> Finding:
 
 def _classes(audit: Audit) -> Finding:
     share = audit.store.index.groupby("split")["label"].mean()
-    said = ", ".join(f"{share[split]:.1%} of {split}" for split in ("train", "val", "calibration", "test") if split in share)
+    said = ", ".join(
+        f"{share[split]:.1%} of {split}"
+        for split in ("train", "val", "calibration", "test")
+        if split in share
+    )
     most = max(share["test"], 1 - share["test"])
     return (
         "Class balance",
