@@ -142,6 +142,16 @@ def test_the_readme_says_whether_the_threshold_carries_over(results):
     assert f"on the images that chose it, {shown}% on the test images" in documents.render(results)
 
 
+def test_the_readme_says_what_a_threshold_for_sensitivity_reaches(results):
+    (first,) = evaluate.recorded(results / "quick")["xception_lstm"]
+    cut = evaluate.thresholds(first)["sensitivity_95"]
+    test = evaluate.part(first, "test")
+    accuracy = ((test["probability"] >= cut) == test["y_true"]).mean()
+    said = foremost.at_sensitivity(results)
+    assert f"it reaches accuracy {100 * accuracy:.1f} [" in said
+    assert said in documents.render(results)
+
+
 def test_the_readme_says_what_the_seeds_reach_together(results):
     assert foremost.together(results) == ""  # one seed is no ensemble
     folder = results / "quick" / "predictions"

@@ -46,6 +46,7 @@ def render(results: Path) -> str:
     )
     parts += [
         foremost.threshold(results),
+        foremost.at_sensitivity(results),
         foremost.together(results),
         *tried.on_pairs(results),
         foremost.figure(results),
