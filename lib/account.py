@@ -10,8 +10,8 @@ import pandas as pd
 from lib import evaluate, metrics, models, pixels
 from lib.plots.style import NAMES
 from lib.runs import Run
+from lib.splits import SPLITS
 
-SPLITS = ("train", "val", "calibration", "test")
 PARTS = ("backbone", "channel_reducer", "sequence", "classifier")
 
 

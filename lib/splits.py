@@ -8,6 +8,7 @@ import pandas as pd
 from lib import matched
 from lib.trouble import IndexingError
 
+SPLITS = ("train", "val", "calibration", "test")  # there may be no calibration
 KINDS = ("random", "block", "matched")
 
 

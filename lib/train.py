@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 import yaml
 
-from lib import checkpoint, devices, files, loop, models, pixels, provenance, runs
+from lib import checkpoint, devices, files, loop, models, pixels, provenance, runs, splits
 from lib import config as configs
 from lib.config import Config
 from lib.inference import Frozen, Rest
@@ -211,7 +211,7 @@ def _provenance(config: Config, state: State, task: Task) -> dict:
 
 
 def _check_classes(store) -> None:
-    for split in ("train", "val", "calibration", "test"):
+    for split in splits.SPLITS:
         found = set(loop.labels(store, store.rows(split)))
         if found != {0, 1} and (found or split != "calibration"):  # there may be none of these
             raise TrainingError(

@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import audit, config
+from lib import audit, config, splits
 from lib.audit import copies, duplicates, findings, patients, shift, shortcuts
 from lib.plots import audit as plots
-from lib.splits import split_validation
 from lib.store import PixelStore
 
 matplotlib.use("Agg")
@@ -46,7 +45,7 @@ def crafted(*, each: int = 12, blocks: bool = True, kin: bool = False) -> PixelS
                 name = f"{split}/{'NORMAL' if not label else 'PNEUMONIA'}/{NAMES[kind].format(number, k)}.png"
                 rows.append((name, split, label, subtype, f"{kind}-{number}"))
     index = pd.DataFrame(rows, columns=["image", "split", "label", "subtype", "patient"])
-    index = split_validation(index, share=0.25, seed=0)
+    index = splits.split_validation(index, share=0.25, seed=0)
     index["width"], index["height"], index["mode"] = SIZE + 8, SIZE, "L"
     index["bytes"], index["status"] = rng.integers(900, 1000, len(index)), "ok"
     return hashed(PixelStore(index, np.stack(pixels), "crafted", index.iloc[:0], {"kind": "phantoms", "name": "noise", "patients": True}))  # fmt: skip
@@ -311,6 +310,22 @@ def test_findings_of_clean_noise(audited):
     assert verdict(audited, "How test was chosen") == "caution"
     assert "4 of 4 test patients would seem to occur" not in audited.finding("The naive patient key")
     assert "no patient and no copy of an image crosses them" in findings.answer(audited)
+
+
+@pytest.mark.parametrize("share", [0, 0.25])
+def test_figures_show_every_split(store, share):
+    index = splits.split_calibration(store.index, share=share, seed=0)
+    divided = dataclasses.replace(store, index=index)
+    shown = ["train", "val", *(["calibration"] if share else []), "test"]
+    means = plots.means(divided)
+    assert [ax.get_title() for ax in means.axes if ax.get_title()][: len(shown) + 1] == [
+        *shown,
+        "test - train",
+    ]
+    legend = plots.numbering(divided).get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == shown
+    assert plots.samples(divided, seed=0).axes
+    assert set(audit.counts(divided).reset_index()["split"]) == set(shown)
 
 
 def test_run_repeats_itself(cfg, store, audited):

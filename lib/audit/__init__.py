@@ -13,6 +13,7 @@ from lib.audit import copies, duplicates, findings, patients, shift, shortcuts
 from lib.audit.duplicates import Duplicates
 from lib.audit.patients import Sharing
 from lib.config import Config
+from lib.splits import SPLITS
 from lib.stats import Interval
 from lib.store import PixelStore
 
@@ -104,8 +105,7 @@ def counts(store: PixelStore) -> pd.DataFrame:
     grouped = store.index.groupby(["split", "label", "subtype"])
     table = grouped.agg(images=("image", "size"), patients=("patient", "nunique"))
     table["most of one patient"] = grouped["patient"].agg(lambda found: found.value_counts().iloc[0])
-    order = {"train": 0, "val": 1, "calibration": 2, "test": 3}
-    return table.sort_index(key=lambda level: level.map(order) if level.name == "split" else level)
+    return table.sort_index(key=lambda level: level.map(SPLITS.index) if level.name == "split" else level)
 
 
 def sizes(store: PixelStore) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from lib.audit.shift import CLASSES, NAMES
 from lib.audit.shortcuts import NAMES as PROBES
+from lib.splits import SPLITS
 from lib.stats import Interval
 
 if TYPE_CHECKING:
@@ -79,11 +80,7 @@ def _images(audit: Audit) -> Finding:
 
 def _classes(audit: Audit) -> Finding:
     share = audit.store.index.groupby("split")["label"].mean()
-    said = ", ".join(
-        f"{share[split]:.1%} of {split}"
-        for split in ("train", "val", "calibration", "test")
-        if split in share
-    )
+    said = ", ".join(f"{share[split]:.1%} of {split}" for split in SPLITS if split in share)
     most = max(share["test"], 1 - share["test"])
     return (
         "Class balance",

@@ -16,7 +16,8 @@ from lib.splits import series
 from lib.stats import Interval
 from lib.store import PixelStore
 
-SPLITS = {"train": "#999999", "val": "#0072B2", "test": "#D55E00"}  # Okabe & Ito (2008)
+# Okabe & Ito (2008)
+SPLITS = {"train": "#999999", "val": "#0072B2", "calibration": "#009E73", "test": "#D55E00"}
 MARKS = {0: ("o", "#0072B2"), 1: ("s", "#D55E00")}  # of normal and pneumonia
 
 
@@ -38,23 +39,24 @@ def samples(store: PixelStore, *, seed: int, columns: int = 6) -> plt.Figure:
 
 
 def means(store: PixelStore) -> plt.Figure:
-    """Mean image of each class (rows) in train, val and test, and test minus train (red: brighter in test)."""
-    figure, axes = _grid(2, 4, 2.1)
+    """Mean image of each class (rows) in each split, and test minus train (red: brighter in test)."""
+    splits = _splits(store)
+    figure, axes = _grid(2, len(splits) + 1, 2.1)
     average = {
         (label, split): _mean(store, (store.index["split"] == split) & (store.index["label"] == label))
         for label in CLASSES
-        for split in SPLITS
+        for split in splits
     }
     span = max(np.abs(average[label, "test"] - average[label, "train"]).max() for label in CLASSES)
     for label, line in zip(CLASSES, axes, strict=True):
-        for ax, split in zip(line, SPLITS, strict=False):
+        for ax, split in zip(line, splits, strict=False):
             _image(ax, average[label, split], split)
-        drawn = line[3].imshow(
+        drawn = line[-1].imshow(
             average[label, "test"] - average[label, "train"], cmap="RdBu_r", vmin=-span, vmax=span
         )
-        line[3].set_title("test - train", fontsize="small")
+        line[-1].set_title("test - train", fontsize="small")
         line[0].set_ylabel(CLASSES[label])
-    figure.colorbar(drawn, ax=axes[:, 3], label="gray levels", shrink=0.8)
+    figure.colorbar(drawn, ax=axes[:, -1], label="gray levels", shrink=0.8)
     return figure
 
 
@@ -96,16 +98,24 @@ def numbering(store: PixelStore, *, ax: plt.Axes | None = None) -> plt.Axes:
     known = store.index.assign(number=number(store.index["patient"]), series=series(store.index))
     known = known.dropna(subset=["number"]).drop_duplicates("patient")
     names = sorted(known["series"].unique())
-    for height, (split, colour) in enumerate(SPLITS.items()):
+    splits = _splits(store)
+    for height, split in enumerate(splits):
         part = known[known["split"] == split]
-        lines = part["series"].map(names.index) + 0.25 * (height - 1)
-        ax.scatter(part["number"].astype(int), lines, marker="|", s=55, lw=0.8, color=colour, label=split)
+        lines = part["series"].map(names.index) + 0.75 * (height - (len(splits) - 1) / 2) / len(splits)
+        ax.scatter(
+            part["number"].astype(int), lines, marker="|", s=55, lw=0.8, color=SPLITS[split], label=split
+        )
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
     ax.set(xlabel="patient number")
     ax.grid(axis="y", visible=False)
-    ax.legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1), handlelength=0.8)
+    ax.legend(frameon=False, ncols=len(splits), loc="lower right", bbox_to_anchor=(1, 1), handlelength=0.8)
     return ax
+
+
+def _splits(store: PixelStore) -> list[str]:
+    """Those that the store has, in the order of SPLITS."""
+    return [split for split in SPLITS if (store.index["split"] == split).any()]
 
 
 def gap(found: Duplicates, *, ax: plt.Axes | None = None) -> plt.Axes:
