@@ -128,6 +128,27 @@ class Draws:
         )
 
 
+def mean_of(draws: Sequence[Draws]) -> Draws:
+    """The mean of several draws, such as one model's AUC under several recipes; its seeds are those of each.
+
+    draws  made with one `seed`, so that they share their patients, and each with a `stream` of its own, so that their seeds
+           are drawn apart
+    Raises ValueError when they are of different images or of different length.
+    """
+    first = draws[0]
+    if any(
+        (d.n, d.n_patients, len(d.values)) != (first.n, first.n_patients, len(first.values)) for d in draws
+    ):
+        raise ValueError("draws of different images or of different length have no mean")
+    return Draws(
+        np.array([np.mean([d.estimate for d in draws])]),
+        np.mean([d.values for d in draws], axis=0),
+        first.n,
+        first.n_patients,
+        tuple((variance / len(draws) ** 2, k) for d in draws for variance, k in d.seeds),
+    )
+
+
 def resample(
     tables: Sequence[pd.DataFrame],
     metrics: Sequence[Metric],

@@ -73,6 +73,58 @@ def test_pairing_by_image_makes_the_interval_narrow():
     assert row["high"] - row["low"] < 0.8 * (own["high"] - own["low"])
 
 
+def test_several_ablations_of_the_same_images_have_one_difference():
+    settings = [
+        {
+            "mean-mlp": table(0, own=2 * k),
+            "lstm-raster": table(0.3, own=2 * k + 1),
+            "token-mean": table(0, own=9),
+        }
+        for k in range(3)
+    ]
+    alone = [analyse(tables, n_boot=400).row("lstm-raster") for tables in settings]
+    row = effects.pooled(settings, n_boot=400)
+    assert row["difference"] == pytest.approx(np.mean([one["difference"] for one in alone]))
+    assert row["differs"]
+    widths = [one["high"] - one["low"] for one in alone]
+    assert row["high"] - row["low"] < min(widths)
+    again = effects.pooled(
+        [{n: t.sample(frac=1, random_state=4) for n, t in one.items()} for one in settings], n_boot=400
+    )
+    assert again == row
+
+
+def test_one_ablation_alone_is_its_own_difference():
+    tables = make_tables(mean_mlp=0, lstm_raster=0.3)
+    assert effects.pooled([tables], n_boot=200) == analyse(tables, n_boot=200).row("lstm-raster")
+
+
+def test_ablations_of_different_images_have_no_common_difference():
+    settings = [{"mean-mlp": table(images=n), "lstm-raster": table(images=n)} for n in (160, 158)]
+    with pytest.raises(ValueError, match="different images"):
+        effects.pooled(settings, n_boot=20)
+
+
+def test_heads_that_do_not_differ_are_told_apart_in_few_pooled_studies():
+    """Recipes at different levels, five seeds each, and patients whom one head happens to read better in all of them."""
+    rng, y, rejected = np.random.default_rng(8), np.arange(160) % 2, 0
+    for study in range(200):
+        base, taste = rng.normal(0, 1, 160), rng.normal(0, 0.5, (2, 160))
+        settings = [
+            {
+                name: table().assign(
+                    logit=np.concatenate(
+                        [base + level * y + taste[k] + rng.normal(0, 0.5, 160) for _ in range(5)]
+                    )
+                )
+                for k, name in enumerate(("mean-mlp", "lstm-raster"))
+            }
+            for level in (1.0, 1.5, 2.0)
+        ]
+        rejected += effects.pooled(settings, n_boot=200, seed=study)["differs"]
+    assert rejected / 200 <= 0.09  # 5%, and what 200 studies leave open
+
+
 def test_families_take_the_right_references():
     names = ["mean-mlp", "token-mean", "lstm-raster", "lstm-snake", "lstm-shuffle", "transformer-raster"]
     names += ["transformer-shuffle", "mean-mlp-all", "lstm-raster-all"]

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import config, evaluate, files, metrics, publish, runs, store
+from lib import ablation, config, evaluate, files, metrics, publish, runs, store
+from lib.ablation import record
 from lib.config import ROOT
-from lib.publish import documents, foremost
+from lib.publish import documents, foremost, sequence
 from lib.publish.results import PublishError, best, interval, published
 
 RESULTS = ROOT / "reports" / "results"
@@ -217,6 +218,57 @@ def test_collecting_drops_what_other_images_or_settings_have_given_and_says_so(
     files.write_json(path, info)
     assert len(evaluate.recorded(publish.collect(recorded))["xception_lstm"]) == 1 + kept
     assert ("no longer recorded: xception_lstm-seed42," in capsys.readouterr().err) != kept
+
+
+def drawn(seed: int, head: int, images: pd.DataFrame, lift: float) -> np.ndarray:
+    noise = np.random.default_rng([seed, head]).normal(size=len(images))
+    return noise + (1.5 + lift * head) * images["y_true"].to_numpy()
+
+
+def asked(folder: Path, lift: float, *, heads=("mean-mlp", "lstm-raster")) -> Path:
+    """A profile whose ablation is recorded, its LSTM better by `lift`."""
+    images = table(0, 0)
+    tables = {
+        name: pd.concat([images.assign(seed=seed, logit=drawn(seed, k, images, lift)) for seed in (42, 43)])
+        for k, name in enumerate(heads)
+    }
+    folder.mkdir(parents=True)
+    ablation.write(folder / "ablation", tables)
+    effects = ablation.analyse(ablation.read(folder / "ablation"), n_boot=100)
+    rows = record.plain(ablation.headline(effects))
+    files.write_json(
+        folder / "06_ablation.json",
+        {"regime": "finetuned", "n_boot": 100, "answers": ablation.answers(effects), "headline": rows},
+    )
+    return folder
+
+
+def test_the_readme_takes_all_recipes_together_that_asked_whether_the_lstm_helps(tmp_path):
+    one, two = asked(tmp_path / "balanced", 0.2), asked(tmp_path / "tuned", 0.8)
+    silent = asked(tmp_path / "quick", 0.5, heads=("mean-mlp", "token-mean"))
+    alone = sequence.answer([one, silent])
+    assert "(`balanced`, 2 seeds)" in alone
+    assert "recipes" not in alone
+    both = sequence.answer([one, silent, two])
+    gaps = [
+        ablation.analyse(ablation.read(f / "ablation"), n_boot=100).row("lstm-raster")["difference"]
+        for f in (one, two)
+    ]
+    assert both.startswith(alone.removesuffix("."))
+    assert (
+        f"; over the 2 recipes that were asked (`balanced`, `tuned`; 4 runs of each head) the difference is {np.mean(gaps):+.4f} ["
+        in both
+    )
+
+
+def test_the_model_card_lists_every_recipe_that_asked_whether_the_lstm_helps(tmp_path):
+    folders = [asked(tmp_path / "balanced", 0.2), asked(tmp_path / "tuned", 0.8)]
+    said = "\n".join(sequence.answers(folders))
+    for folder in folders:
+        row = ablation.analyse(ablation.read(folder / "ablation"), n_boot=100).row("lstm-raster")
+        gap = f"{row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]"
+        assert f"| {folder.name} | 2 |" in said
+        assert f"| {gap} |" in said
 
 
 def test_a_document_without_marks_is_refused():

@@ -1,7 +1,7 @@
 """Does the LSTM help, and would any order do? Heads of one size on one backbone under one protocol (notebook 06)."""
 
 from lib.ablation.conclusions import HELPS, ORDER, PATTERNS, answers, findings
-from lib.ablation.effects import Effects, analyse
+from lib.ablation.effects import Effects, analyse, pooled
 from lib.ablation.published import read, write
 from lib.ablation.record import as_json, headline, protocol_sentence, shown
 from lib.ablation.regimes import Result, run
@@ -9,5 +9,5 @@ from lib.ablation.variants import BASE, REFERENCE, all_variants, select
 
 __all__ = [
     "BASE", "HELPS", "ORDER", "PATTERNS", "REFERENCE", "Effects", "Result", "all_variants", "analyse", "answers", "as_json",
-    "findings", "headline", "protocol_sentence", "read", "run", "select", "shown", "write",
+    "findings", "headline", "pooled", "protocol_sentence", "read", "run", "select", "shown", "write",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ import scipy.stats
 
 from lib.ablation.variants import BASE, REFERENCE
 from lib.metrics import auc
-from lib.stats import Draws, holm, resample
+from lib.stats import Draws, holm, mean_of, resample
 
 Tables = Mapping[str, pd.DataFrame]  # by variant: image, patient, y_true, seed, logit; the test split
 FIXED_ORDERS = ("raster", "reverse", "column", "snake", "spiral", "hilbert", "random")
@@ -63,6 +63,24 @@ def analyse(tables: Tables, *, n_boot: int = 2000, level: float = 0.95, seed: in
         ),
         level=level,
     )
+
+
+def pooled(settings: Sequence[Tables], *, n_boot: int = 2000, level: float = 0.95, seed: int = 0) -> dict:
+    """One difference out of several ablations of the same images: LSTM in raster order minus mean-pooling, the mean over them.
+
+    settings  one ablation a recipe; patients are resampled for all at once, seeds within each
+    The row of `differences`, as a dict. Raises ValueError when the ablations were not scored on the same images.
+    """
+    images = [sorted(tables[BASE]["image"].unique()) for tables in settings]
+    if any(listed != images[0] for listed in images):
+        raise ValueError("these ablations were scored on different images; they have no common difference")
+    means = {
+        name: mean_of(
+            [_draws(tables[name], n_boot=n_boot, seed=seed, stream=k) for k, tables in enumerate(settings)]
+        )
+        for name in (BASE, REFERENCE)
+    }
+    return differences(means, [(BASE, REFERENCE)], level=level).iloc[0].to_dict()
 
 
 def against_mean_pooling(tables: Tables) -> list[tuple[str, str]]:
@@ -183,9 +201,9 @@ def seeds_of(table: pd.DataFrame) -> list[int]:
     return sorted(int(seed) for seed in table["seed"].unique())
 
 
-def _draws(table: pd.DataFrame, *, n_boot: int, seed: int) -> Draws:
+def _draws(table: pd.DataFrame, *, n_boot: int, seed: int, stream: int = 0) -> Draws:
     tables = [one.sort_values("image") for _, one in table.groupby("seed", sort=True)]
-    return resample(tables, [auc] * len(tables), n_boot=n_boot, seed=seed, score="logit")
+    return resample(tables, [auc] * len(tables), n_boot=n_boot, seed=seed, stream=stream, score="logit")
 
 
 def _auc_row(name: str, draw: Draws, level: float) -> dict:

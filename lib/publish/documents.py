@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import ablation, comparison, evaluate, files
+from lib import comparison, evaluate, files
 from lib.plots import style
-from lib.publish import foremost, tried
+from lib.publish import foremost, sequence, tried
 from lib.publish.results import PROFILES, PublishError, interval, published, record, seeds
 from lib.tables import markdown
 
@@ -36,7 +36,7 @@ def render(results: Path) -> str:
     """The results as README shows them: headline table, answer, anchors and figure, from `results` alone."""
     folders = published(results)
     rows = [_row(folder, row) for folder in folders for row in record(folder)["headline"]]
-    parts = [_answer(folders), markdown(pd.DataFrame(rows))]
+    parts = [sequence.answer(folders), markdown(pd.DataFrame(rows))]
     parts.append(
         "Mean over seeds, on the 624 images of the official test set; 95% intervals resample patients and seeds. The threshold and "
         "the epoch were chosen on patients held out of train. `full` is the original protocol, `quick` its shortened form for 2 cores, `tuned`, "
@@ -81,7 +81,7 @@ def model_card(results: Path) -> str:
             *(_points(published(results)[0]) if tables else []),
             *tried.trials(results),
             *tried.on_pairs(results),
-            *_answers(published(results)),
+            *sequence.answers(published(results)),
             "### Comparison",
             *_between(published(results)),
             findings(results, "04_compare"),
@@ -221,43 +221,3 @@ def _between(folders: list[Path]) -> list[str]:
             tests = comparison.paired_tests_sentence(comparison.paired_tests(tables))
             return [f"In profile `{folder.name}` ({counts}): {comparison.conclusion(found, names)} {tests}"]
     return []
-
-
-REGIMES = {"finetuned": "With the backbone trained along", "frozen": "On frozen features"}
-
-
-def _ablations(folders: list[Path]) -> dict[str, tuple[str, dict]]:
-    """By regime in words: the first profile that asked in it whether the LSTM helps, and what it recorded."""
-    asked: dict[str, tuple[str, dict]] = {}
-    for folder in folders:
-        path = folder / "06_ablation.json"
-        found = files.read_json(path) if path.exists() else None
-        if found and not found["answers"][ablation.HELPS].startswith("Not asked"):
-            asked.setdefault(REGIMES[found["regime"]], (folder.name, found))
-    return asked
-
-
-def _answer(folders: list[Path]) -> str:
-    """Does the LSTM help? One sentence a regime."""
-    said = []
-    for regime, (profile, found) in _ablations(folders).items():
-        row = next(row for row in found["headline"] if row["variant"] == ablation.BASE)
-        verdict = found["answers"][ablation.HELPS].split(".")[0]
-        said.append(
-            f"{regime} (`{profile}`, {row['seeds']} seeds): {verdict[0].lower()}{verdict[1:]}; the test AUC with an LSTM minus that with "
-            f"mean-pooling and as many weights is {row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]."
-        )
-    return f"**Does the LSTM help?** {' '.join(said)}" if said else ""
-
-
-def _answers(folders: list[Path]) -> list[str]:
-    """The same at length, and whether the order matters, by question and regime."""
-    parts = ["### Does the sequence help?"] if _ablations(folders) else []
-    for regime, (profile, found) in _ablations(folders).items():
-        listed = [
-            f"- {question} {text}"
-            for question, text in found["answers"].items()
-            if not text.startswith("Not asked")
-        ]
-        parts.append(f"{regime} (`{profile}`):\n\n" + "\n".join(listed))
-    return parts
