@@ -85,10 +85,7 @@ def conclusion(table: pd.DataFrame, names: list[str], metric: str = PRIMARY) -> 
     found: Interval = row["difference"]
     label = metrics.NAMES[metric]
     size = f"{found.level:.0%} interval {_signed(found.low)} to {_signed(found.high)}"
-    power = (
-        f"These {found.n} images of {found.n_patients} patients could have shown (80% power) a true difference of "
-        f"{row['detectable']:.3f} or more."
-    )
+    power = _power(found, row["detectable"])
     if not found.excludes(0.0):
         return (
             f"No difference in {label} is shown between {names[0]} and {names[1]}: {_signed(found.estimate)} "
@@ -100,6 +97,13 @@ def conclusion(table: pd.DataFrame, names: list[str], metric: str = PRIMARY) -> 
         f"{label} of {higher} is {abs(found.estimate):.3f} {word} than that of {lower} "
         f"({names[0]} minus {names[1]}: {size}, which excludes zero). {power}"
     )
+
+
+def _power(found: Interval, detectable: float) -> str:
+    these = f"These {found.n} images of {found.n_patients} patients"
+    if detectable == 0:  # both models at the edge, as at an AUC of 1: resamples cannot tell
+        return f"{these} leave the models no room to differ, so what they could have shown is unknown."
+    return f"{these} could have shown (80% power) a true difference of {detectable:.3f} or more."
 
 
 def paired_tests_sentence(table: pd.DataFrame, *, alpha: float = 0.05) -> str:
