@@ -10,7 +10,8 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from lib import comparison, evaluate, metrics, models, pixels
-from lib.comparison import cost, mistakes, original, paired, probe
+from lib.comparison import compared, cost, mistakes, original, paired, probe
+from lib.stats import Interval
 from tests import tiny
 from tests.test_evaluate import table
 
@@ -379,3 +380,69 @@ class TestCost:
         assert 0 < cost.seconds_per_image(nn.Linear(4, 1), torch.zeros(8, 4)) < 1
         with pytest.raises(ValueError, match="repeats is 0; at least one pass"):
             cost.seconds_per_image(nn.Linear(4, 1), torch.zeros(8, 4), repeats=0)
+
+
+class TestSentences:
+    """What notebook 04 says, from figures made for it."""
+
+    @pytest.fixture
+    def found(self):
+        predictions = {"xception_lstm": [table(1, shift=4)], "custom_cnn_lstm": [table(2, shift=1)]}
+        return SimpleNamespace(
+            predictions=predictions,
+            headline=evaluate.headline(predictions, n_boot=100),
+            conclusion="the conclusion",
+            tests=comparison.paired_tests(predictions),
+            subgroups=evaluate.subgroups(predictions, n_boot=100),
+            mistakes=mistakes.table(predictions),
+            optimism=original.optimism({"xception_lstm": [finished()]}),
+        )
+
+    def reading(self, low, high):
+        table = pd.DataFrame({"reading": ["trained", "shuffled"]})
+        return table.assign(difference=[None, Interval((low + high) / 2, low, high, 0.95, 90, 45)])
+
+    @pytest.mark.parametrize(
+        ("low", "high", "verdict"),
+        [
+            (-0.3, -0.1, "relies on the order"),
+            (-0.3, 0.1, "is not shown to rely"),
+            (0.1, 0.3, "is not shown to rely"),
+        ],
+    )
+    def test_a_model_relies_on_the_order_only_where_it_surely_loses_without(self, low, high, verdict):
+        said = compared.sequence_sentence(
+            SimpleNamespace(readings={"xception_lstm": self.reading(low, high)})
+        )
+        assert said.startswith(f"Xception-LSTM {verdict}")
+        assert f"[{low:+.3f}, {high:+.3f}]" in said
+
+    def test_the_headline_is_said_with_its_counts(self, found):
+        row, said = found.headline.iloc[0], compared.headline_sentence(found)
+        assert (
+            f"Xception-LSTM reaches a test AUC of {row['auc']:.3f} [{row['auc_low']:.3f}, {row['auc_high']:.3f}]"
+            in said
+        )
+        assert f"{row['accuracy']:.1%} accuracy (sensitivity {row['sensitivity']:.1%}" in said
+        assert said.endswith("90 images of 45 patients, 1 seed(s) a model.")
+
+    def test_every_kind_of_image_is_named(self, found):
+        said = compared.subgroup_sentence(found)
+        rows = found.subgroups.set_index(["model", "subtype"])["share"]
+        assert f"{rows['xception_lstm', 'viral'].estimate:.1%} of 30 viral" in said
+        assert f"{rows['custom_cnn_lstm', 'normal'].estimate:.1%} of 30 normal" in said
+
+    @pytest.mark.parametrize(("error", "verdict"), [(0.049, "good"), (0.051, "caution")])
+    def test_calibration_is_good_where_both_models_end_below_five_points(self, found, error, verdict):
+        found.headline["ece_scaled"] = [0.01, error]
+        rows = {row["check"]: row for row in compared.findings(found)}
+        assert rows["Calibration"]["verdict"] == verdict
+        assert f"to {error:.3f}" in rows["Calibration"]["result"]
+
+    def test_a_quoted_best_test_epoch_is_a_caution_and_its_lack_is_none(self, found):
+        rows = {row["check"]: row for row in compared.findings(found)}
+        assert rows["Best test epoch"]["verdict"] == "caution"
+        found.optimism = found.optimism.iloc[:0]
+        rows = {row["check"]: row for row in compared.findings(found)}
+        assert rows["Best test epoch"]["verdict"] == "info"
+        assert rows["Difference between the models"]["result"] == "the conclusion"
