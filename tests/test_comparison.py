@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from lib import comparison, evaluate, metrics, models, pixels
 from lib.comparison import compared, cost, mistakes, original, paired, probe
-from lib.stats import Interval
+from lib.stats import Interval, resample
 from tests import tiny
 from tests.test_evaluate import table
 
@@ -62,6 +63,19 @@ class TestPaired:
         assert paired.delong(*tenfold).error < 0.4 * once.error  # what would be claimed without the patients
         assert (clustered.n, clustered.n_patients) == (800, 80)
 
+    def test_delong_takes_a_patient_with_both_classes_as_one(self):
+        """A patient's ill and normal image rise and fall together, which steadies the AUC; a bootstrap of patients agrees."""
+        rng = np.random.default_rng(2)
+        patient, y = np.repeat(np.arange(200), 2), np.tile([0, 1], 200)
+        first = 1.0 * y + rng.normal(size=200)[patient] + 0.4 * rng.normal(size=400)
+        second = 0.6 * y + rng.normal(size=200)[patient] + 0.4 * rng.normal(size=400)
+        tables = [pd.DataFrame({"patient": patient, "y_true": y, "score": s}) for s in (first, second)]
+        draws = [resample([t], [metrics.auc], n_boot=2000, seed=1) for t in tables]
+        found = paired.delong(y, first, second, patient=patient)
+        assert found.error == pytest.approx((draws[0] - draws[1]).error, rel=0.08)
+        assert found.error < 0.7 * paired.delong(y, first, second).error
+        assert found.p_value == pytest.approx(2 * norm.sf(abs(found.difference) / found.error))
+
     def test_delong_is_antisymmetric_and_a_model_equals_itself(self):
         y, first, second = scores()
         there, back = paired.delong(y, first, second), paired.delong(y, second, first)
@@ -110,6 +124,13 @@ class TestDifferences:
                 np.mean(rows["a"]) - np.mean(rows["b"])
             )
             assert found.loc[name, "detectable"] == pytest.approx(2.8016 * found.loc[name, "error"], rel=1e-3)
+
+    def test_seeds_of_the_two_models_are_drawn_apart(self):
+        """Two models with the same five tables differ by nothing in truth, but who draws which seed is chance."""
+        five = [table(k) for k in range(5)]
+        gap = comparison.differences({"a": five, "b": five}, ["auc"], n_boot=200)["difference"][0]
+        assert gap.estimate == 0
+        assert gap.low < 0 < gap.high
 
     def test_three_models_are_no_pair(self):
         with pytest.raises(ValueError, match="takes two models, got 3: a, b, c"):
