@@ -1,0 +1,50 @@
+"""The curves are scikit-learn's, read at a grid of a hundred steps, and their bands hold them."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from lib import curves, evaluate
+from tests.test_evaluate import table
+
+
+def test_sensitivity_is_read_off_the_roc_curve_without_interpolation():
+    test = evaluate.part(table(1), "test")
+    false_alarms, sensitivity, _ = roc_curve(test["y_true"], test["logit"], drop_intermediate=False)
+    found = curves.roc([table(1)], n_boot=20)
+    expected = [sensitivity[false_alarms <= x + 1e-12].max() for x in curves.GRID]
+    assert found["y"].to_numpy() == pytest.approx(expected)
+    assert len(found) == 101
+    assert found["y"].iloc[-1] == 1
+
+
+def test_precision_is_that_of_the_first_threshold_which_finds_as_many():
+    test = evaluate.part(table(1), "test")
+    precision, recall, _ = precision_recall_curve(test["y_true"], test["logit"])
+    found = curves.precision_recall([table(1)], n_boot=20)
+    for x, y in zip(found["x"][1:], found["y"][1:], strict=True):
+        reached = np.flatnonzero(recall >= x - 1e-12)[-1]  # thresholds fall towards the front
+        assert y == pytest.approx(precision[reached])
+    assert found["y"].iloc[-1] == pytest.approx(precision[recall == 1].max())
+
+
+@pytest.mark.parametrize("curve", [curves.roc, curves.precision_recall])
+def test_of_several_seeds_it_is_the_mean_and_the_band_holds_it(curve):
+    tables = [table(k) for k in (1, 2, 3)]
+    found = curve(tables, n_boot=300)
+    alone = [curve([one], n_boot=2)["y"] for one in tables]
+    assert found["y"].to_numpy() == pytest.approx(np.mean(alone, axis=0))
+    inside = (found["low"] <= found["y"] + 1e-12) & (found["y"] <= found["high"] + 1e-12)
+    assert inside.mean() > 0.95
+    assert (found["high"] - found["low"]).max() > 0.05
+
+
+def test_the_band_of_patients_who_all_look_alike_has_no_width():
+    sure = table(1, shift=60.0)
+    assert (curves.roc([sure], n_boot=50)[["y", "low", "high"]] == 1).all(axis=None)
+
+
+def test_validation_images_are_not_in_it():
+    other = table(1)
+    other.loc[other["split"] == "val", "logit"] *= -1
+    assert curves.roc([other], n_boot=20).equals(curves.roc([table(1)], n_boot=20))
