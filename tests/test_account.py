@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lib import account, models
-from tests.test_evaluate import table
+from tests.predictions import table
 
 
 def finished(seed, *, chosen, seen, losses=((0.6, 0.5), (0.2, 0.4), (0.1, 0.7))):

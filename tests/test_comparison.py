@@ -14,7 +14,7 @@ from lib import comparison, evaluate, metrics, models, pixels
 from lib.comparison import compared, cost, mistakes, original, paired, probe
 from lib.stats import Interval, resample
 from tests import tiny
-from tests.test_evaluate import table
+from tests.predictions import table
 
 NAMES = ["Xception-LSTM", "Custom CNN-LSTM"]
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from lib import curves, evaluate
-from tests.test_evaluate import table
+from tests.predictions import table
 
 
 def test_sensitivity_is_read_off_the_roc_curve_without_interpolation():

@@ -7,29 +7,7 @@ from scipy.special import expit, logit
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from lib import calibration, evaluate, metrics
-
-KINDS = np.array(["normal", "bacterial", "viral"])
-
-
-def table(seed=0, *, splits=("val", "test"), each=90, shift=2.0):
-    """Images of one to three a patient; `each` of a split, a third of them normal."""
-    rng = np.random.default_rng(seed)
-    parts = []
-    for split in splits:
-        kind = np.arange(each) % 3
-        parts.append(
-            pd.DataFrame(
-                {
-                    "image": [f"{split}{i:03d}" for i in range(each)],
-                    "patient": [f"{split}-{k}-{i // 6}" for i, k in enumerate(kind)],
-                    "split": split,
-                    "subtype": KINDS[kind],
-                    "y_true": (kind > 0).astype(int),
-                    "logit": rng.normal(0, 1.5, each) + shift * (kind > 0),
-                }
-            )
-        )
-    return evaluate.with_probability(pd.concat(parts, ignore_index=True))
+from tests.predictions import table
 
 
 def rates(rows: pd.DataFrame, threshold: float) -> tuple[float, float]:

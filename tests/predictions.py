@@ -1,0 +1,29 @@
+"""Predictions tables for the tests: images of several patients and kinds, scored by a model of a given strength."""
+
+import numpy as np
+import pandas as pd
+
+from lib import evaluate
+
+KINDS = np.array(["normal", "bacterial", "viral"])
+
+
+def table(seed=0, *, splits=("val", "test"), each=90, shift=2.0):
+    """`each` images of a split, two a patient; a third normal, a third bacterial, a third viral."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for split in splits:
+        kind = np.arange(each) % 3
+        parts.append(
+            pd.DataFrame(
+                {
+                    "image": [f"{split}{i:03d}" for i in range(each)],
+                    "patient": [f"{split}-{k}-{i // 6}" for i, k in enumerate(kind)],
+                    "split": split,
+                    "subtype": KINDS[kind],
+                    "y_true": (kind > 0).astype(int),
+                    "logit": rng.normal(0, 1.5, each) + shift * (kind > 0),
+                }
+            )
+        )
+    return evaluate.with_probability(pd.concat(parts, ignore_index=True))
