@@ -84,6 +84,28 @@ def test_the_readme_block_shows_every_model_with_its_interval(results):
     assert "DINO" in block
 
 
+def test_the_readme_shows_the_best_of_each_model_and_the_original_protocol_and_the_card_every_recipe(results):
+    found = files.read_json(results / "quick" / "headline.json")
+    for name, rows in (("balanced", found["headline"]), ("matched", found["headline"][:1])):
+        (results / name / "predictions").mkdir(parents=True)
+        for path in (results / "quick" / "predictions").iterdir():
+            if any(path.name.startswith(row["model"]) for row in rows):
+                (results / name / "predictions" / path.name).write_bytes(path.read_bytes())
+        files.write_json(results / name / "headline.json", found | {"headline": rows})
+    listed = "| Xception-LSTM | {} | 1 |".format
+    block, card = documents.render(results), documents.model_card(results)
+    shown = [line.split("|")[1:3] for line in block.splitlines() if line.endswith("| 1 |")]
+    assert shown == [
+        [f" {model} ", f" {name} "]
+        for name in ("balanced", "quick")
+        for model in ("Xception-LSTM", "Custom CNN-LSTM")
+    ]
+    assert listed("matched") not in block
+    assert all(listed(name) in card for name in ("balanced", "matched", "quick"))
+    assert "Xception-LSTM (`matched`)" not in block
+    assert "Xception-LSTM (`matched`)" in card
+
+
 def test_the_readme_shows_one_roc_figure_of_both_models(results):
     publish.draw_roc(results)
     drawn = (results / "roc.svg").read_text()

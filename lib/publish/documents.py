@@ -9,7 +9,7 @@ import pandas as pd
 from lib import comparison, evaluate, files
 from lib.plots import style
 from lib.publish import foremost, sequence, tried
-from lib.publish.results import PROFILES, PublishError, interval, published, record, seeds
+from lib.publish.results import PROFILES, PublishError, best, every, interval, published, record, seeds
 from lib.tables import markdown
 
 BEGIN, END = "<!-- results: written by `make publish` -->", "<!-- end of results -->"
@@ -34,21 +34,17 @@ ANCHORS = (
 
 def render(results: Path) -> str:
     """The results as README shows them: headline table, answer, anchors and figure, from `results` alone."""
-    folders = published(results)
-    rows = [_row(folder, row) for folder in folders for row in record(folder)["headline"]]
-    parts = [sequence.answer(folders), markdown(pd.DataFrame(rows))]
-    parts.append(
+    shown = foremost.rows(results)
+    parts = [
+        sequence.answer(published(results)),
+        _headline(shown),
         "Mean over seeds, on the 624 images of the official test set; 95% intervals resample patients and seeds. The threshold and "
-        "the epoch were chosen on patients held out of train. `full` is the original protocol, `quick` its shortened form for 2 cores, `tuned`, "
-        "`matched`, `balanced` and `reframed` what trials on harder validation sets supported, `stretched` one that did not carry over, `calibrated` "
-        "is `reframed` with thresholds chosen on random patients (models/README.md). "
-        "`balanced` gives the custom model half as many images as `matched` and `quick` do, which hardly trains it."
-    )
-    parts += [
+        "the epoch were chosen on patients held out of train. Each model is shown at its best recipe, as settled before that one was scored, and by the original "
+        "study's protocol (`full`, or `quick`, its short form for 2 cores); every recipe that was scored: [models/README.md](models/README.md).",
         foremost.threshold(results),
         foremost.at_sensitivity(results),
         foremost.together(results),
-        *tried.on_pairs(results),
+        *tried.on_pairs(shown),
         foremost.figure(results),
     ]
     anchors = pd.DataFrame(
@@ -74,13 +70,19 @@ def findings(results: Path, step: str) -> str:
 
 def model_card(results: Path) -> str:
     """Metrics with intervals, comparison and trust measures, for models/README.md."""
-    tables = [_metrics(folder) for folder in published(results)]
+    shown = {folder: None for folder, _ in best(results).values()}  # in their order, each once
     return "\n\n".join(
         [
-            *tables,
-            *(_points(published(results)[0]) if tables else []),
+            *map(_metrics, shown),
+            *(_points(published(results)[0]) if shown else []),
+            "### Every recipe that was scored",
+            _headline(every(results)),
+            "`full` is the original protocol, `quick` its short form for 2 cores; `tuned`, `matched`, `balanced` and `reframed` are what trials on harder "
+            "validation sets supported, `stretched` is one that did not carry over, `calibrated` is `reframed` with thresholds chosen on random patients. "
+            "`balanced` gives the custom model half as many images as `matched` and `quick` do, which hardly trains it. All metrics of each: "
+            "`reports/results/<profile>/headline.json` or `04_compare.json`.",
+            *tried.on_pairs(every(results)),
             *tried.trials(results),
-            *tried.on_pairs(results),
             *sequence.answers(published(results)),
             "### Comparison",
             *_between(published(results)),
@@ -148,6 +150,10 @@ def check_documents(root: Path, results: Path) -> list[str]:
         if with_block(text, block(results)) != text:
             raise PublishError(f"{name} does not show the recorded results; run `make publish`")
     return [f"{name} shows the recorded results" for name in DOCUMENTS]
+
+
+def _headline(rows: list[tuple[Path, dict]]) -> str:
+    return markdown(pd.DataFrame([_row(folder, row) for folder, row in rows]))
 
 
 def _row(folder: Path, row: dict) -> dict:

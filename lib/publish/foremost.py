@@ -8,7 +8,13 @@ import numpy as np
 
 from lib import evaluate, metrics
 from lib.plots import style
-from lib.publish.results import best, interval, record
+from lib.publish.results import ORIGINAL, best, interval, record
+
+
+def rows(results: Path) -> list[tuple[Path, dict]]:
+    """The headline, as profile and row: each model at its best, then by the original study's protocol."""
+    shown = [*best(results).values(), *best(results, ORIGINAL).values()]
+    return [row for k, row in enumerate(shown) if row not in shown[:k]]
 
 
 def threshold(results: Path) -> str:

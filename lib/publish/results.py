@@ -8,6 +8,7 @@ from lib import files
 
 # The order in which they are shown; the demo is not published.
 PROFILES = ("full", "calibrated", "reframed", "balanced", "stretched", "matched", "tuned", "quick")
+ORIGINAL = ("full", "quick")  # the original study's protocol, and its short form for 2 cores
 
 
 class PublishError(RuntimeError):
@@ -28,11 +29,16 @@ def record(folder: Path) -> dict:
     )
 
 
-def best(results: Path) -> dict[str, tuple[Path, dict]]:
-    """By model: the first profile that has it, and its row of the headline there."""
+def every(results: Path) -> list[tuple[Path, dict]]:
+    """All that is recorded: profile and row of its headline, in the order in which they are shown."""
+    return [(folder, row) for folder in published(results) for row in record(folder)["headline"]]
+
+
+def best(results: Path, among: tuple[str, ...] = PROFILES) -> dict[str, tuple[Path, dict]]:
+    """By model: the first of the profiles `among` that has it, and its row of the headline there."""
     found: dict[str, tuple[Path, dict]] = {}
-    for folder in published(results):
-        for row in record(folder)["headline"]:
+    for folder, row in every(results):
+        if folder.name in among:
             found.setdefault(row["model"], (folder, row))
     return found
 

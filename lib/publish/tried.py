@@ -66,15 +66,18 @@ def _given(row: dict, key: str) -> str:
     return f"{row[key]:.4f}" if key in row else ""
 
 
-def on_pairs(results: Path) -> list[str]:
-    """How well each model tells the matched pairs of its validation set apart, mean over seeds; of the profiles that hold pairs out."""
+# The profiles whose validation patients are matched pairs.
+PAIRED = ("calibrated", "reframed", "balanced", "stretched", "matched")
+
+
+def on_pairs(rows: list[tuple[Path, dict]]) -> list[str]:
+    """How well each model (profile, row of its headline) tells the matched pairs it holds out apart, mean over seeds."""
     said = []
-    for folder in (results / name for name in ("calibrated", "reframed", "balanced", "stretched", "matched")):
-        for model, tables in evaluate.recorded(folder).items():
-            held = [evaluate.part(table, "val") for table in tables]
-            auc = np.mean([metrics.auc(table["y_true"], table["logit"]) for table in held])
-            said.append(f"{style.NAMES[model]} (`{folder.name}`) {auc:.3f} over {seeds(len(held))}")
-            images = len(held[0])
+    for folder, row in (shown for shown in rows if shown[0].name in PAIRED):
+        held = [evaluate.part(table, "val") for table in evaluate.recorded(folder)[row["model"]]]
+        auc = np.mean([metrics.auc(table["y_true"], table["logit"]) for table in held])
+        said.append(f"{style.NAMES[row['model']]} (`{folder.name}`) {auc:.3f} over {seeds(len(held))}")
+        images = len(held[0])
     if not said:
         return []
     return [
