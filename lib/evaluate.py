@@ -198,17 +198,30 @@ def flat(name: str, found: Interval) -> dict[str, float]:
     return {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
+# By proportion: of which images it is one, given what is true and what is called pneumonia (both by image).
+COUNTED = {
+    "accuracy": lambda y_true, called: y_true >= 0,
+    "sensitivity": lambda y_true, called: y_true == 1,
+    "specificity": lambda y_true, called: y_true == 0,
+    "ppv": lambda y_true, called: called,
+    "npv": lambda y_true, called: ~called,
+}
+
+
 def widened(found: Interval, tables: Sequence[pd.DataFrame], name: str, point: str = CHOSEN) -> Interval:
     """A proportion of exactly 0 or 1 has no width in a bootstrap; give it the exact bound instead.
 
-    Clopper & Pearson (1934), counting each patient as one trial. Other intervals are returned as they are.
+    Clopper & Pearson (1934), counting each patient as one trial, of the seed with the fewest. Other intervals are
+    returned as they are.
     """
-    if name not in ("accuracy", "sensitivity", "specificity") or found.estimate not in (0.0, 1.0):
+    if name not in COUNTED or found.estimate not in (0.0, 1.0):
         return found
-    test = part(tables[0], "test")
-    label = {"sensitivity": 1, "specificity": 0}.get(name)
-    counted = test if label is None else test[test["y_true"] == label]
-    return stats.exact_at_edge(found, min(found.n_patients, counted["patient"].nunique()))
+    trials = found.n_patients
+    for table in tables:
+        test = part(table, "test")
+        called = test["probability"] >= thresholds(table)[point]
+        trials = min(trials, test.loc[COUNTED[name](test["y_true"], called), "patient"].nunique())
+    return stats.exact_at_edge(found, trials)
 
 
 def operating_table(predictions: Predictions, *, n_boot: int = 2000, seed: int = 42) -> pd.DataFrame:

@@ -101,7 +101,9 @@ class Draws:
         """Percentile interval, stretched about its median by the seeds' scarcity but not beyond what was drawn.
 
         The stretch is that of the error, times Student's quantile over the normal one, with the degrees of freedom of
-        Satterthwaite (1946).
+        Satterthwaite (1946). Where two or three seeds lie much further apart than patients explain, what was drawn ends
+        at these seeds and the interval is too narrow: in simulations with ten times the patients' error 95% cover 65%
+        (two seeds), 82% (three) and 92% (five).
         """
         found = interval(self.estimate, self.values, level=level, n=self.n, n_patients=self.n_patients)
         scarce = sum(variance**2 / (k - 1) for variance, k in self.seeds)

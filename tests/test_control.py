@@ -134,3 +134,6 @@ def test_findings_fail_where_the_ablation_does():
     bad = {"relation": Found({}), "amount": Found({control.LSTM: row})}
     assert [f["verdict"] for f in control.findings(good)] == ["good", "good", "good"]
     assert [f["verdict"] for f in control.findings(bad)] == ["bad", "good", "bad"]
+    for name in (control.SHUFFLED, "attention-pool"):  # seen where nothing is left to see
+        leaks = {"relation": Found({control.LSTM: row, name: row}), "amount": Found({})}
+        assert [f["verdict"] for f in control.findings(leaks)] == ["good", "bad", "good"]

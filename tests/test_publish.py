@@ -71,6 +71,15 @@ def test_a_changed_prediction_is_found(results):
         publish.verify(results)
 
 
+@pytest.mark.parametrize("rows", [[], [0], [0, 0]])
+def test_a_headline_that_lacks_a_model_or_has_one_twice_is_found(results, rows):
+    path = results / "quick" / "headline.json"
+    found = files.read_json(path)
+    files.write_json(path, found | {"headline": [found["headline"][k] for k in rows]})
+    with pytest.raises(PublishError, match="quick: headline has the rows"):
+        publish.verify(results)
+
+
 def test_nothing_published_is_an_error(tmp_path):
     with pytest.raises(PublishError, match="make publish"):
         publish.verify(tmp_path)
@@ -281,6 +290,24 @@ def test_the_readme_takes_all_recipes_together_that_asked_whether_the_lstm_helps
         f"; over the 2 recipes that were asked (`balanced`, `tuned`; 4 runs of each head) the difference is {np.mean(gaps):+.4f} ["
         in both
     )
+
+
+def test_what_an_ablation_states_is_verified(results):
+    folder = asked(results / "quick" / "asked", 0.5)
+    for name in ("ablation", "06_ablation.json"):
+        (folder / name).rename(results / "quick" / name)
+    path = results / "quick" / "06_ablation.json"
+    found = files.read_json(path)
+    assert "2 variants, 4 runs" in publish.verify(results)[-1]
+    for name in ("auc", "difference", "adjusted_low", "adjusted_high", "seeds"):
+        changed = [dict(row) for row in found["headline"]]
+        changed[0][name] += 1
+        files.write_json(path, found | {"headline": changed})
+        with pytest.raises(PublishError, match=f"lstm-raster: {name} is"):
+            publish.verify(results)
+    files.write_json(path, found | {"headline": found["headline"][:1]})
+    with pytest.raises(PublishError, match="ablation has the rows lstm-raster"):
+        publish.verify(results)
 
 
 def test_the_model_card_lists_every_recipe_that_asked_whether_the_lstm_helps(tmp_path):

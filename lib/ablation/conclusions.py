@@ -38,11 +38,6 @@ def gap(row: dict) -> str:
     )
 
 
-def reach(row: dict) -> float:
-    """Half the adjusted interval: about the smallest difference that this comparison could have shown."""
-    return (row["adjusted_high"] - row["adjusted_low"]) / 2
-
-
 def row_of(table: pd.DataFrame, variant: str) -> dict | None:
     found = table[table["variant"] == variant]
     return found.iloc[0].to_dict() if len(found) else None
@@ -64,7 +59,7 @@ def _helps(effects: Effects) -> str:
             f"the LSTM's difference is {_numbers(beyond)}"
             + (
                 " So what it gains cannot be put down to the sequence."
-                if row["differs"] and not beyond["differs"]
+                if row["differs"] and row["difference"] > 0 and not beyond["differs"]
                 else ""
             )
         )
@@ -94,7 +89,7 @@ def _patterns(effects: Effects) -> str:
             f"[{-other['adjusted_high']:+.4f}, {-other['adjusted_low']:+.4f}]."
         )
     if not row["differs"]:
-        text += f" A difference below about {reach(row):.4f} would have gone unseen."
+        text += f" A difference of {row['detectable']:.4f} or more would have been found with 80% power."
     return text
 
 
@@ -109,10 +104,9 @@ def _order(effects: Effects) -> str:
         )
         text += "."
     else:
-        widest = max(map(reach, fixed.to_dict("records")))
         text = (
-            f"Not shown: none of {len(fixed)} other fixed orders differs from raster order after correction; differences "
-            f"beyond about {widest:.4f} would have been seen."
+            f"Not shown: none of {len(fixed)} other fixed orders differs from raster order after correction; a difference of "
+            f"{fixed['detectable'].max():.4f} or more would have been found with 80% power."
         )
     averaged = row_of(effects.orders, "lstm-reverse-mean")
     if averaged is not None:
@@ -149,4 +143,8 @@ def _numbers(row: dict) -> str:
         f"{row['difference']:+.4f} (adjusted interval {row['adjusted_low']:+.4f} to {row['adjusted_high']:+.4f}, Holm "
         f"p = {row['p_holm']:.3g})"
     )
-    return text + ("." if row["differs"] else f"; this comparison could have shown about {reach(row):.4f}.")
+    return text + (
+        "."
+        if row["differs"]
+        else f"; this comparison could have shown {row['detectable']:.4f} or more (80% power)."
+    )

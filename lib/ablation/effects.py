@@ -16,6 +16,7 @@ from lib.stats import Draws, holm, mean_of, resample
 Tables = Mapping[str, pd.DataFrame]  # by variant: image, patient, y_true, seed, logit; the test split
 FIXED_ORDERS = ("raster", "reverse", "column", "snake", "spiral", "hilbert", "random")
 SET_HEAD = "token-mean"
+POWER = 0.8  # of `detectable`
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,10 @@ def differences(
                             carried over from the normal to Student's distribution for the few seeds
     p, p_holm               two-sided, from the bootstrap's standard error and Student's distribution; adjusted by Holm
     differs                 whether the adjusted interval excludes zero
+    detectable              the smallest true difference that would differ so in four studies of five (80% power)
     """
     columns = ["variant", "reference", "difference", "low", "high", "adjusted_low", "adjusted_high"]
-    columns += ["p", "p_holm", "differs"]
+    columns += ["p", "p_holm", "differs", "detectable"]
     if not pairs:
         return pd.DataFrame(columns=columns)
     gaps = [draws[variant] - draws[reference] for variant, reference in pairs]
@@ -148,6 +150,7 @@ def differences(
             "p": p,
             "p_holm": holm(p),
             "differs": (estimate - reach > 0) | (estimate + reach < 0),
+            "detectable": reach + scipy.stats.t.ppf(POWER, freedom) * error,
         }
     )
 

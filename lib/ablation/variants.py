@@ -31,10 +31,6 @@ class Variant:
     readout: str = "last"
     channels: str = "base"
 
-    @property
-    def uses_order(self) -> bool:
-        return self.head in ("lstm", "bilstm", "gru", "transformer")
-
 
 def all_variants(regime: str = "frozen") -> dict[str, Variant]:
     """Every variant of a regime by name, the reference first."""

@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from lib import ablation, comparison, config, curves, evaluate, files
 from lib.comparison.compared import copy_run
@@ -96,7 +95,8 @@ def verify(results: Path) -> list[str]:
         tables, recorded = evaluate.recorded(folder), record(folder)
         computed = evaluate.headline(tables, n_boot=recorded["n_boot"])
         n = len(next(iter(tables.values()))[0])
-        lines.append(_agree(folder, "headline", recorded["headline"], computed, n))
+        figures = _agree(folder, "headline", recorded["headline"], computed.to_dict("records"), key="model")
+        lines.append(f"{folder.name}: headline: {figures} figures follow from the predictions of {n} images")
         if (folder / "04_compare.json").exists() and len(tables) == 2:
             lines.append(_verify_comparison(folder, tables))
         if (folder / "ablation").is_dir():
@@ -106,19 +106,27 @@ def verify(results: Path) -> list[str]:
     return lines
 
 
-def _agree(folder: Path, what: str, recorded: list[dict], computed: pd.DataFrame, n: int) -> str:
-    again = {row["model"]: row for row in computed.to_dict("records")}
+def _agree(folder: Path, what: str, recorded: list[dict], computed: list[dict], *, key: str) -> int:
+    """How many figures agree, in rows that `key` names. Raises PublishError for the first that does not, or a row too many or few."""
+    rows, again = {row[key]: row for row in recorded}, {row[key]: row for row in computed}
+    if set(rows) != set(again) or len(rows) != len(recorded):
+        raise PublishError(
+            f"{folder.name}: {what} has the rows {', '.join(sorted(row[key] for row in recorded)) or 'none'}, the predictions "
+            f"are of {', '.join(sorted(again))}"
+        )
     figures = 0
-    for row in recorded:
-        for name, value in again[row["model"]].items():
-            if isinstance(value, (int, float)):
+    for label, row in rows.items():
+        for name, value in again[label].items():
+            if isinstance(value, (int, float, np.number)):
                 figures += 1
-                published_as = float("nan") if row[name] is None else row[name]
-                if not np.isclose(value, published_as, rtol=0, atol=1.5e-6, equal_nan=True):
+                stated = row.get(name)
+                if not np.isclose(
+                    value, np.nan if stated is None else stated, rtol=0, atol=1.5e-6, equal_nan=True
+                ):
                     raise PublishError(
-                        f"{folder.name}: {what}: {row['model']}: {name} is {row[name]}, the predictions give {value}"
+                        f"{folder.name}: {what}: {label}: {name} is {stated}, the predictions give {value}"
                     )
-    return f"{folder.name}: {what}: {figures} figures follow from the predictions of {n} images"
+    return figures
 
 
 def _verify_comparison(folder: Path, tables: evaluate.Predictions) -> str:
@@ -143,7 +151,9 @@ def _verify_ablation(folder: Path) -> str:
             raise PublishError(
                 f"{folder.name}: ablation: {question!r} is answered {recorded['answers'][question]!r}, the predictions give {sentence!r}"
             )
-    return f"{folder.name}: ablation: {len(effects.auc)} variants, {len(effects.per_seed)} runs, all answers follow from the predictions"
+    rows = ablation.headline(effects).to_dict("records")
+    figures = _agree(folder, "ablation", recorded["headline"], rows, key="variant")
+    return f"{folder.name}: ablation: {len(effects.auc)} variants, {len(effects.per_seed)} runs, {figures} figures and all answers follow from the predictions"
 
 
 def main(argv: list[str] | None = None) -> int:
