@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 
-from lib import config, files, report
+from lib import config, files, provenance, report
 from lib.plots import style
 from lib.study import overview, pages
 from lib.study.steps import State, Step
@@ -76,7 +76,7 @@ def test_the_closing_tells_what_made_the_page():
     cfg = config.load("demo")
     report.opening(cfg)
     text = report.closing(cfg, data_fingerprint="abc123").data
-    for word in ("demo", "42", "abc123", "torch 2", "cores", "Commit", "Duration", "Settings", "UTC"):
+    for word in ("demo", "42", "abc123", "torch 2", provenance.device(), "Commit", "Duration", "Settings", "UTC"):
         assert word in text, word
 
 
@@ -285,6 +285,17 @@ def test_the_index_page_gathers_answers_results_checks_and_states(step):
     assert "22 November 2026" in text
     assert "make all PROFILE=demo" in page.select_one("pre.command").text
     assert page.select_one("#figures ~ figure img")["alt"]
+
+
+def test_the_index_page_says_which_results_no_step_here_has_written(step):
+    files.write_json(step.results, {"answers": {"Which is better?": "Neither."}})
+    overview.write(step.config)
+    index = step.page.with_name("index.html")
+    assert "recorded before: results of 02 Title & 02_this." in read(index).select_one("main .note").text
+    step.keep(State("done", "x", "2026-11-22T10:00:00+00:00", 75.0, "make all PROFILE=demo", (), None))
+    overview.write(step.config)
+    assert "recorded before" not in index.read_text()
+    assert "Neither." in index.read_text()
 
 
 def test_wide_results_are_turned_on_their_side_with_their_intervals(step):

@@ -35,9 +35,15 @@ def protocol_sentence(config: Config, result: Result) -> str:
     return (
         f"{len(costs)} variants with {seeds} seeds each ({len(result.runs)} runs, {result.runs['seconds'].sum() / 60:.1f} minutes "
         f"of computing), {regime}; heads on the same channels differ "
-        f"by at most {spread:.1%} in parameters. Scored on {images['image'].nunique()} test images of "
+        f"by at most {spread:.1%} in parameters. Scored {_how_often(config)} on {images['image'].nunique()} test images of "
         f"{images['patient'].nunique()} patients."
     )
+
+
+def _how_often(config: Config) -> str:
+    if config.ablation.regime == "finetuned" and config.train_for("xception_lstm").test_every_epoch:
+        return "after every epoch (which chooses nothing)"
+    return "once a run"
 
 
 def as_json(config: Config, result: Result, effects: Effects, controls: Mapping) -> dict:

@@ -39,7 +39,7 @@ def render(results: Path) -> str:
         sequence.answer(published(results)),
         _headline(shown),
         "Mean over seeds, on the 624 images of the official test set; 95% intervals resample patients and seeds. The threshold and "
-        "the epoch were chosen on patients held out of train. Each model is shown at its best recipe, as settled before that one was scored, and by the original "
+        "the epoch were chosen on patients held out of train. Each model is shown by the recipe that was put first before it was scored, and by the original "
         "study's protocol (`full`, or `quick`, its short form for 2 cores); every recipe that was scored: [models/README.md](models/README.md).",
         foremost.threshold(results),
         foremost.at_sensitivity(results),
@@ -79,7 +79,8 @@ def model_card(results: Path) -> str:
             _headline(every(results)),
             "`full` is the original protocol, `quick` its short form for 2 cores; `tuned`, `matched`, `balanced` and `reframed` are what trials on harder "
             "validation sets supported, `stretched` is one that did not carry over, `calibrated` is `reframed` with thresholds chosen on random patients. "
-            "`balanced` gives the custom model half as many images as `matched` and `quick` do, which hardly trains it. All metrics of each: "
+            "`balanced` gives the custom model half as many images as `matched` and `quick` do, which hardly trains it; its two seeds lie far apart, and "
+            "intervals of so few are rather too narrow. All metrics of each: "
             "`reports/results/<profile>/headline.json` or `04_compare.json`.",
             *tried.on_pairs(every(results)),
             *tried.trials(results),

@@ -12,7 +12,7 @@ from lib.publish.results import ORIGINAL, best, interval, record
 
 
 def rows(results: Path) -> list[tuple[Path, dict]]:
-    """The headline, as profile and row: each model at its best, then by the original study's protocol."""
+    """The headline, as profile and row: each model by the recipe put first, then by the original study's protocol."""
     shown = [*best(results).values(), *best(results, ORIGINAL).values()]
     return [row for k, row in enumerate(shown) if row not in shown[:k]]
 

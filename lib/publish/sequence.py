@@ -39,7 +39,11 @@ def answers(folders: list[Path]) -> list[str]:
         ]
         parts.append(f"{regime} (`{folder.name}`):\n\n" + "\n".join(listed))
         if len(asked) > 1:
-            parts += [markdown(pd.DataFrame([_line(*one) for one in asked])), f"Over {_together(asked)}."]
+            parts += [
+                markdown(pd.DataFrame([_line(*one) for one in asked])),
+                f"Over {_together(asked)}. The trials that chose these recipes (below) were of the LSTM, so mean-pooling has settings that "
+                "were chosen for its rival.",
+            ]
     return parts
 
 

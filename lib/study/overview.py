@@ -37,6 +37,7 @@ def write(config: Config) -> None:
     results = {step: files.read_json(step.results) for step in steps if step.results.exists()}
     parts = [
         f'<h1>{pages.STUDY}</h1><p class="lead">{QUESTION}</p>',
+        _not_from_here(results),
         _answers(results),
         _headline(results),
         _figures(steps),
@@ -67,6 +68,13 @@ def state_of(step: Step) -> str:
     if state is None or not step.notebook.exists():
         return "missing"
     return "fresh" if step.inputs(tuple(state.reads)) == state.inputs else "stale"
+
+
+def _not_from_here(results: dict[Step, dict[str, Any]]) -> str:
+    """Which of the results shown no step has written here: those that came with the repository, or a notebook run by hand."""
+    names = [f"{step.name[:2]} {step.title}" for step in results if step.state() is None]
+    said = f"Not written by a step that ran here, but recorded before: results of {', '.join(names)}."
+    return f'<p class="note">{_e(said)}</p>' if names else ""
 
 
 def _answers(results: dict[Step, dict[str, Any]]) -> str:
