@@ -419,6 +419,18 @@ class TestSentences:
             optimism=original.optimism({"xception_lstm": [finished()]}),
         )
 
+    def test_figures_show_the_intervals_of_the_headline(self):
+        predictions = {
+            model: [table(10 * k + j, shift=2 - k) for j in range(3)]
+            for k, model in enumerate(("xception_lstm", "custom_cnn_lstm"))
+        }
+        shown = compared.Comparison.aucs(
+            SimpleNamespace(predictions=predictions, config=SimpleNamespace(n_boot=100))
+        )
+        for row in evaluate.headline(predictions, n_boot=100).itertuples():
+            interval = shown[row.model]
+            assert (interval.low, interval.high) == pytest.approx((row.auc_low, row.auc_high), abs=1e-6)
+
     def reading(self, low, high):
         table = pd.DataFrame({"reading": ["trained", "shuffled"]})
         return table.assign(difference=[None, Interval((low + high) / 2, low, high, 0.95, 90, 45)])

@@ -172,6 +172,20 @@ class TestFigures:
         assert row["sensitivity"] == row["sensitivity_high"] == 1
         assert row["sensitivity_low"] == pytest.approx(0.025 ** (1 / 30), abs=1e-6)  # 30 patients are ill
 
+    def test_a_predictive_value_of_one_has_the_width_that_the_patients_so_called_leave(self):
+        """Ten normal patients are called normal by one seed and 15 by the other, and none who is ill."""
+        seeds = []
+        for called in (10, 15):
+            one = table(1, shift=40.0)
+            normal = one.index[(one["split"] == "test") & (one["y_true"] == 0)]
+            kept = one.loc[normal, "patient"].drop_duplicates()[:called]
+            one.loc[normal[~one.loc[normal, "patient"].isin(kept)], "logit"] = 40.0
+            seeds.append(evaluate.with_probability(one.drop(columns="probability")))
+        found = evaluate.operating_table({"xception_lstm": seeds}, n_boot=40).set_index("point").loc["youden"]
+        assert found["npv"].estimate == found["npv"].high == 1
+        assert found["npv"].low == pytest.approx(0.025 ** (1 / 10))
+        assert found["ppv"].low < found["ppv"].estimate < 1  # many normal images are called ill
+
     def test_an_unknown_metric_is_named(self):
         with pytest.raises(ValueError, match="unknown metric 'gini'; the metrics are auc"):
             evaluate.draws([table()], "gini", n_boot=10, seed=1)
