@@ -145,7 +145,8 @@ def test_the_verdict_follows_the_numbers():
     assert "beyond the noise" in verdict([rng.normal(size=200) for _ in range(3)])
 
 
-def test_the_command_writes_json_and_figure(small, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("load", "told"), [(0.1, False), (64.0, True)])
+def test_the_command_writes_json_and_figure(small, tmp_path, monkeypatch, capsys, load, told):
     turn = {
         "precision": "float32",
         "batch": 8,
@@ -167,6 +168,7 @@ def test_the_command_writes_json_and_figure(small, tmp_path, monkeypatch, capsys
         return others.get(what, faster)
 
     monkeypatch.setattr(bench, "_turn", pretend)
+    monkeypatch.setattr(bench.os, "getloadavg", lambda: (load, 0, 0))
     assert bench.main(["--root", str(tmp_path), "--size", "28", "--images", "8"]) == 0
     found = json.loads((tmp_path / "reports" / "results" / "bench.json").read_text())
     assert found["images"] == "phantoms"
@@ -175,6 +177,8 @@ def test_the_command_writes_json_and_figure(small, tmp_path, monkeypatch, capsys
     said = capsys.readouterr().out
     assert "training 4.5 times and inference 6.0 times" in said
     assert "Grad-CAM of 32 images 2.0 times" in said
+    assert any("Other work was running (load 64.0)" in line for line in found["said"]) == told
+    assert "`make publish` shows it" in said
 
 
 def test_a_measurement_that_fails_is_told(tmp_path):

@@ -23,6 +23,8 @@ from lib import config as configs
 from lib import files, pixels, provenance
 from lib.bench import map_speed, measurement, recipes
 from lib.config import Config
+from lib.models import WeightsError
+from lib.trouble import told
 
 SECONDS = 6.0  # of each measurement
 BATCH = 32
@@ -122,6 +124,10 @@ def sentences(found: dict) -> list[str]:
             f"{model}: Grad-CAM of {maps['batch']} images {maps['times_faster']:.1f} times as fast as one image at a time, "
             f"{maps['fast_times_faster']:.1f} times with the backbone in bfloat16 (aim: 5)."
         )
+    if found["load_before"] > 0.5 * (os.cpu_count() or 1):
+        told.append(
+            f"Other work was running (load {found['load_before']:.1f}): ratios count more than rates."
+        )
     return told + ([found["accuracy"]["sentence"]] if "accuracy" in found else [])
 
 
@@ -164,6 +170,7 @@ def _image_folder(store: pixels.PixelStore, folder: Path, images: int) -> Path:
     return folder
 
 
+@told(WeightsError, RuntimeError)  # RuntimeError: of a measurement or a training that cannot go on
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("--images", type=int, default=256, help="files in the original's folder")
@@ -207,8 +214,8 @@ def _write(found: dict, target: Path) -> None:
         style.save(plots.speed(rows), target.with_suffix(".svg"))
         print(rows.round(3).to_string(index=False))
         print("\n".join(found["said"]))
-        if found["load_before"] > 0.5 * (os.cpu_count() or 1):
-            print(f"Other work was running (load {found['load_before']:.1f}): ratios count more than rates.")
     elif "accuracy" in found:
         print(found["accuracy"]["sentence"])
-    print(f"written to {target} and {target.with_suffix('.svg').name}")
+    print(
+        f"written to {target} and {target.with_suffix('.svg').name}; `make publish` shows it in reports/README.md"
+    )
