@@ -8,11 +8,23 @@ import numpy as np
 import pandas as pd
 
 from lib import evaluate, metrics, models, pixels
+from lib.config import Config
 from lib.plots.style import NAMES
 from lib.runs import Run
 from lib.splits import SPLITS
 
 PARTS = ("backbone", "channel_reducer", "sequence", "classifier")
+VALIDATION = {  # by data.val_kind
+    "random": "Validation patients are drawn at random from the training patients.",
+    "block": "Validation patients are a run of consecutive patients of each series of the training images.",
+    "matched": "Validation patients are pairs of a normal and an ill training patient between whom a thumbnail does not decide: "
+    "a harder question than that of patients as they come.",
+}
+NUMBERED = {  # what follows from it where a hospital numbered its patients
+    "random": " They come from the same blocks of the hospital's numbering as those trained on; the official test set does not.",
+    "block": " They lie apart from those trained on in the hospital's numbering, as the official test set does.",
+    "matched": "",
+}
 
 
 def images(store: pixels.PixelStore) -> pd.DataFrame:
@@ -92,6 +104,36 @@ def fit_sentence(runs: Sequence[Run]) -> str:
     return (
         f"The training loss went from {fell[0]:.3f} in the first epoch to {fell[1]:.3f} in the last; "
         f"the validation loss ends {abs(gap):.3f} {side} it."
+    )
+
+
+def limits(store: pixels.PixelStore, runs: Sequence[Run]) -> str:
+    """What the validation figures and the record of the test images may be read for, as a list in Markdown."""
+    every_epoch = runs[0].config.train_for(runs[0].model).test_every_epoch
+    record = (
+        "The test accuracy of every epoch is recorded because the original showed it. Nothing is chosen on it."
+        if every_epoch
+        else "The test images are scored once, with the weights of the epoch that validation chose."
+    )
+    return f"- {_validation(store, runs[0].config)} {_both_aucs(runs)}\n- {record}"
+
+
+def _validation(store: pixels.PixelStore, config: Config) -> str:
+    """Who the validation patients are."""
+    if store.source.get("own_val"):
+        return "The validation images are the data set's own."
+    return VALIDATION[config.data.val_kind] + ("" if config.synthetic else NUMBERED[config.data.val_kind])
+
+
+def _both_aucs(runs: Sequence[Run]) -> str:
+    """What validation said of the test images, and what they are."""
+    tests = [evaluate.part(run.predictions, "test") for run in runs]
+    seen = np.mean([metrics.auc(test["y_true"], test["logit"]) for test in tests])
+    said = table(runs)["validation AUC"].mean()
+    mean = f" (means of {len(runs)} seeds)" if len(runs) > 1 else ""
+    return (
+        f"At the chosen epoch the AUC is {said:.4f} on them and {seen:.4f} on the test images, {abs(seen - said):.4f} "
+        f"{'lower' if seen < said else 'higher'}{mean}; notebook 04 has the intervals."
     )
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import account, models
+from lib import account, config, evaluate, metrics, models
 from tests.predictions import table
 
 
-def finished(seed, *, chosen, seen, losses=((0.6, 0.5), (0.2, 0.4), (0.1, 0.7))):
+def finished(seed, *, chosen, seen, losses=((0.6, 0.5), (0.2, 0.4), (0.1, 0.7)), cfg=None):
     """A run of three epochs: validation AUCs 0.8, 0.9, 0.85, the test accuracies and the losses given."""
     history = pd.DataFrame(
         {"epoch": [1, 2, 3], "val_auc": [0.8, 0.9, 0.85], "val_accuracy": [0.7, 0.8, 0.75], "seconds": 4.0}
@@ -21,6 +21,7 @@ def finished(seed, *, chosen, seen, losses=((0.6, 0.5), (0.2, 0.4), (0.1, 0.7)))
         seed=seed,
         model="xception_lstm",
         history=history,
+        config=cfg,
         info={"best_epoch": chosen},
         predictions=table(seed),
     )
@@ -84,3 +85,50 @@ def test_the_classification_report_is_the_mean_over_seeds():
     assert found.loc["pneumonia", "recall"] == pytest.approx(
         np.mean([a.loc["pneumonia", "recall"] for a in alone])
     )
+
+
+def limits_of(profile="quick", source=None, seeds=(1,), **overrides):
+    cfg = config.load(profile, **overrides)
+    runs = [finished(k, chosen=2, seen=[np.nan] * 3, cfg=cfg) for k in seeds]
+    return account.limits(SimpleNamespace(source=source or {}), runs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "unsaid"),
+    [
+        ("random", ("drawn at random", "from the same blocks of the hospital's numbering"), "thumbnail"),
+        ("block", ("a run of consecutive patients", "lie apart"), "same blocks"),
+        ("matched", ("between whom a thumbnail does not decide",), "blocks"),
+    ],
+)
+def test_the_limits_say_who_was_validated_on(kind, said, unsaid):
+    found = limits_of(**{"data.val_kind": kind})
+    assert all(words in found for words in said)
+    assert unsaid not in found
+
+
+def test_every_published_profile_is_told_by_its_own_settings():
+    assert "drawn at random" in limits_of("quick")
+    assert "test accuracy of every epoch is recorded" in limits_of("quick")
+    assert "a run of consecutive patients" in limits_of("tuned")
+    for profile in ("tuned", "matched", "balanced", "stretched", "reframed", "calibrated"):
+        found = limits_of(profile)
+        assert "every epoch is recorded" not in found
+        assert "The test images are scored once" in found
+    for profile in ("matched", "balanced", "stretched", "reframed", "calibrated"):
+        assert "thumbnail" in limits_of(profile)
+
+
+def test_a_data_sets_own_validation_and_phantoms_know_no_numbering():
+    assert "The validation images are the data set's own." in limits_of(source={"own_val": True})
+    assert "hospital" not in limits_of(source={"own_val": True})
+    assert "hospital" not in limits_of("demo")
+
+
+def test_the_limits_set_what_validation_said_beside_the_test_images():
+    seen = [metrics.auc(t["y_true"], t["logit"]) for t in (evaluate.part(table(k), "test") for k in (1, 2))]
+    found = limits_of(seeds=(1, 2))
+    side = "lower" if np.mean(seen) < 0.9 else "higher"
+    assert f"the AUC is 0.9000 on them and {np.mean(seen):.4f} on the test images" in found
+    assert f"{abs(np.mean(seen) - 0.9):.4f} {side} (means of 2 seeds)" in found
+    assert "seeds" not in limits_of()

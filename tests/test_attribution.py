@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -125,6 +127,17 @@ def test_a_dead_head_has_no_profile_and_blank_scores():
     assert np.isnan(attribution.profile(model, features())).all()
     found = attribution.attribute(model, features(), method="gradient x input", target=1)
     assert (found.values == 0).all()
+
+
+def test_shares_and_gaps_that_are_not_defined_are_left_out():
+    shares = np.full((3, 20), np.nan)
+    assert np.isnan(attribution.last_tenth(shares))
+    shares[1] = np.arange(20) == 19
+    assert attribution.last_tenth(shares) == 1
+    found = attribution.attribute(model_of(), features(), method="occlusion")
+    assert np.isnan(attribution.largest_gap(found))  # occlusion need not add up
+    own = dataclasses.replace(found, gap=np.array([0.01, np.nan, 0.03]))
+    assert attribution.largest_gap(own) == 0.03
 
 
 def test_rereading_leaves_the_model_alone():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +13,7 @@ from lib import gradcam, phantoms
 from lib.gradcam import (
     Maps,
     agreement,
+    attribution,
     cases,
     deletion,
     localisation,
@@ -19,9 +21,11 @@ from lib.gradcam import (
     randomised,
     rivals,
     similarity,
+    telling,
     trust,
 )
 from lib.models import CustomCNNLSTM
+from lib.plots import explain as plots
 from lib.stats import Interval
 
 
@@ -265,6 +269,18 @@ def test_agreement_takes_the_coarser_resolution():
     assert agreement.agree(fine, coarse, np.arange(6), **BOOT).same.estimate > 0.99
 
 
+def test_several_pairs_agree_by_the_mean_of_their_pairs_and_no_set_meets_itself():
+    a, b, c = RNG.random((3, 10, 6, 6))
+    patients = np.arange(10)
+    pairs = [(a, b), (a, c), (b, c)]
+    alone = [agreement.agree(*pair, patients, **BOOT) for pair in pairs]
+    found = agreement.agree_over(pairs, patients, **BOOT)
+    assert found.same.estimate == pytest.approx(np.mean([one.same.estimate for one in alone]))
+    assert found.other == pytest.approx(np.mean([one.other for one in alone]))
+    assert found.beyond.estimate == pytest.approx(np.mean([one.beyond.estimate for one in alone]))
+    assert (found.same.n, found.same.n_patients) == (30, 10)
+
+
 def test_images_of_one_patient_are_not_other_patients():
     maps = RNG.random((4, 6, 6))
     found = agreement.agree(maps, maps, np.array([0, 0, 0, 0]), **BOOT)
@@ -345,6 +361,51 @@ def test_verdicts_of_deletion_follow_the_interval(low, high, verdict):
     assert "0.97 when all is blurred" in row["result"]
 
 
+@pytest.mark.parametrize(
+    ("n_patients", "wanted"), [(2, False), (3, False), (7, False), (8, True), (20, True)]
+)
+def test_few_patients_conclude_nothing_and_are_counted(n_patients, wanted):
+    """An interval of three patients leaves its own mean out too often to be a verdict (`means.FEWEST`)."""
+
+    def own(estimate):
+        return Interval(estimate, estimate - 0.05, estimate + 0.05, 0.95, n_patients, n_patients)
+
+    better = pd.DataFrame([{"kind": "deletion", "rival": "edges", "advantage": own(-0.3), "left": 0.1}])
+    known = pd.DataFrame(
+        [
+            {"map": "gradcam", "measure": "soft IoU", "value": own(0.5), "beyond": None},
+            {"map": "edges", "measure": "soft IoU", "value": own(0.2), "beyond": own(0.3)},
+        ]
+    )
+    rows = trust.on_deletion("xception_lstm", better)
+    rows += trust.on_masses("xception_lstm", {"border": own(1.5), "corners": own(0.5)})
+    rows += trust.on_localisation("xception_lstm", known)
+    rows += trust.on_agreement("models", agreement.Agreement(own(0.8), 0.1, own(0.7)))
+    verdicts = [row["verdict"] for row in rows]
+    assert verdicts == (["bad", "bad", "good", "good", "good"] if wanted else ["caution"] * 5)
+    said = f"no interval, {n_patients} images with a map of {n_patients} patients (at least 8 are needed)"
+    assert all((said in row["result"]) != wanted for row in rows)
+
+
+def test_an_agreement_whose_excess_alone_is_of_few_patients_names_their_number():
+    found = agreement.Agreement(interval(0.8, 0.7, 0.9), 0.1, Interval(0.7, 0.6, 0.8, 0.95, 3, 3))
+    (row,) = trust.on_agreement("models", found)
+    assert row["verdict"] == "caution"
+    assert "beyond these 0.700, no interval, 3 images with a map of 3 patients" in row["result"]
+
+
+def test_no_line_is_drawn_where_no_interval_may_be_read():
+    few, enough = (Interval(0.5, 0.4, 0.6, 0.95, n, n) for n in (3, 8))
+    ax = plots.intervals([("few", None, few), ("enough", None, enough)])
+    lines = [
+        line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2 and line.get_linewidth() == 2
+    ]
+    marks = [line.get_ydata()[0] for line in ax.lines if line.get_marker() == "D"]
+    plt.close(ax.figure)
+    assert [list(line) for line in lines] == [[0.4, 0.6]]
+    assert marks == [0, 1]
+
+
 def test_what_is_left_when_everything_is_deleted():
     images, targets = lesion_images(3), np.ones(3)
     curve = deletion.curves(
@@ -374,7 +435,37 @@ def test_verdicts_of_border_mass():
 )
 def test_verdicts_of_randomisation(left, verdict):
     cascade = pd.DataFrame({"step": [0, 1], "rank_correlation": [1.0, left], "ssim": [1.0, 0.3]})
-    assert trust.on_cascade("xception_lstm", cascade)[0]["verdict"] == verdict
+    (row,) = trust.on_cascade("xception_lstm", cascade)
+    assert row["verdict"] == verdict
+    assert row["result"].endswith("(1 image)")
+    assert "nan" not in row["result"]
+
+
+def test_a_cascade_counts_the_images_that_it_compares():
+    """Three of four trained maps are there, and one of them is left when all is shuffled."""
+    correlation = [1, 1, 1, np.nan, 0.1, np.nan, np.nan, np.nan]
+    cascade = pd.DataFrame({"step": [0] * 4 + [1] * 4, "rank_correlation": correlation, "ssim": 0.5})
+    assert trust.on_cascade("xception_lstm", cascade)[0]["result"].endswith("(1 image)")
+    cascade.loc[4, "rank_correlation"] = np.nan
+    (row,) = trust.on_cascade("xception_lstm", cascade)
+    assert (row["verdict"], row["result"]) == ("good", "no map left once all are shuffled (3 images)")
+
+
+def advantages_of(left):
+    return pd.DataFrame(
+        [{"kind": "deletion", "rival": "random", "advantage": interval(0.5, 0.4, 0.6), "left": left}]
+    )
+
+
+def test_what_a_blurred_image_is_called_is_said_as_it_was_measured():
+    said = telling.blurred({"xception_lstm": advantages_of(0.999), "custom_cnn_lstm": advantages_of(0.12)})
+    assert "still given 1.00 by Xception-LSTM and 0.12 by Custom CNN-LSTM" in said
+    assert "as with Xception-LSTM, no place" in said
+    low = telling.blurred({"xception_lstm": advantages_of(0.3), "custom_cnn_lstm": advantages_of(np.nan)})
+    assert "0.30 by Xception-LSTM (mean" in low
+    assert "no place can be shown" not in low
+    assert "nan" not in low
+    assert telling.blurred({"xception_lstm": advantages_of(np.nan)}) == "No image that takes part has a map."
 
 
 def maps_of(values, size=(32, 32), logits=None):
@@ -464,3 +555,40 @@ def test_a_model_with_blank_maps_alone_is_judged_without_numbers():
     rows += trust.on_deletion("custom_cnn_lstm", deletion.advantages(curve, patients, of="gradcam", **BOOT))
     assert {row["verdict"] for row in rows} == {"caution"}
     assert all("no interval, 0 images with a map" in row["result"] for row in rows)
+    rows += judged_of_a_dead_model()
+    assert {row["verdict"] for row in rows} == {"caution"}
+    assert not [row["result"] for row in rows if "nan" in row["result"]]
+
+
+def dead_model():
+    """It answers the same to every image: no map, no gradient, no change of score."""
+    network = CustomCNNLSTM(lstm_hidden=4, dense=4).eval()
+    nn.init.zeros_(network.classifier[-1].weight)
+    return network
+
+
+def judged_of_a_dead_model():
+    """What the checks say of it that look at weights and at tokens."""
+    network, images = dead_model(), torch.randn(3, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    features = attribution.features_of(network, images)
+    rows = trust.on_cascade("custom_cnn_lstm", randomised.cascade(network, images, seed=0, steps=3))
+    assert "none of the 3 images has a map" in rows[0]["result"]
+    return rows + trust.on_tokens(
+        "custom_cnn_lstm",
+        attribution.attribute(network, features, target=1),
+        attribution.profile(network, features),
+    )
+
+
+def test_sentences_of_a_dead_model_hold_no_nan():
+    network = dead_model()
+    features = attribution.features_of(network, torch.randn(3, 3, 28, 28))
+    scores = [attribution.attribute(network, features, method=m, target=1) for m in attribution.METHODS]
+    said = telling.tokens(scores, "custom_cnn_lstm")
+    shares = {"raster, last": attribution.profile(network, features)}
+    said += telling.profile(
+        telling.profile_table({"custom_cnn_lstm": {"trained": shares, "untrained head": shares}})
+    )
+    assert "integrated gradients find no change of score" in said
+    assert "none of the gradient" in said
+    assert "nan" not in said

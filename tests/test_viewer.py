@@ -25,6 +25,10 @@ def _one_thread():
 
 @pytest.fixture
 def app():
+    return opened()
+
+
+def opened(**how):
     torch.manual_seed(0)
     names = [f"chest_xray/test/{'PNEUMONIA' if k % 2 else 'NORMAL'}/image-{k}.png" for k in range(N)]
     index = pd.DataFrame(
@@ -41,7 +45,7 @@ def app():
         "xception_lstm": CustomCNNLSTM(readout="mean").eval(),
         "custom_cnn_lstm": CustomCNNLSTM().eval(),
     }
-    return viewer.Viewer(networks, store, {"xception_lstm": right, "custom_cnn_lstm": wrong})
+    return viewer.Viewer(networks, store, {"xception_lstm": right, "custom_cnn_lstm": wrong}, **how)
 
 
 def picture(app):
@@ -82,6 +86,42 @@ def test_the_target_is_explained(app):
     assert "Map for pneumonia" in ill[1]
     assert "Map for normal" in app.caption.value
     assert app.picture.value != ill[0]
+
+
+def test_the_predicted_class_and_its_probability_are_the_recorded_ones(app):
+    """Untrained networks call every image about 0.5; what is recorded says 0.881 or 0.119, as the outcomes do."""
+    for model, ill in (("xception_lstm", "0.119"), ("custom_cnn_lstm", "0.881")):
+        app.model.value = model
+        app.image.value = "chest_xray/test/NORMAL/image-2.png"
+        called = "pneumonia" if ill == "0.881" else "normal"
+        assert f"with probability {ill}. Map for {called}" in app.caption.value
+        assert "zoom" not in app.caption.value
+    app.target.value = "normal"
+    assert "with probability 0.881. Map for normal" in app.caption.value
+
+
+def test_where_the_recorded_logit_is_a_mean_over_zooms_the_caption_says_what_the_map_reads():
+    app = opened(zooms={"xception_lstm": (1.0, 1.1, 0.92), "custom_cnn_lstm": (1.0,)})
+    with torch.no_grad():
+        app.networks["xception_lstm"].classifier[-1].bias.fill_(2.0)  # it calls every image ill at zoom 1
+    app.image.value = "chest_xray/test/NORMAL/image-2.png"  # recorded as normal
+    assert (
+        "with probability 0.119 (its logit is the mean at zooms 1, 1.1 and 0.92; at zoom 1"
+        in app.caption.value
+    )
+    assert ", the other class). Map for normal" in app.caption.value
+    app.image.value = "chest_xray/test/PNEUMONIA/image-3.png"  # recorded as ill
+    assert "the other class" not in app.caption.value
+    assert "Map for pneumonia" in app.caption.value
+    app.model.value = "custom_cnn_lstm"
+    assert "zoom" not in app.caption.value
+
+
+def test_an_image_without_a_record_is_explained_as_it_is_read_now(app):
+    app.recorded["xception_lstm"] = app.recorded["xception_lstm"].drop("chest_xray/test/NORMAL/image-2.png")
+    app.image.value = "chest_xray/test/NORMAL/image-2.png"
+    assert "(at zoom 1; none is recorded for this image)" in app.caption.value
+    assert app.picture.value
 
 
 def test_outcomes_are_those_of_the_model(app):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -32,23 +33,39 @@ def agree(
     first: np.ndarray, second: np.ndarray, patients: np.ndarray, *, n_boot: int, seed: int
 ) -> Agreement:
     """Agreement of maps (B, h, w) with maps (B, h', w') of the same B images, at the coarser of the two resolutions."""
-    side = tuple(min(a, b) for a, b in zip(first.shape[1:], second.shape[1:], strict=True))
-    a, b = (
-        np.stack([cv2.resize(m, side[::-1], interpolation=cv2.INTER_AREA) for m in maps])
-        for maps in (first, second)
-    )
-    same = rank_correlation(a, b)
-    patients = np.asarray(patients)
-    other = np.full((len(a), len(a)), np.nan)
-    for shift in np.unique(np.linspace(1, len(a) - 1, min(len(a) - 1, OTHERS)).round().astype(int)):
-        partner = np.roll(np.arange(len(a)), shift)
-        different = patients != patients[partner]
-        other[shift] = np.where(different, rank_correlation(a, b[partner]), np.nan)
-    counted = np.isfinite(other).sum(0)
-    expected = np.where(counted > 0, np.nansum(other, axis=0) / np.maximum(counted, 1), np.nan)  # (B,)
+    return agree_over([(first, second)], patients, n_boot=n_boot, seed=seed)
+
+
+def agree_over(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], patients: np.ndarray, *, n_boot: int, seed: int
+) -> Agreement:
+    """Agreement over pairs of sets of maps of the same B images, such as every two of several seeds.
+
+    Each pair is compared by itself: in one long list of all pairs, a set would meet itself under other patients' maps.
+    """
+    found = [_compared(first, second, np.asarray(patients)) for first, second in pairs]
+    same, expected = (np.concatenate(values) for values in zip(*found, strict=True))  # (pairs * B,)
+    patients = np.tile(patients, len(pairs))
     kept = np.isfinite(same) & np.isfinite(expected)
     return Agreement(
         mean_interval(same, patients, n_boot=n_boot, seed=seed),
         float(expected[kept].mean()) if kept.any() else float("nan"),
         mean_interval(same - expected, patients, n_boot=n_boot, seed=seed),
     )
+
+
+def _compared(first: np.ndarray, second: np.ndarray, patients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Correlation of each of the first maps with the second of the same image, and on average of other patients: (B,) each."""
+    side = tuple(min(a, b) for a, b in zip(first.shape[1:], second.shape[1:], strict=True))
+    a, b = (
+        np.stack([cv2.resize(m, side[::-1], interpolation=cv2.INTER_AREA) for m in maps])
+        for maps in (first, second)
+    )
+    other = np.full((len(a), len(a)), np.nan)
+    for shift in np.unique(np.linspace(1, len(a) - 1, min(len(a) - 1, OTHERS)).round().astype(int)):
+        partner = np.roll(np.arange(len(a)), shift)
+        different = patients != patients[partner]
+        other[shift] = np.where(different, rank_correlation(a, b[partner]), np.nan)
+    counted = np.isfinite(other).sum(0)
+    expected = np.where(counted > 0, np.nansum(other, axis=0) / np.maximum(counted, 1), np.nan)
+    return rank_correlation(a, b), expected

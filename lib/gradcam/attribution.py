@@ -116,8 +116,18 @@ def profile(model: CNNLSTM, features: Tensor) -> np.ndarray:
 
 
 def last_tenth(shares: np.ndarray) -> float:
-    """The mean share (B, T) that lies in the last tenth of the steps (at least one); 0.1 or so if none is preferred."""
-    return float(np.nanmean(shares[:, -max(1, round(shares.shape[1] / 10)) :].sum(1)))
+    """The mean share (B, T) that lies in the last tenth of the steps (at least one); 0.1 or so if none is preferred.
+
+    Rows of nan are left out; nan where there is no other.
+    """
+    own = shares[:, -max(1, round(shares.shape[1] / 10)) :].sum(1)
+    return float(own[np.isfinite(own)].mean()) if np.isfinite(own).any() else float("nan")
+
+
+def largest_gap(scores: TokenScores) -> float:
+    """What integrated gradients leave unexplained at most; nan where the score of no image changes."""
+    gap = scores.gap[~np.isnan(scores.gap)]
+    return float(gap.max()) if len(gap) else float("nan")
 
 
 def reread(model: CNNLSTM, *, order: str | None = None, readout: str | None = None) -> CNNLSTM:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -9,11 +11,32 @@ OUTCOMES = ("true positive", "false positive", "true negative", "false negative"
 RULE = "up to {n} of each outcome (at probability 0.5) among the test images, drawn at random with seed {seed}, one a patient"
 
 
+def called(logits: np.ndarray) -> np.ndarray:
+    """The class that each logit (n,) calls at probability 0.5, (n,): 0 normal, 1 pneumonia."""
+    return (np.asarray(logits) > 0).astype(int)
+
+
+def recorded(predictions: pd.DataFrame, images: Sequence[str]) -> np.ndarray:
+    """The recorded logit of each of the images, (n,). Raises KeyError for an image that the predictions lack."""
+    return predictions.set_index("image")["logit"].loc[list(images)].to_numpy()
+
+
+def read_once(zooms: Sequence[float]) -> bool:
+    """Whether a recorded logit is one reading at zoom 1, as that of a map is."""
+    return tuple(zooms) == (1.0,)
+
+
+def readings(zooms: Sequence[float]) -> str:
+    """What a recorded logit is, in words."""
+    *others, last = (f"{zoom:g}" for zoom in zooms)
+    return f"the mean at zooms {', '.join(others)} and {last}" if others else f"that at zoom {last}"
+
+
 def with_outcome(predictions: pd.DataFrame) -> pd.DataFrame:
     """The test rows of a predictions table with `probability` and `outcome`, at probability 0.5, indexed 0 to n - 1."""
     test = predictions[predictions["split"] == "test"].reset_index(drop=True)
-    called, ill = test["logit"] > 0, test["y_true"] == 1
-    outcome = np.select([called & ill, called & ~ill, ~called & ~ill], OUTCOMES[:3], OUTCOMES[3])
+    ill_called, ill = called(test["logit"]) == 1, test["y_true"] == 1
+    outcome = np.select([ill_called & ill, ill_called & ~ill, ~ill_called & ~ill], OUTCOMES[:3], OUTCOMES[3])
     return test.assign(probability=1 / (1 + np.exp(-test["logit"])), outcome=outcome)
 
 

@@ -51,11 +51,17 @@ class Study:
 
 @dataclass(frozen=True)
 class Cases:
-    """Images chosen by one model's outcomes, explained by every model."""
+    """Images chosen by one model's outcomes, explained by every model.
+
+    An outcome rests on the recorded logit, the mean over a model's zooms; a map reads the image once, at zoom 1, and
+    `maps[model].logits` are of that reading. The class explained is the recorded one.
+    """
 
     table: pd.DataFrame  # rows of cases.with_outcome
     pixels: np.ndarray  # (n, S, S) uint8
     maps: dict[str, Maps]
+    logits: dict[str, np.ndarray]  # by model, (n,), as recorded
+    zooms: dict[str, tuple[float, ...]]  # by model, of the recorded logits
 
     @property
     def titles(self) -> list[str]:
@@ -79,7 +85,7 @@ def load(run: Run) -> CNNLSTM:
 
 
 def choose_cases(study: Study, by: str) -> Cases:
-    """The cases of the model `by`, with the maps of all models for the class each predicts."""
+    """The cases of the model `by`, with the maps of all models for the class that each one's recorded logit calls."""
     explain = study.config.explain
     table = cases.choose(
         study.runs[by][0].predictions, per_outcome=explain.cases_per_outcome, seed=explain.seed
@@ -87,12 +93,17 @@ def choose_cases(study: Study, by: str) -> Cases:
     row_of = pd.Series(np.arange(len(study.store.index)), index=study.store.index["image"])
     pictures = np.array(study.store.pixels[row_of[table["image"]].to_numpy()])
     images = stores.to_input(torch.from_numpy(pictures))
-    maps = {model: gradcam.explain_in_batches(net, images) for model, net in study.networks.items()}
-    return Cases(table, pictures, maps)
+    logits = {m: cases.recorded(own[0].predictions, table["image"]) for m, own in study.runs.items()}
+    maps = {
+        model: gradcam.explain_in_batches(net, images, target=cases.called(logits[model]))
+        for model, net in study.networks.items()
+    }
+    zooms = {model: study.config.train_for(model).zooms for model in study.networks}
+    return Cases(table, pictures, maps, logits, zooms)
 
 
 def maps(study: Study) -> dict[str, Maps]:
-    """Grad-CAM of the sample for each image's predicted class, by model."""
+    """Grad-CAM of the sample by model, for the class that it calls at zoom 1: what the measures of trust ask it about."""
     return {model: gradcam.explain_in_batches(net, study.images) for model, net in study.networks.items()}
 
 
@@ -101,18 +112,21 @@ def some(chosen: Cases, *, n: int | None = None) -> Cases:
     table = chosen.table.head(n) if n else chosen.table.drop_duplicates("outcome")
     places = table.index.to_numpy()
     maps = {model: own.take(places) for model, own in chosen.maps.items()}
-    return Cases(table.reset_index(drop=True), chosen.pixels[places], maps)
+    logits = {model: own[places] for model, own in chosen.logits.items()}
+    return Cases(table.reset_index(drop=True), chosen.pixels[places], maps, logits, chosen.zooms)
 
 
 def ways(study: Study, chosen: Cases, model: str) -> dict[str, Maps]:
-    """Every method at the default layer, and Grad-CAM one convolution earlier, of the class that `model` predicts."""
-    network, images = study.networks[model], _input(chosen)
-    found = {method: gradcam.explain(network, images, method=method) for method in gradcam.METHODS}
+    """Every method at the default layer, and Grad-CAM one convolution earlier, of the class explained by `model`'s maps."""
+    network, images, target = study.networks[model], _input(chosen), chosen.maps[model].targets
+    found = {
+        method: gradcam.explain(network, images, method=method, target=target) for method in gradcam.METHODS
+    }
     convolutions = [
         n for n in question.layer_names(network) if isinstance(network.get_submodule(n), nn.Conv2d)
     ]
     earlier = convolutions[-2]
-    return found | {f"gradcam at {earlier}": gradcam.explain(network, images, layer=earlier)}
+    return found | {f"gradcam at {earlier}": gradcam.explain(network, images, layer=earlier, target=target)}
 
 
 def depths(study: Study, chosen: Cases) -> dict[str, Maps]:
@@ -124,19 +138,25 @@ def depths(study: Study, chosen: Cases) -> dict[str, Maps]:
         names = names[: names.index(last) + 1]
         for layer in (names[len(names) // 3], names[2 * len(names) // 3], last):
             title = f"{NAMES.get(model, model)}\n{type(network.get_submodule(layer)).__name__} {layer.split('.')[-1]}"
-            columns[title] = gradcam.explain(network, _input(chosen), layer=layer)
+            columns[title] = gradcam.explain(
+                network, _input(chosen), layer=layer, target=chosen.maps[model].targets
+            )
     return columns
 
 
 def token_scores(
     study: Study, model: str, chosen: Cases | None = None, *, methods: Sequence[str] = attribution.METHODS
 ) -> list[TokenScores]:
-    """Token attributions of the cases, or of the sample's costly images: one entry a method."""
+    """Token attributions of the cases, or of the sample's costly images: one entry a method.
+
+    Of the class that the maps of the cases explain; of the one called at zoom 1 for the sample.
+    """
     network = study.networks[model]
+    target = None if chosen is None else chosen.maps[model].targets
     features = attribution.features_of(
         network, study.images[study.costly] if chosen is None else _input(chosen)
     )
-    return [attribution.attribute(network, features, method=method) for method in methods]
+    return [attribution.attribute(network, features, method=method, target=target) for method in methods]
 
 
 def profiles(study: Study, model: str) -> dict[str, dict[str, np.ndarray]]:
@@ -165,7 +185,7 @@ def cascades(study: Study) -> dict[str, pd.DataFrame]:
 def deletions(
     study: Study, found: dict[str, Maps]
 ) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
-    """Curves and advantages by model, on images that the model calls pneumonia."""
+    """Curves and advantages by model, on images that the model calls pneumonia at zoom 1 (`trust.called_pneumonia`)."""
     explain = study.config.explain
     drawn, better = {}, {}
     for model, network in study.networks.items():
@@ -197,7 +217,7 @@ def localisations(study: Study) -> dict[str, pd.DataFrame]:
 
 
 def agreements(study: Study, found: dict[str, Maps]) -> dict[str, Agreement]:
-    """Between the models, and for each model with several seeds across those."""
+    """Between the models, and for each model with several seeds across those, over all pairs of seeds."""
     first, second = (maps.values for maps in found.values())
     agreed = {"models": agreement.agree(first, second, study.patients, **study.boot)}
     for model, own in study.runs.items():
@@ -209,10 +229,8 @@ def agreements(study: Study, found: dict[str, Maps]) -> dict[str, Agreement]:
                 gradcam.explain_in_batches(load(run), study.images, target=found[model].targets).values
             )
         pairs = list(itertools.combinations(every, 2))
-        left, right = (np.concatenate(side) for side in zip(*pairs, strict=True))
-        patients = np.tile(study.patients, len(pairs))
-        agreed[f"{len(own)} seeds of {NAMES.get(model, model)}"] = agreement.agree(
-            left, right, patients, **study.boot
+        agreed[f"{len(own)} seeds of {NAMES.get(model, model)}"] = agreement.agree_over(
+            pairs, study.patients, **study.boot
         )
     return agreed
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lib.gradcam import Maps, attribution, trust
 from lib.gradcam.attribution import TokenScores
-from lib.gradcam.cases import OUTCOMES
+from lib.gradcam.cases import OUTCOMES, called, read_once, readings
 from lib.gradcam.explanation import Cases, Study
 from lib.gradcam.similarity import rank_correlation
 from lib.gradcam.trust import Row
@@ -27,7 +27,17 @@ def sample(study: Study) -> str:
     return (
         f"Models: {seeds}. The trust measures use {len(labels)} test images of {len(np.unique(study.patients))} patients, "
         f"{int((labels == 0).sum())} normal and {int((labels == 1).sum())} with pneumonia, drawn with seed "
-        f"{study.config.explain.seed}; the costly ones use up to {study.config.explain.costly_images} of them."
+        f"{study.config.explain.seed}; the costly ones use up to {study.config.explain.costly_images} of them.{_at_one(study)}"
+    )
+
+
+def _at_one(study: Study) -> str:
+    """Where recorded predictions are means over zooms, a word on what is asked instead."""
+    if all(read_once(study.config.train_for(model).zooms) for model in study.runs):
+        return ""
+    return (
+        " They ask a model about the image at zoom 1, and about the class that it calls there; "
+        "the recorded predictions read other zooms too."
     )
 
 
@@ -38,7 +48,23 @@ def cases(chosen: Cases, by: str) -> str:
     none = f" It has no {' and no '.join(absent)} among the test images." if absent else ""
     blank = [f"{int(m.blank.sum())} of {NAMES.get(n, n)}" for n, m in chosen.maps.items() if m.blank.any()]
     empty = f" Blank maps: {', '.join(blank)}." if blank else ""
-    return f"Image, map and overlay for {', '.join(parts)} of {NAMES.get(by, by)}.{none}{empty}"
+    return f"Image, map and overlay for {', '.join(parts)} of {NAMES.get(by, by)}.{none}{empty}{_other_class(chosen)}"
+
+
+def _other_class(chosen: Cases) -> str:
+    """For how many cases the one reading that a map explains calls another class than the recorded logit, by model."""
+    words = ""
+    for zooms in dict.fromkeys(own for own in chosen.zooms.values() if not read_once(own)):
+        models = [model for model, own in chosen.zooms.items() if own == zooms]
+        counts = []
+        for model in models:
+            turned = called(chosen.maps[model].logits) != called(chosen.logits[model])
+            counts.append(f"{int(turned.sum())} of the {len(turned)} cases by {NAMES.get(model, model)}")
+        words += (
+            f" The recorded logit of {' and '.join(NAMES.get(model, model) for model in models)} is {readings(zooms)}; a map reads "
+            f"the image at zoom 1, and that reading alone calls the other class for {' and '.join(counts)}."
+        )
+    return words
 
 
 def ways(columns: dict[str, Maps]) -> str:
@@ -64,9 +90,13 @@ def tokens(scores: list[TokenScores], model: str) -> str:
             parts.append(
                 f"{name} {np.nanmean(same):+.2f}" if np.isfinite(same).any() else f"{name} none (blank)"
             )
+    worst = attribution.largest_gap(integrated)
+    missed = (
+        "find no change of score" if np.isnan(worst) else f"miss the change of score by at most {worst:.2%}"
+    )
     return (
-        f"{NAMES.get(model, model)}: integrated gradients miss the change of score by at most "
-        f"{np.nanmax(integrated.gap):.2%}; their mean rank correlation with {' and with '.join(parts)}."
+        f"{NAMES.get(model, model)}: integrated gradients {missed}; "
+        f"their mean rank correlation with {' and with '.join(parts)}."
     )
 
 
@@ -83,14 +113,31 @@ def profile_table(found: Profiles) -> pd.DataFrame:
 
 def profile(table: pd.DataFrame) -> str:
     parts = [
-        f"{model} read as {reading}: {trained:.0%} of the gradient on the last tenth of the tokens ({untrained:.0%} with an "
-        "untrained head)"
+        f"{model} read as {reading}: {_share(trained)} of the gradient on the last tenth of the tokens "
+        f"({_share(untrained)} with an untrained head)"
         for model, reading, trained, untrained in table.itertuples(index=False)
     ]
     return (
         "; ".join(parts)
         + ". In raster order the last tokens are the bottom of the image, in reverse the top."
     )
+
+
+def _share(value: float) -> str:
+    return f"{value:.0%}" if np.isfinite(value) else "none"
+
+
+def blurred(advantages: dict[str, pd.DataFrame]) -> str:
+    """What is left of the class that deletion takes away, when the whole image is blurred, by model."""
+    left = {NAMES.get(model, model): table["left"].iloc[0] for model, table in advantages.items()}
+    parts = [f"{share:.2f} by {name}" for name, share in left.items() if np.isfinite(share)]
+    if not parts:
+        return "No image that takes part has a map."
+    kept = [name for name, share in left.items() if share > trust.KEPT]
+    words = f"When all of the image is blurred, the class explained is still given {' and '.join(parts)} (mean probability)."
+    if kept:
+        words += f" Where it survives so, as with {' and '.join(kept)}, no place can be shown to matter."
+    return words
 
 
 def checks(rows: list[Row]) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from lib import devices
 from lib.gradcam import Maps, attribution, localisation
 from lib.gradcam.agreement import Agreement
-from lib.gradcam.means import mean_interval
+from lib.gradcam.means import FEWEST, known, mean_interval
 from lib.gradcam.rivals import rivals
 from lib.inference import FastRest, Frozen
 from lib.models import CNNLSTM
@@ -22,6 +22,7 @@ from lib.stats import Interval
 FREE_OF_WEIGHTS, BOUND_TO_WEIGHTS = 0.6, 0.3
 MANY_BLANK = 0.1
 COMPLETE = 0.01
+KEPT = 0.5  # probability of the class explained with all of the image blurred: above it, deletion can tell nothing
 UNEVEN = 0.5  # share of the gradient in the last tenth of the steps
 Row = dict[str, str]
 
@@ -42,7 +43,8 @@ def rankings(maps: Maps, pixels: np.ndarray, *, seed: int) -> dict[str, np.ndarr
 def called_pneumonia(maps: Maps, n: int) -> np.ndarray:
     """Up to n positions of images that the model calls pneumonia, evenly spread over them; of all images if it calls under 2.
 
-    For deletion and insertion: a blurred chest is mostly called normal, so an image called normal has nothing to lose.
+    For deletion and insertion: an image called pneumonia has a sign to lose. Whether the class goes with it is measured
+    (`left` of `deletion.advantages`) and not assumed: some models call a blurred chest normal, others ill.
     """
     found = np.flatnonzero(maps.logits > 0)
     found = found if len(found) > 1 else np.arange(len(maps.logits))
@@ -87,16 +89,22 @@ def on_blank(model: str, maps: Maps) -> list[Row]:
 
 def on_cascade(model: str, cascade: pd.DataFrame) -> list[Row]:
     """The map must change with the weights: the correlation left when all of them are shuffled."""
+    check, correlation = "Map depends on the weights", cascade.set_index("step")["rank_correlation"]
+    mapped = int(correlation.loc[[0]].notna().sum())
+    if not mapped:
+        result = f"none of the {len(correlation.loc[[0]])} images has a map that could change"
+        return [_row(check, model, result, "caution")]
     last = cascade[cascade["step"] == cascade["step"].max()]
-    left = last["rank_correlation"].abs().mean()
-    if np.isnan(left):
-        return [_row("Map depends on the weights", model, "no map left once all are shuffled", "good")]
+    left, n = last["rank_correlation"].abs().mean(), int(last["rank_correlation"].notna().sum())
+    if not n:
+        result = f"no map left once all are shuffled ({_images(mapped)})"
+        return [_row(check, model, result, "good")]
     verdict = "good" if left < BOUND_TO_WEIGHTS else "caution" if left < FREE_OF_WEIGHTS else "bad"
     result = (
         f"rank correlation {last['rank_correlation'].mean():+.2f} (mean size {left:.2f}), "
-        f"SSIM {last['ssim'].mean():.2f} with all weights shuffled"
+        f"SSIM {last['ssim'].mean():.2f} with all weights shuffled ({_images(n)})"
     )
-    return [_row("Map depends on the weights", model, result, verdict)]
+    return [_row(check, model, result, verdict)]
 
 
 def on_deletion(model: str, advantages: pd.DataFrame) -> list[Row]:
@@ -109,9 +117,11 @@ def on_deletion(model: str, advantages: pd.DataFrame) -> list[Row]:
         hardest, rival = min(
             zip(group["advantage"], group["rival"], strict=True), key=lambda pair: pair[0].estimate
         )
-        result = f"{_said(hardest)} over the hardest rival, {rival} ({hardest.n} images)"
+        result = f"hardest rival {rival}: {_said(hardest)}"
+        if known(hardest):
+            result = f"{hardest} over the hardest rival, {rival} ({_images(hardest.n)})"
         verdict, left = _verdict_above(group["advantage"]), group["left"].iloc[0]
-        if left > 0.5:
+        if left > KEPT:
             verdict = "caution"
             result += f"; cannot tell, for the model still gives the class {left:.2f} when all is blurred"
         rows.append(_row(f"Marked places matter: {kind}", model, result, verdict))
@@ -124,8 +134,8 @@ def on_masses(model: str, found: dict[str, Interval]) -> list[Row]:
         _row(
             f"Keeps off the {region}",
             model,
-            f"{_said(interval)} times an even map's share",
-            "caution" if _unknown(interval) else _against(interval, 1, below=True),
+            f"{interval} times an even map's share" if known(interval) else _said(interval),
+            _against(interval, 1, below=True) if known(interval) else "caution",
         )
         for region, interval in found.items()
     ]
@@ -137,7 +147,7 @@ def on_localisation(model: str, found: pd.DataFrame) -> list[Row]:
     for measure, group in found.groupby("measure", sort=False):
         own, others = group.iloc[0], group.iloc[1:]
         best = max(zip(others["map"], others["value"], strict=True), key=lambda pair: pair[1].estimate)
-        result = f"{own['value']}; best rival, {best[0]}: {best[1].estimate:.3f} ({own['value'].n} images)"
+        result = f"{_said(own['value'])}; best rival, {best[0]}: {best[1].estimate:.3f} ({_images(own['value'].n)})"
         rows.append(_row(f"Finds the lesion: {measure}", model, result, _verdict_above(others["beyond"])))
     return rows
 
@@ -147,22 +157,33 @@ def on_agreement(who: str, found: Agreement) -> list[Row]:
 
     What other patients' maps share counts as agreement by chance, as in kappa (Cohen 1960).
     """
-    verdict = "caution" if _unknown(found.beyond) else _against(found.beyond, 0, below=False)
+    verdict = _against(found.beyond, 0, below=False) if known(found.beyond) else "caution"
     chance = max(found.other, 0)
     if verdict == "good" and found.same.estimate - chance < 0.5 * (1 - chance):
         verdict = "caution"
-    result = f"rank correlation {_said(found.same)}; with other patients' maps {found.other:.3f}"
+    others = "no other patients' maps to compare with"
+    if np.isfinite(found.other):
+        others = f"with other patients' maps {found.other:.3f}"
+    result = f"rank correlation {_said(found.same)}; {others}"
+    if not known(found.beyond) and known(found.same):
+        result += f"; beyond these {_said(found.beyond)}"
     return [_row(f"Maps agree across {who}", None, result, verdict)]
 
 
 def on_tokens(model: str, scores: attribution.TokenScores, shares: np.ndarray) -> list[Row]:
-    worst = float(np.nanmax(scores.gap)) if np.isfinite(scores.gap).any() else float("nan")
-    last = attribution.last_tenth(shares)
-    complete = f"largest gap {worst:.2%} in {scores.steps} evaluations"
-    bias = f"{last:.0%} of the gradient in the last tenth of the tokens"
+    """Integrated gradients leave next to nothing out, and no tenth of the steps has most of the gradient.
+
+    A model that answers the same to every image has neither change of score nor gradient: there is nothing to judge.
+    """
+    worst, last = attribution.largest_gap(scores), attribution.last_tenth(shares)
+    complete, bias = "no image changes the score of an empty sequence", "the logit of no image has a gradient"
+    if not np.isnan(worst):
+        complete = f"largest gap {worst:.2%} in {scores.steps} evaluations"
+    if not np.isnan(last):
+        bias = f"{last:.0%} of the gradient in the last tenth of the tokens"
     return [
         _row("Integrated gradients add up", model, complete, "good" if worst <= COMPLETE else "caution"),
-        _row("Tokens are read evenly", model, bias, "caution" if last > UNEVEN else "good"),
+        _row("Tokens are read evenly", model, bias, "good" if last <= UNEVEN else "caution"),
     ]
 
 
@@ -187,15 +208,18 @@ def _row(check: str, model: str | None, result: str, verdict: str) -> Row:
 
 
 def _said(interval: Interval) -> str:
-    """The interval, or why there is none: too few images with a map."""
-    if not _unknown(interval):
+    """The interval, or why there is none: too few patients with a map."""
+    if known(interval):
         return str(interval)
     number = f"{interval.estimate:.3f}, " if np.isfinite(interval.estimate) else ""
-    return f"{number}no interval, {interval.n} images with a map of {interval.n_patients} patients"
+    return (
+        f"{number}no interval, {interval.n} images with a map of {interval.n_patients} patients "
+        f"(at least {FEWEST} are needed)"
+    )
 
 
-def _unknown(interval: Interval) -> bool:
-    return not np.isfinite([interval.low, interval.high]).all()
+def _images(n: int) -> str:
+    return "1 image" if n == 1 else f"{n} images"
 
 
 def _against(interval: Interval, value: float, *, below: bool) -> str:
@@ -207,5 +231,5 @@ def _against(interval: Interval, value: float, *, below: bool) -> str:
 
 def _verdict_above(intervals) -> str:
     """good: above 0 against every rival; bad: below 0 against one; else caution."""
-    verdicts = ["caution" if _unknown(i) else _against(i, 0, below=False) for i in intervals]
+    verdicts = [_against(i, 0, below=False) if known(i) else "caution" for i in intervals]
     return "bad" if "bad" in verdicts else "good" if set(verdicts) == {"good"} else "caution"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import html
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cv2
 import ipywidgets as widgets
@@ -34,7 +34,8 @@ class Viewer:
     """Widgets whose values say what is explained, and the picture that follows them.
 
     networks     by model name, in eval mode
-    predictions  by model name, as a Run has them: gives each test image its outcome
+    predictions  by model name, as a Run has them: gives each test image its outcome, and "predicted class" its meaning
+    zooms        by model name, over which those logits are means; without it they are readings at zoom 1, as the maps are
     Set `.image.value`, `.model.value` and so on; `.picture.value` is then the PNG of image, map and overlay, and
     `.caption.value` says what it shows, or in one sentence why there is none. Display `.box`.
     """
@@ -44,8 +45,12 @@ class Viewer:
         networks: dict[str, CNNLSTM],
         store: pixels.PixelStore,
         predictions: dict[str, pd.DataFrame],
+        *,
+        zooms: dict[str, Sequence[float]] | None = None,
     ) -> None:
         self.networks, self.store = networks, store
+        self.recorded = {name: table.set_index("image")["logit"] for name, table in predictions.items()}
+        self.zooms = zooms or dict.fromkeys(networks, (1.0,))
         self.outcomes = {
             name: cases.with_outcome(table).set_index("image") for name, table in predictions.items()
         }
@@ -152,23 +157,48 @@ class Viewer:
             batch = pixels.to_input(torch.from_numpy(np.array(self.store.pixels[row : row + 1])))
             maps = gradcam.explain(
                 self.networks[self.model.value], batch, layer=self.layer.value, method=self.method.value,
-                target=TARGETS[self.target.value],
+                target=self._target(image),
             )  # fmt: skip
             self._maps = asked, maps
         return self._maps[1], row
 
+    def _target(self, image: str) -> int | None:
+        """The class asked for; "predicted class" is that of the recorded logit, and of this reading where none is recorded."""
+        asked, logit = TARGETS[self.target.value], self._recorded(image)
+        return asked if asked is not None or logit is None else int(cases.called(logit))
+
+    def _recorded(self, image: str) -> float | None:
+        own = self.recorded[self.model.value]
+        return float(own[image]) if image in own.index else None
+
+    def _says(self, maps: Maps, image: str) -> str:
+        """The recorded probability, and where it is a mean over zooms that of the one reading that the map explains."""
+        logit, here, zooms = self._recorded(image), float(maps.logits[0]), self.zooms[self.model.value]
+        if logit is None:
+            return f"{_probability(here):.3f} (at zoom 1; none is recorded for this image)"
+        if cases.read_once(zooms):
+            return f"{_probability(logit):.3f}"
+        turned = ", the other class" if cases.called(logit) != cases.called(here) else ""
+        return (
+            f"{_probability(logit):.3f} (its logit is {cases.readings(zooms)}; at zoom 1 alone, which the map reads, "
+            f"{_probability(here):.3f}{turned})"
+        )
+
     def _words(self, maps: Maps, row: int) -> str:
         about = self.store.index.iloc[row]
-        probability = 1 / (1 + np.exp(-float(maps.logits[0])))
         height, width = maps.values.shape[1:]
         blank = (
             " <b>The map is blank: nothing at this layer speaks for this class.</b>" if maps.blank[0] else ""
         )
         return (
             f"{html.escape(about['image'])}: {about['subtype']}; {NAMES.get(self.model.value, self.model.value)} says pneumonia "
-            f"with probability {probability:.3f}. Map for {CLASSES[maps.targets[0]]}, {maps.method} at {maps.layer} "
+            f"with probability {self._says(maps, about['image'])}. Map for {CLASSES[maps.targets[0]]}, {maps.method} at {maps.layer} "
             f"({height} x {width}), scaled by its own range.{blank}"
         )
+
+
+def _probability(logit: float) -> float:
+    return 1 / (1 + np.exp(-logit))
 
 
 def _png(parts: list[np.ndarray]) -> bytes:

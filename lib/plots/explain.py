@@ -10,6 +10,7 @@ import pandas as pd
 
 from lib.gradcam import Maps, overlay
 from lib.gradcam.attribution import TokenScores
+from lib.gradcam.means import known
 from lib.gradcam.question import CLASSES
 from lib.plots import style
 
@@ -22,12 +23,15 @@ def side_by_side(
     maps: dict[str, Maps],
     titles: Sequence[str],
     *,
+    logits: dict[str, np.ndarray],
     alpha: float = 0.4,
     colours: str = overlay.COLOURS,
 ) -> plt.Figure:
     """One row an image: the image, then each model's map and overlay, every map scaled by its own range.
 
     pixels  gray images (n, H, W), uint8; maps  by model, of these n images; titles  n, of the images
+    logits  by model, (n,), those recorded: the probability shown is the one that the outcome rests on, which may differ
+            from that of the one reading that the map explains
     """
     names = list(maps)
     figure, grid = _grid(len(pixels), 1 + 2 * len(names), side=1.75, head=0.36)
@@ -37,7 +41,7 @@ def side_by_side(
         own = maps[name]
         heat, over = own.heat(colours=colours), own.overlay(pixels, alpha=alpha, colours=colours)
         for row in range(len(pixels)):
-            probability = 1 / (1 + np.exp(-own.logits[row]))
+            probability = 1 / (1 + np.exp(-logits[name][row]))
             said = f"{style.NAMES.get(name, name)}: {probability:.2f}\nfor {CLASSES[own.targets[row]]}"
             _picture(grid[row, 1 + 2 * k], heat[row], said + (", no map" if own.blank[row] else ""))
             _picture(grid[row, 2 + 2 * k], over[row], "overlay")
@@ -219,7 +223,7 @@ def intervals(
         if not np.isfinite(found.estimate):
             continue
         colour = style.COLOURS.get(model, style.GRAY)
-        if np.isfinite(found.low):
+        if known(found):  # few patients give a line that is too short, and it would be read all the same
             ax.plot([found.low, found.high], [place, place], color=colour, lw=2)
         ax.plot(found.estimate, place, style.MARKERS.get(model, "D"), color=colour)
     ax.axvline(reference, color=style.GRAY, lw=1)
