@@ -7,13 +7,26 @@ import dataclasses
 import difflib
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lib.settings import Ablation, ConfigError, CustomCNNLSTM, Data, Explain, Train, XceptionLSTM, one_of
+from lib.settings import (
+    LARGEST_SEED,
+    Ablation,
+    ConfigError,
+    CustomCNNLSTM,
+    Data,
+    Explain,
+    Train,
+    XceptionLSTM,
+    all_within,
+    one_of,
+    within,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = Path(__file__).with_name("profiles")
@@ -34,6 +47,10 @@ class Config:
     ablation: Ablation = Ablation()
     explain: Explain = Explain()
     root: Path = ROOT
+
+    def __post_init__(self) -> None:
+        all_within("seeds", self.seeds, 0, LARGEST_SEED, such_as="[42]")
+        within("n_boot", self.n_boot, 1, 1_000_000)
 
     @property
     def synthetic(self) -> bool:
@@ -85,7 +102,8 @@ class Config:
 def load(profile: str | None = None, *, root: Path = ROOT, **overrides: Any) -> Config:
     """The profile's settings, with overrides such as `**{"train.epochs": 2}` on top.
 
-    profile  a file of lib/profiles without its ending; None takes `default_profile(root)`
+    profile    a file of lib/profiles without its ending; None takes `default_profile(root)`
+    overrides  win over whatever the profile says, see `changed`
     Raises ConfigError for an unknown profile, an unknown key or a value out of range.
     """
     profile = profile or default_profile(root)
@@ -93,16 +111,50 @@ def load(profile: str | None = None, *, root: Path = ROOT, **overrides: Any) -> 
     if profile not in known:
         raise ConfigError(f"unknown profile {profile!r}; the profiles are {', '.join(known)}")
     settings = yaml.safe_load((PROFILES / f"{profile}.yaml").read_text(encoding="utf-8")) or {}
-    config = _replace(Config(profile, root=Path(root)), settings, "")
+    return changed(_replace(Config(profile, root=Path(root)), settings, ""), overrides)
+
+
+def changed(config: Config, overrides: Mapping[str, Any]) -> Config:
+    """The config with overrides such as {"train.epochs": 2} on top.
+
+    What they say of `train` counts for every model, also for one with an entry of its own, from its profile or by default;
+    only an entry such as `custom_cnn_lstm.train.epochs` among the overrides themselves counts for more.
+    Raises ConfigError for an unknown key or a value out of range.
+    """
+    wanted: dict[str, Any] = {}
     for key, value in overrides.items():
-        *section, name = key.split(".")
-        nested: dict[str, Any] = {name: value}
-        for part in reversed(section):
-            nested = {part: nested}
-        config = _replace(config, nested, "")
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        wanted = _merged(wanted, value)
+    common = wanted.get("train")
+    for model in MODELS if isinstance(common, dict) else ():
+        section = getattr(config, model)
+        own = {name: value for name, value in section.train.items() if name not in common}
+        config = dataclasses.replace(config, **{model: dataclasses.replace(section, train=own)})
+    config = _replace(config, wanted, "")
     for model in MODELS:
         config.train_for(model)  # an unknown training key is refused here, not an hour later
     return config
+
+
+def read_overrides(words: Iterable[str]) -> dict[str, Any]:
+    """["train.epochs=2", "seeds=[1,2]"] -> {"train.epochs": 2, "seeds": [1, 2]}; values are YAML.
+
+    Raises ConfigError for a word that is no KEY=VALUE, a value that is no YAML, and for `profile` and `root`.
+    """
+    found = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not (key and equals):
+            raise ConfigError(
+                f'{word!r} is no KEY=VALUE; write settings as train.epochs=2 (with make: SET="train.epochs=2 seeds=[1,2]")'
+            )
+        if key in ("profile", "root"):
+            raise ConfigError(
+                f"{key} is no setting; a profile is chosen by PROFILE=<name> or --profile, a root by --root"
+            )
+        found[key] = _yaml(key, value)
+    return found
 
 
 def default_profile(root: Path = ROOT) -> str:
@@ -116,13 +168,29 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+def _yaml(key: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(
+            f"{key} is {text!r}, which cannot be read ({reason}); a value with spaces stands in double quotes"
+        ) from None
+
+
+def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Two nested mappings as one; where both say something, the other's word counts."""
+    both = [key for key in one if isinstance(one[key], dict) and isinstance(other.get(key), dict)]
+    return one | other | {key: _merged(one[key], other[key]) for key in both}
+
+
 def _replace(section: Any, values: dict[str, Any], where: str) -> Any:
     known = {f.name: f for f in fields(section) if f.name not in ("profile", "root")}
     changes = {}
     for name, value in values.items():
         key = f"{where}.{name}" if where else name
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
+            near = difflib.get_close_matches(str(name), known, 1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             place = f"of {where!r} " if where else ""
             raise ConfigError(f"unknown key {key!r}{hint}; the keys {place}are {', '.join(sorted(known))}")
@@ -138,7 +206,9 @@ def _converted(current: Any, value: Any, key: str) -> Any:
     if isinstance(current, dict) and isinstance(value, dict):
         return {**current, **value}
     if isinstance(current, tuple):
-        return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+        like = current[0] if current else ""  # where nothing is named by default, names are meant
+        items = value if isinstance(value, (list, tuple)) else (value,)
+        return tuple(_converted(like, item, key) for item in items)
     if isinstance(current, bool) and isinstance(value, bool):
         return value
     if isinstance(current, float) and isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -18,7 +19,7 @@ from tqdm.auto import tqdm
 
 from lib import files, images
 from lib.splits import check_patients, split_validation
-from lib.trouble import IndexingError
+from lib.trouble import IndexingError, SourceError
 
 __all__ = ["IndexingError", "accepted", "build", "check_patients", "find_images", "patient_key", "scan", "split_validation"]  # fmt: skip
 
@@ -90,9 +91,19 @@ def find_images(raw_dir: Path) -> list[str]:
 
 
 def note(raw_dir: Path) -> dict[str, Any]:
-    """What `make data` wrote about the origin of the images; empty for a folder filled by hand."""
+    """What `make data` wrote about the origin of the images; empty for a folder filled by hand.
+
+    Raises SourceError for a note that is no JSON object.
+    """
     path = Path(raw_dir) / NOTE
-    return files.read_json(path) if path.exists() else {}
+    if not path.exists():
+        return {}
+    with contextlib.suppress(ValueError):
+        if isinstance(found := files.read_json(path), dict):
+            return found
+    raise SourceError(
+        f"{path} is damaged; delete it and run `make data` again, with the SOURCE of these images if they had one"
+    )
 
 
 def scan(

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
+from lib.trouble import Trouble
 
-class ConfigError(ValueError):
+# What lib.sequence, lib.models and lib.ablation.variants define. They bring torch along, for which no setting should have
+# to wait, so it stands here once more; a test holds the two equal.
+HEADS = ("lstm", "bilstm", "gru", "transformer", "mean", "token-mean", "attention")
+ORDERS = ("raster", "reverse", "column", "snake", "spiral", "hilbert", "random", "shuffle")
+READOUTS = ("last", "mean", "max")
+XCEPTION_TENSORS = 154  # parameter tensors that could be frozen
+VARIANTS = (
+    "mean-mlp", "token-mean", "attention-pool", "lstm-raster", "bilstm-raster", "gru-raster", "transformer-raster",
+    "lstm-reverse", "lstm-column", "lstm-snake", "lstm-spiral", "lstm-hilbert", "lstm-random", "lstm-shuffle",
+    "transformer-shuffle", "lstm-raster-mean", "lstm-reverse-mean", "lstm-raster-max", "mean-mlp-learned", "lstm-raster-learned",
+)  # fmt: skip
+FROZEN_VARIANTS = (*VARIANTS, "mean-mlp-all", "lstm-raster-all")
+LARGEST_SEED = 2**32 - 1  # of NumPy's and scikit-learn's generators
+
+
+class ConfigError(Trouble, ValueError):
     """A setting that does not exist or has no meaning; the message names the valid ones."""
 
 
@@ -19,6 +36,24 @@ def within(key: str, value: float, low: float, high: float) -> None:
     """Raises ConfigError, naming the range, for a value outside it (both ends belong to it)."""
     if not low <= value <= high:
         raise ConfigError(f"{key} is {value!r}; it must lie between {low} and {high}")
+
+
+def all_within(key: str, values: tuple[float, ...], low: float, high: float, *, such_as: str) -> None:
+    """Raises ConfigError for an empty list, and for one that holds a value outside the range."""
+    if not values:
+        raise ConfigError(f"{key} is empty; it must name at least one, such as {such_as}")
+    for value in values:
+        within(key, value, low, high)
+
+
+def reader(where: str, section: XceptionLSTM | CustomCNNLSTM, dropout: float, *, key: str) -> None:
+    """Raises ConfigError for a head, an order, a read-out or a size that no model has; `key` is what the dropout is called."""
+    one_of(f"{where}.head", section.head, HEADS)
+    one_of(f"{where}.order", section.order, ORDERS)
+    one_of(f"{where}.readout", section.readout, READOUTS)
+    within(f"{where}.lstm_hidden", section.lstm_hidden, 1, 16_384)
+    within(f"{where}.dense", section.dense, 1, 16_384)
+    within(f"{where}.{key}", dropout, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -39,11 +74,16 @@ class Data:
     phantoms: int = 0  # synthetic images to generate; 0 when the images are real
 
     def __post_init__(self) -> None:
+        one_of("data.dataset", self.dataset, ("chest_xray", "phantoms"))
         one_of("data.aspect", self.aspect, ("squash", "pad", "crop"))
         one_of("data.val_kind", self.val_kind, ("random", "block", "matched"))
         within("data.image_size", self.image_size, 28, 1024)
         within("data.val_share", self.val_share, 0.01, 0.5)
         within("data.calibration_share", self.calibration_share, 0, 0.4)
+        within("data.split_seed", self.split_seed, 0, LARGEST_SEED)
+        within("data.phantoms", self.phantoms, 0, 1_000_000)
+        if self.dataset == "phantoms" and not self.phantoms:
+            raise ConfigError("data.dataset is phantoms, and data.phantoms is 0; say how many to draw")
 
 
 @dataclass(frozen=True)
@@ -85,7 +125,10 @@ class Train:
         one_of("train.schedule", self.schedule, ("constant", "cosine"))
         within("train.epochs", self.epochs, 1, 10_000)
         within("train.batch_size", self.batch_size, 1, 4096)
+        within("train.eval_batch_size", self.eval_batch_size, 1, 65_536)
         within("train.learning_rate", self.learning_rate, 0, 10)
+        within("train.weight_decay", self.weight_decay, 0, 10)
+        within("train.clip_norm", self.clip_norm, 1e-6, math.inf)
         within("train.augment", self.augment, 0, 1)
         within("train.stretch", self.stretch, 0, 1)
         within("train.mix_style", self.mix_style, 0, 1)
@@ -93,14 +136,14 @@ class Train:
         within("train.cache_frozen", self.cache_frozen, 0, 100)
         within("train.label_smoothing", self.label_smoothing, 0, 0.5)
         within("train.ema", self.ema, 0, 0.99999)
+        within("train.warmup_epochs", self.warmup_epochs, 0, 10_000)
+        within("train.early_stopping", self.early_stopping, 0, 10_000)
+        within("train.checkpoint_minutes", self.checkpoint_minutes, 0, math.inf)
         if self.class_weighting and self.balanced:
             raise ConfigError(
                 "train.class_weighting and train.balanced are two ways to one end; set one of them"
             )
-        if not self.zooms:
-            raise ConfigError("train.zooms is empty; it must name at least one, such as [1.0]")
-        for zoom in self.zooms:
-            within("train.zooms", zoom, 0.5, 2)
+        all_within("train.zooms", self.zooms, 0.5, 2, such_as="[1.0]")
 
 
 @dataclass(frozen=True)
@@ -123,6 +166,9 @@ class XceptionLSTM:
     def __post_init__(self) -> None:
         if self.input_size:
             within("xception_lstm.input_size", self.input_size, 28, 1024)
+        within("xception_lstm.freeze_layers", self.freeze_layers, 0, XCEPTION_TENSORS)
+        within("xception_lstm.reduced_dim", self.reduced_dim, 1, 16_384)
+        reader("xception_lstm", self, self.dropout, key="dropout")
 
 
 @dataclass(frozen=True)
@@ -136,6 +182,9 @@ class CustomCNNLSTM:
     order: str = "raster"
     readout: str = "last"
     train: dict = field(default_factory=lambda: {"learning_rate": 6e-4})
+
+    def __post_init__(self) -> None:
+        reader("custom_cnn_lstm", self, self.dropout_rate, key="dropout_rate")
 
 
 @dataclass(frozen=True)
@@ -152,6 +201,23 @@ class Ablation:
     components: int = 256  # principal components kept of the backbone's channels; 0 keeps every channel
     control_images: int = 2000  # size of the relation control task
 
+    def __post_init__(self) -> None:
+        if self.regime not in ("frozen", "finetuned"):
+            raise ConfigError(f"ablation.regime is {self.regime!r}; it must be frozen or finetuned")
+        known = FROZEN_VARIANTS if self.regime == "frozen" else VARIANTS
+        for name in self.variants:
+            if name not in known:
+                raise ConfigError(
+                    f"ablation.variants names {name!r}; the variants of the {self.regime} regime are {', '.join(known)}"
+                )
+        all_within("ablation.seeds", self.seeds, 0, LARGEST_SEED, such_as="[0, 1]")
+        within("ablation.epochs", self.epochs, 1, 10_000)
+        within("ablation.batch_size", self.batch_size, 1, 4096)
+        within("ablation.learning_rate", self.learning_rate, 0, 10)
+        within("ablation.hidden", self.hidden, 1, 16_384)
+        within("ablation.components", self.components, 0, 2048)
+        within("ablation.control_images", self.control_images, 40, 1_000_000)
+
 
 @dataclass(frozen=True)
 class Explain:
@@ -163,3 +229,11 @@ class Explain:
     steps: int = 6  # of a randomisation cascade, and of a deletion or insertion curve
     n_boot: int = 1000
     seed: int = 42
+
+    def __post_init__(self) -> None:
+        within("explain.cases_per_outcome", self.cases_per_outcome, 1, 1000)
+        within("explain.images", self.images, 2, 1_000_000)
+        within("explain.costly_images", self.costly_images, 1, 1_000_000)
+        within("explain.steps", self.steps, 3, 1000)
+        within("explain.n_boot", self.n_boot, 1, 1_000_000)
+        within("explain.seed", self.seed, 0, LARGEST_SEED)

@@ -18,15 +18,16 @@ from pathlib import Path
 import dask
 import pandas as pd
 import torch
-import yaml
 from distributed import Client, LocalCluster, as_completed
 from tqdm.auto import tqdm
 
 from lib import config as configs
 from lib import files, pixels, train
 from lib.config import Config
+from lib.models import WeightsError
 from lib.progress import watched
 from lib.runs import Run
+from lib.trouble import told
 
 COLUMNS = [
     "variant",
@@ -66,12 +67,13 @@ def jobs(
 ) -> list[Job]:
     """Every combination of model, seed (None: the config's) and variant (name -> overrides such as {"train.ema": 0.99}).
 
+    Overrides come on top of the config that is given, as `config.changed` says.
     The variant called `base` changes nothing and shares its runs with the notebooks; the others keep theirs in
     `models/<profile>/sweep/<variant>`.
     """
     made = []
     for variant, overrides in (variants or {"base": {}}).items():
-        changed = configs.load(config.profile, root=config.root, **overrides) if overrides else config
+        changed = configs.changed(config, overrides)
         if variant != "base":
             changed = dataclasses.replace(changed, profile=f"{config.profile}/sweep/{variant}")
         elif overrides:
@@ -163,10 +165,22 @@ def _table(rows: list[dict]) -> pd.DataFrame:
 
 def _variant(text: str) -> tuple[str, dict]:
     name, _, changes = text.partition(":")
-    pairs = [pair.partition("=") for pair in changes.split(",") if pair]
-    return name, {key: yaml.safe_load(value) for key, _, value in pairs}
+    return name, configs.read_overrides(_pieces(changes))
 
 
+def _pieces(text: str) -> list[str]:
+    """What stands between the commas; those of a list or a mapping divide nothing."""
+    pieces, depth = [""], 0
+    for letter in text:
+        depth += (letter in "[{") - (letter in "]}")
+        if letter == "," and not depth:
+            pieces.append("")
+        else:
+            pieces[-1] += letter
+    return [piece for piece in pieces if piece]
+
+
+@told(WeightsError, RuntimeError)  # RuntimeError: of a run that cannot go on
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m lib.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -185,14 +199,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, help="workers on this machine; without it one a core")
     parser.add_argument("--root", type=Path, default=configs.ROOT, help="folder of data/ and models/")
     asked = parser.parse_args(argv)
-    try:
-        config = configs.load(asked.profile, root=asked.root)
-        variants = dict(_variant(text) for text in asked.variant) or None
-        planned = jobs(config, models=asked.models, seeds=asked.seeds, variants=variants)
-        table = run(planned, scheduler=asked.scheduler, workers=asked.workers)
-    except (configs.ConfigError, RuntimeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    config = configs.load(asked.profile, root=asked.root)
+    variants = dict(_variant(text) for text in asked.variant) or None
+    planned = jobs(config, models=asked.models, seeds=asked.seeds, variants=variants)
+    table = run(planned, scheduler=asked.scheduler, workers=asked.workers)
     target = config.root / "models" / config.profile / "sweep.csv"
     files.write_text(target, table.to_csv(index=False))
     print(table.drop(columns="folder").to_string(index=False))

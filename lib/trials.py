@@ -21,6 +21,8 @@ from sklearn.metrics import log_loss
 
 from lib import config, evaluate, files, metrics, pixels, swapped, train
 from lib.config import Config
+from lib.models import WeightsError
+from lib.trouble import told
 
 MODEL, SEED = "xception_lstm", 42
 VALIDATIONS = {
@@ -123,6 +125,7 @@ def scores(predictions: pd.DataFrame) -> dict:
     }
 
 
+@told(WeightsError, RuntimeError)  # RuntimeError: of a training that cannot go on
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.trials", description=__doc__.splitlines()[0])
     parser.add_argument("validation", nargs="*", help="on which validation sets (default: all)")

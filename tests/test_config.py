@@ -1,8 +1,11 @@
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 
-from lib import config
+from lib import config, models, sequence, settings
+from lib.ablation import variants
 from lib.config import ConfigError
 
 
@@ -38,6 +41,96 @@ def test_overrides_reach_the_nested_setting_and_nothing_else():
     assert dataclasses.replace(cfg, train=config.load("quick").train, seeds=(42,)) == config.load("quick")
 
 
+@pytest.mark.parametrize("model", config.MODELS)
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"train.epochs": 3, "train.learning_rate": 1e-6},
+        {"train": {"epochs": 3, "learning_rate": 1e-6}},
+        config.read_overrides(["train.epochs=3", "train.learning_rate=1e-6"]),
+    ],
+)
+def test_an_override_wins_over_what_profile_and_default_say_of_one_model(model, overrides):
+    """In demo the custom model has 6 epochs and both have rates of their own; in full its rate is a default."""
+    for profile in ("demo", "full"):
+        train = config.load(profile, **overrides).train_for(model)
+        assert (train.epochs, train.learning_rate) == (3, 1e-6)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"custom_cnn_lstm.train.epochs": 5},
+        {"custom_cnn_lstm.train": {"epochs": 5}},
+        {"custom_cnn_lstm": {"train": {"epochs": 5}}},
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_an_override_of_one_model_wins_over_that_of_all_in_any_order(own, first):
+    common = {"train.epochs": 3, "train.learning_rate": 1e-6}
+    cfg = config.load("demo", **(own | common if first else common | own))
+    assert cfg.train_for("custom_cnn_lstm").epochs == 5
+    assert cfg.train_for("xception_lstm").epochs == 3
+    assert cfg.train_for("custom_cnn_lstm").learning_rate == 1e-6
+
+
+def test_an_override_leaves_the_other_entries_of_a_model_alone():
+    before, after = config.load("demo"), config.load("demo", **{"train.epochs": 3})
+    assert after.custom_cnn_lstm.train == {"learning_rate": 1e-3}
+    assert after.xception_lstm == before.xception_lstm
+    assert config.load("demo", **{"data.val_share": 0.2}).custom_cnn_lstm == before.custom_cnn_lstm
+
+
+def test_overrides_hold_together_in_any_order():
+    """Each of the two would be refused if it came alone."""
+    pair = {"train.class_weighting": True, "train.balanced": False}
+    for overrides in (pair, dict(reversed(pair.items()))):
+        assert config.load("balanced", **overrides).train.class_weighting
+
+
+def test_overrides_come_on_top_of_a_config_that_was_overridden_before():
+    once = config.load("demo", **{"custom_cnn_lstm.train": {"epochs": 2}, "data.image_size": 28})
+    twice = config.changed(once, {"train.ema": 0.5})
+    assert (twice.train_for("custom_cnn_lstm").epochs, twice.data.image_size, twice.train.ema) == (2, 28, 0.5)
+    assert config.changed(once, {}) == once
+
+
+def test_numbers_of_a_list_become_those_of_its_default():
+    assert config.load("demo", **{"train.zooms": [1, "1.1"]}).train.zooms == (1.0, 1.1)
+    assert config.load("demo", seeds=7).seeds == (7,)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("epochs", "'epochs' is no KEY=VALUE; write settings as train.epochs=2"),
+        ("=2", "'=2' is no KEY=VALUE"),
+        ("train.zooms=[1", r"train.zooms is '\[1', which cannot be read \(expected ',' or '\]'"),
+        ("data.dataset=2020-13-45", "data.dataset is '2020-13-45', which cannot be read"),
+        ("profile=x", "profile is no setting; a profile is chosen by PROFILE=<name>"),
+        ("root=/tmp", "root is no setting.*--root"),
+    ],
+)
+def test_a_word_that_is_no_override_is_refused_in_one_sentence(word, message):
+    with pytest.raises(ConfigError, match=message) as refused:
+        config.read_overrides(["n_boot=3", word])
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_valid_names_are_those_of_the_modules_that_define_them():
+    assert settings.HEADS == sequence.HEADS
+    assert settings.ORDERS == sequence.ORDERS
+    assert settings.READOUTS == sequence.READOUTS
+    assert tuple(variants.all_variants("finetuned")) == settings.VARIANTS
+    assert tuple(variants.all_variants("frozen")) == settings.FROZEN_VARIANTS
+    assert len(list(models.XceptionBackbone(0).body.parameters())) == settings.XCEPTION_TENSORS
+
+
+def test_importing_a_config_does_not_wait_for_torch():
+    code = "import sys, lib.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=config.ROOT).returncode == 0
+
+
 def test_a_config_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.load("demo").profile = "other"
@@ -56,6 +149,63 @@ def test_a_config_is_frozen():
         ({"train.stretch": 2.0}, "train.stretch is 2.0.*between 0 and 1"),
         ({"xception_lstm.input_size": 7}, "xception_lstm.input_size is 7.*between 28 and 1024"),
         ({"xception_lstm.train": {"epoch": 1}}, "xception_lstm.train.epoch"),
+        ({"xception_lstm.train": {"epochs": 0}}, "train.epochs is 0.*between 1 and"),
+        ({"train": {1: 2}}, "unknown key 'train.1'"),
+        ({"data.dataset": "chest_xrays"}, "data.dataset is 'chest_xrays'.*chest_xray, phantoms"),
+        ({"data.phantoms": 0}, "data.phantoms is 0; say how many"),
+        ({"data.phantoms": -1}, "data.phantoms is -1.*between 0 and"),
+        ({"data.split_seed": -1}, "data.split_seed is -1.*between 0 and"),
+        ({"train.eval_batch_size": 0}, "train.eval_batch_size is 0.*between 1 and"),
+        ({"train.weight_decay": -1.0}, "train.weight_decay is -1.0.*between 0 and 10"),
+        ({"train.clip_norm": -1.0}, "train.clip_norm is -1.0.*between 1e-06 and inf"),
+        ({"train.clip_norm": 0.0}, "train.clip_norm is 0.0"),
+        ({"train.warmup_epochs": -0.5}, "train.warmup_epochs is -0.5.*between 0 and"),
+        ({"train.early_stopping": -1}, "train.early_stopping is -1.*between 0 and"),
+        ({"train.checkpoint_minutes": -1.0}, "train.checkpoint_minutes is -1.0.*between 0 and inf"),
+        ({"train.zooms": ["a"]}, "train.zooms takes float, not 'a'"),
+        ({"train.zooms": []}, r"train.zooms is empty; it must name at least one, such as \[1.0\]"),
+        ({"seeds": "abc"}, "seeds takes int, not 'abc'"),
+        ({"seeds": 1.5}, "seeds takes int, not 1.5"),
+        ({"seeds": [1, True]}, "seeds takes int, not True"),
+        ({"seeds": []}, r"seeds is empty; it must name at least one, such as \[42\]"),
+        ({"seeds": [-1]}, "seeds is -1.*between 0 and"),
+        ({"n_boot": 0}, "n_boot is 0.*between 1 and"),
+        (
+            {"xception_lstm.head": "gru2"},
+            "xception_lstm.head is 'gru2'.*lstm, bilstm, gru, transformer, mean",
+        ),
+        ({"xception_lstm.order": "rastr"}, "xception_lstm.order is 'rastr'.*raster, reverse"),
+        ({"xception_lstm.readout": "lst"}, "xception_lstm.readout is 'lst'.*last, mean, max"),
+        ({"xception_lstm.dropout": 1.5}, "xception_lstm.dropout is 1.5.*between 0 and 1"),
+        ({"xception_lstm.lstm_hidden": 0}, "xception_lstm.lstm_hidden is 0.*between 1 and"),
+        ({"xception_lstm.freeze_layers": 155}, "xception_lstm.freeze_layers is 155.*between 0 and 154"),
+        ({"xception_lstm.reduced_dim": 0}, "xception_lstm.reduced_dim is 0.*between 1 and"),
+        ({"custom_cnn_lstm.head": "gru2"}, "custom_cnn_lstm.head is 'gru2'"),
+        ({"custom_cnn_lstm.dropout_rate": -0.1}, "custom_cnn_lstm.dropout_rate is -0.1.*between 0 and 1"),
+        ({"custom_cnn_lstm.dense": 0}, "custom_cnn_lstm.dense is 0.*between 1 and"),
+        ({"ablation.regime": "frosen"}, "ablation.regime is 'frosen'; it must be frozen or finetuned"),
+        (
+            {"ablation.variants": ["lstm"]},
+            "ablation.variants names 'lstm'.*frozen regime are mean-mlp, token-mean",
+        ),
+        (
+            {"ablation.regime": "finetuned", "ablation.variants": ["mean-mlp-all"]},
+            "ablation.variants names 'mean-mlp-all'; the variants of the finetuned regime",
+        ),
+        ({"ablation.variants": [3]}, "ablation.variants takes str, not 3"),
+        ({"ablation.seeds": []}, "ablation.seeds is empty"),
+        ({"ablation.epochs": 0}, "ablation.epochs is 0.*between 1 and"),
+        ({"ablation.batch_size": 0}, "ablation.batch_size is 0.*between 1 and"),
+        ({"ablation.learning_rate": -1.0}, "ablation.learning_rate is -1.0.*between 0 and"),
+        ({"ablation.hidden": 0}, "ablation.hidden is 0.*between 1 and"),
+        ({"ablation.components": -1}, "ablation.components is -1.*between 0 and 2048"),
+        ({"ablation.control_images": 20}, "ablation.control_images is 20.*between 40 and"),
+        ({"explain.cases_per_outcome": 0}, "explain.cases_per_outcome is 0.*between 1 and"),
+        ({"explain.images": 0}, "explain.images is 0.*between 2 and"),
+        ({"explain.costly_images": 0}, "explain.costly_images is 0.*between 1 and"),
+        ({"explain.steps": 2}, "explain.steps is 2.*between 3 and"),
+        ({"explain.n_boot": 0}, "explain.n_boot is 0.*between 1 and"),
+        ({"explain.seed": -1}, "explain.seed is -1.*between 0 and"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(overrides, message):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lib import index
-from lib.trouble import IndexingError
+from lib.trouble import IndexingError, SourceError
 
 NORMAL = "chest_xray/train/NORMAL/IM-0001-0001.png"
 
@@ -212,3 +212,11 @@ def test_folder_without_a_class_is_named(tmp_path):
 def test_empty_folder_is_an_error_and_no_table_of_nothing(tmp_path):
     with pytest.raises(IndexingError, match="no images in train/NORMAL, train/PNEUMONIA"):
         index.accepted(index.build(tmp_path, progress=False))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]"])
+def test_damaged_note_of_the_origin_is_named(tmp_path, text):
+    assert index.note(tmp_path) == {}
+    (tmp_path / index.NOTE).write_text(text)
+    with pytest.raises(SourceError, match="source.json is damaged; delete it and run `make data` again"):
+        index.note(tmp_path)

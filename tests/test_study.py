@@ -131,6 +131,10 @@ def test_plan_says_which_study_on_which_data_and_how_to_choose_another(project):
         (["plan", "ful"], "unknown profile 'ful'"),
         (["plan", "demo", "--set", "train.epoch=2"], "did you mean 'epochs'"),
         (["plan", "demo", "--set", "epochs"], "SET="),
+        (["plan", "demo", "--set", "train.zooms=[1"], "train.zooms is '[1', which cannot be read"),
+        (["plan", "demo", "--set", "data.aspect='pad"], "which cannot be read (no closing quotation)"),
+        (["plan", "demo", "--set", "profile=x"], "profile is no setting"),
+        (["plan", "demo", "--set", "train.zooms=[a]"], "train.zooms takes float, not 'a'"),
     ],
 )
 def test_a_study_that_cannot_run_is_refused_in_one_sentence(project, words, message):
@@ -140,6 +144,56 @@ def test_a_study_that_cannot_run_is_refused_in_one_sentence(project, words, mess
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
+
+
+def test_a_page_that_is_not_fit_to_publish_is_refused_in_one_sentence(project):
+    write_notebook(project / "notebooks" / "01_sample.ipynb", "1")
+    drawn = nbformat.v4.new_code_cell("draw()")
+    drawn.outputs = [nbformat.v4.new_output("display_data", {"image/png": "iVBORw0KGgo="})]
+    executed = project / "reports" / "demo" / "01_sample.ipynb"
+    executed.parent.mkdir(parents=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=[drawn]), executed)
+    done = call(project, "page", "demo", "01_sample")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: 01_sample shows 1 figure(s) without alternative text; end those cells with report.figure(figure, alt)\n"
+    )
+
+
+def on_a_full_disk(project: Path, *words: str) -> subprocess.CompletedProcess:
+    """`call` where no file may grow beyond a kilobyte."""
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)); "
+        "from lib.study import main; sys.exit(main(sys.argv[1:]))"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=project,
+        env=clean_environment() | {"PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of a process")
+@pytest.mark.parametrize("words", [["run", "demo", "01_sample"], ["index", "demo"]])
+def test_a_full_disk_is_told_in_one_sentence(project, words):
+    write_notebook(project / "notebooks" / "01_sample.ipynb", "print('a' * 2000)")
+    done = on_a_full_disk(project, *words)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: File too large")
+    assert done.stderr.endswith("; free some disk space and run again\n")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_interrupt_before_the_notebook_runs_is_no_traceback(tmp_path, monkeypatch, capsys):
+    """In the second that papermill takes to be imported."""
+    sample_steps(tmp_path)
+    monkeypatch.setattr(study.configs, "load", lambda *_, **__: config.Config("demo", root=tmp_path))
+    monkeypatch.setattr(study, "_execute", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert study.main(["run", "demo", "01_a"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_overrides_are_read_as_yaml():

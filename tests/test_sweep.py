@@ -1,5 +1,6 @@
 """A sweep on workers that die ends with the table of a serial one."""
 
+import dataclasses
 import os
 import signal
 import threading
@@ -19,14 +20,10 @@ VARIANTS = {"base": {}, "slow": {"custom_cnn_lstm.train": {"learning_rate": 1e-4
 
 
 def planned(root):
-    """Four runs; the protocol stands in the profile's section, since a variant starts from the profile."""
+    """Four runs: two seeds as they are, and the same two of a variant."""
     config = tiny.custom(root, train={"checkpoint_minutes": 0.0, "epochs": 4, "batch_size": 4})
-    made = sweep.jobs(config, models=[MODEL], seeds=[0, 1])
-    slow = tiny.custom(root, train={"checkpoint_minutes": 0.0, "epochs": 2, "learning_rate": 1e-4})
-    return made + [
-        sweep.Job("slow", job.config, MODEL, 5 + job.seed)
-        for job in sweep.jobs(slow, models=[MODEL], seeds=[0, 1])
-    ]
+    slow = {"custom_cnn_lstm.train": {"epochs": 2, "batch_size": 12, "learning_rate": 1e-4}}
+    return sweep.jobs(config, models=[MODEL], seeds=[0, 1], variants={"base": {}, "slow": slow})
 
 
 def test_jobs_are_every_combination_and_variants_keep_their_runs_apart(tmp_path):
@@ -38,6 +35,15 @@ def test_jobs_are_every_combination_and_variants_keep_their_runs_apart(tmp_path)
     assert made[0].config.run_dir(made[0].model, 3) == config.run_dir(made[0].model, 3)
     assert {job.config.train_for(MODEL).learning_rate for job in made if job.variant == "slow"} == {1e-4}
     assert [job.seed for job in sweep.jobs(config, models=[MODEL])] == list(config.seeds)
+
+
+def test_a_variant_changes_what_it_names_and_nothing_else_of_the_config(tmp_path):
+    config = tiny.custom(tmp_path)
+    base, slow = sweep.jobs(config, models=[MODEL], seeds=[0], variants=VARIANTS)
+    assert base.config == config
+    assert slow.config.data.image_size == 28
+    assert slow.config.train_for(MODEL) == dataclasses.replace(config.train_for(MODEL), learning_rate=1e-4)
+    assert dataclasses.replace(slow.config, profile="demo", custom_cnn_lstm=config.custom_cnn_lstm) == config
 
 
 def test_a_changed_base_is_refused(tmp_path):
@@ -76,8 +82,8 @@ def test_a_killed_worker_loses_nothing(tmp_path):
 
 
 def test_a_run_that_fails_is_named_after_the_others_have_finished(tmp_path):
-    good, bad = planned(tmp_path)[2:]
-    broken = sweep.Job("broken", tiny.custom(tmp_path, **{"custom_cnn_lstm.head": "nosuch"}), MODEL, 9)
+    good = planned(tmp_path)[2]
+    broken = sweep.Job("broken", good.config, "nosuch", 9)
     with (
         LocalCluster(
             1, threads_per_worker=1, memory_limit=0, dashboard_address=None, processes=False
@@ -85,7 +91,7 @@ def test_a_run_that_fails_is_named_after_the_others_have_finished(tmp_path):
         Client(cluster) as client,
         pytest.raises(
             train.TrainingError,
-            match="1 of 2 runs failed .broken-custom_cnn_lstm-9: unknown sequence head 'nosuch'",
+            match="1 of 2 runs failed .broken-nosuch-9: model is 'nosuch'; it must be one of",
         ),
     ):
         sweep.run([broken, good], client=client)
@@ -97,11 +103,15 @@ def test_a_run_that_fails_is_named_after_the_others_have_finished(tmp_path):
     [
         (["--profile", "nosuch"], "unknown profile"),
         (["--profile", "demo", "--variant", "a:train.emma=1"], "did you mean 'ema'"),
+        (["--profile", "demo", "--variant", "a:train.zooms=[1"], "train.zooms is '[1', which cannot be read"),
+        (["--profile", "demo", "--variant", "a:custom_cnn_lstm.head=gru2"], "custom_cnn_lstm.head is 'gru2'"),
     ],
 )
 def test_the_command_line_refuses_in_one_sentence(words, message, capsys, tmp_path):
     assert sweep.main([*words, "--root", str(tmp_path)]) == 1
-    assert message in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
 
 
 def test_a_variant_is_read_from_the_command_line(tmp_path):
@@ -111,3 +121,12 @@ def test_a_variant_is_read_from_the_command_line(tmp_path):
     )
     assert (job.variant, job.config.train.learning_rate, job.config.train.ema) == ("slow", 5e-5, 0.9)
     assert sweep._variant("base") == ("base", {})
+
+
+def test_a_variant_may_set_a_list_or_a_mapping():
+    assert sweep._variant(
+        "z:train.zooms=[1.0,1.1],xception_lstm.train={ema: 0.5, zooms: [1.0, 1.2]},n_boot=9"
+    ) == (
+        "z",
+        {"train.zooms": [1.0, 1.1], "xception_lstm.train": {"ema": 0.5, "zooms": [1.0, 1.2]}, "n_boot": 9},
+    )

@@ -90,6 +90,15 @@ def test_an_unknown_validation_set_is_refused(written, capsys):
     assert "unknown validation set blocks; they are block, matched, few" in capsys.readouterr().err
 
 
+def test_without_images_the_command_says_what_to_do(monkeypatch, tmp_path, capsys):
+    load = config.load
+    monkeypatch.setattr(config, "load", lambda name, **given: load(name, root=tmp_path, **given))
+    assert trials.main([]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: there are no images at {tmp_path}")
+    assert len(error.splitlines()) == 1
+
+
 @pytest.mark.parametrize("kind", trials.VALIDATIONS)
 def test_published_profile_is_the_best_trial_on_its_validation_set(kind):
     """What is published as chosen is what was recorded as supported."""

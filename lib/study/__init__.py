@@ -17,32 +17,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lib import config as configs
 from lib import files
 from lib.config import Config, ConfigError
 from lib.study.steps import State, Step, all_steps
 from lib.study.story import Teller, expect, spoken
+from lib.trouble import Trouble, told
 
 STOPPED = "stopped by hand"
 
 
-class StudyError(RuntimeError):
+class StudyError(Trouble, RuntimeError):
     """A study that cannot start; one sentence with what to do."""
 
 
 def overrides(text: str) -> dict[str, Any]:
-    """`"train.epochs=2 data.image_size=128"` -> {"train.epochs": 2, "data.image_size": 128}; values are YAML."""
-    settings = {}
-    for word in shlex.split(text):
-        key, equals, value = word.partition("=")
-        if not (key and equals):
-            raise ConfigError(
-                f'SET holds {word!r}; write settings as SET="train.epochs=2 data.image_size=128"'
-            )
-        settings[key] = yaml.safe_load(value)
-    return settings
+    """`"train.epochs=2 data.image_size=128"` -> {"train.epochs": 2, "data.image_size": 128}; values are YAML.
+
+    Raises ConfigError for a quotation mark without its partner, and for what `config.read_overrides` refuses.
+    """
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"SET is {text!r}, which cannot be read ({str(error).lower()})") from None
+    return configs.read_overrides(words)
 
 
 def plan(config: Config, settings: str) -> None:
@@ -182,6 +180,7 @@ def _shown(path: Path, config: Config) -> str:
     return path.relative_to(config.root).as_posix()
 
 
+@told()
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.study", description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=("plan", "run", "page", "index"))

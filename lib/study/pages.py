@@ -19,6 +19,7 @@ from lib.config import Config
 from lib.study.steps import Step, all_steps
 from lib.study.story import spoken
 from lib.tables import dress_tables, heading_text
+from lib.trouble import Trouble
 
 TEMPLATE = Path(__file__).with_name("template")
 STUDY = "Pneumonia on chest radiographs"
@@ -26,7 +27,7 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_STATES = "application/vnd.jupyter.widget-state+json"
 
 
-class PageError(RuntimeError):
+class PageError(Trouble, RuntimeError):
     """A page that would not be fit to publish; one sentence with what to do."""
 
 

@@ -18,7 +18,7 @@ from lib.config import ROOT, Config, fingerprint
 class State:
     """What happened to a step last; kept beside its page, as `.NN_name.json`."""
 
-    status: str  # done, failed or stopped
+    status: str  # done or failed
     inputs: str  # fingerprint of all that the step depended on
     started: str  # ISO 8601, UTC
     duration_s: float
