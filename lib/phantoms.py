@@ -54,7 +54,8 @@ def write(folder: Path, *, n: int, seed: int) -> None:
             ):
                 path = beside / relative
                 path.parent.mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(path), pixels)
+                if not cv2.imwrite(str(path), pixels):  # OpenCV returns, where others raise
+                    raise OSError(f"{path} could not be written; is the disk full?")
 
 
 def draw(n: int, *, seed: int) -> Iterator[Phantom]:

@@ -47,3 +47,11 @@ def test_written_files_are_the_drawn_ones_with_their_masks(tmp_path, drawn):
     mask = cv2.imread(str(tmp_path / "set" / "masks" / phantom.path), cv2.IMREAD_GRAYSCALE)
     assert np.array_equal(mask > 127, phantom.mask)
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_file_that_cannot_be_written_is_told_and_leaves_no_set(tmp_path, monkeypatch):
+    """OpenCV says so by its return value alone."""
+    monkeypatch.setattr(phantoms.cv2, "imwrite", lambda path, pixels: "masks" not in path)
+    with pytest.raises(OSError, match="could not be written; is the disk full"):
+        phantoms.write(tmp_path / "set", n=20, seed=3)
+    assert not list(tmp_path.iterdir())
