@@ -16,10 +16,12 @@ PROFILES := $(basename $(notdir $(wildcard lib/profiles/*.yaml)))
 PROFILE ?= $(if $(wildcard data/raw/chest_xray/.),full,demo)
 SET ?=
 FRESH ?=
+SOURCE ?=
+WEIGHTS ?=
 STEPS := $(basename $(notdir $(wildcard notebooks/[0-9][0-9]_*.ipynb)))
 OUT := reports/$(PROFILE)
 STUDY = $(PYTHON) -m lib.study
-export FRESH
+export FRESH SOURCE WEIGHTS
 export PYTHONPATH := $(CURDIR)
 
 # The environment: PYTHON=..., else an activated conda environment with the packages, else .venv ----------------------
@@ -65,7 +67,7 @@ all: $(READY) ## run what is out of date; the result is reports/<profile>/index.
 	  echo 'Done: $(OUT)/index.html'; fi
 
 data: $(READY) ## fetch radiographs and ImageNet weights; from files: SOURCE=<zip or folder> WEIGHTS=<file>
-	@$(PYTHON) -m lib.sources $(if $(SOURCE),--source '$(SOURCE)') $(if $(WEIGHTS),--weights '$(WEIGHTS)')
+	@$(PYTHON) -m lib.sources $${SOURCE:+--source "$$SOURCE"} $${WEIGHTS:+--weights "$$WEIGHTS"}
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	@$(GIT_FILTER)
@@ -102,11 +104,12 @@ clean: ## remove pages, executed notebooks, stores, the demo; keep raw data and 
 	@find lib $(wildcard tests) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-models: ## also remove the trained models of PROFILE
+	@$(check)
 	@rm -rf 'models/$(PROFILE)'
 
 # The graph -----------------------------------------------------------------------------------------------------------
 DATASET := $(shell sed -n 's/^.*dataset: *\([a-z_]*\).*/\1/p' lib/profiles/$(PROFILE).yaml 2>/dev/null | head -n 1)
-RAW := $(if $(filter-out phantoms,$(DATASET)),$(wildcard data/raw/$(DATASET)/.))
+GIVEN := $(if $(filter-out phantoms,$(DATASET)),$(wildcard data/raw/$(DATASET)/. data/weights/*.safetensors))
 ARGUMENTS = '$(PROFILE)' --set '$(SET)'
 # The demo's small models leave cores idle, so two of its steps share them; waiting threads then must not spin.
 TOGETHER = $(if $(or $(filter-out demo,$(PROFILE)),$(findstring jobserver,$(MAKEFLAGS))),$(MAKE),OMP_WAIT_POLICY=PASSIVE $(MAKE) -j2)
@@ -126,7 +129,7 @@ READERS := $(filter $(OUT)/04_% $(OUT)/05_%,$(NOTEBOOKS))
 .PHONY: pages
 pages: $(PAGES) $(OUT)/index.html
 
-$(NOTEBOOKS): $(OUT)/%.ipynb: notebooks/%.ipynb lib/profiles/$(PROFILE).yaml $(RAW) $(AGAIN) | $(READY)
+$(NOTEBOOKS): $(OUT)/%.ipynb: notebooks/%.ipynb lib/profiles/$(PROFILE).yaml $(GIVEN) $(AGAIN) | $(READY)
 	@$(STUDY) run $(ARGUMENTS) $* $(if $(filter $@,$(READERS)),--reads '$(TRAINED:$(OUT)/%.ipynb=%)')
 
 # 01 prepares the images for all. 04 and 05 read the models of 02 and 03.

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,9 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it into place when the block succeeds, remove it when not.
 
-    The process id is in the temporary name, so two writers never share one. Works for a file or a folder
-    (an existing folder is moved aside first and removed last, so that a kill leaves the old or the new one, or both).
+    The process id is in the temporary name, so two writers never share one. Works for a file or a folder. An existing
+    folder is moved aside first and removed last: an error or Ctrl-C in between moves it back, and what a kill there leaves
+    aside, `remove_abandoned` moves back.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,20 +27,60 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield beside
         if beside.is_dir() and path.is_dir():
-            aside = path.with_name(f".{path.name}.{os.getpid()}.old.part")
-            os.replace(path, aside)
-            os.replace(beside, path)
-            remove(aside)
+            _swap(beside, path)
         else:
             os.replace(beside, path)
     finally:
         remove(beside)
 
 
+def _swap(beside: Path, path: Path) -> None:
+    """Put the folder `beside` at `path`; the one that was there comes back when that fails."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.old.part")
+    remove(aside)  # of a killed process with the same id
+    try:
+        os.replace(path, aside)
+        os.replace(beside, path)
+    finally:
+        if aside.is_dir() and not os.path.lexists(path):
+            os.replace(aside, path)
+        remove(aside)
+
+
 def remove_abandoned(path: Path) -> None:
-    """Delete what killed writers of `path` left beside it; only for a caller who knows that no other one is writing."""
-    for part in Path(path).parent.glob(f".{Path(path).name}.*.part"):
-        remove(part)
+    """Delete what killed writers of `path` left beside it; only for a caller who knows that no other one is writing.
+
+    An old folder that was moved aside and never replaced is moved back, unless the process that did so still lives.
+    """
+    path = Path(path)
+    left = re.compile(rf"\.{re.escape(path.name)}\.(\d+)(\.old)?\.part")
+    for part in sorted(path.parent.glob(".*.part")):
+        if not (found := left.fullmatch(part.name)):
+            continue
+        if not found[2] or os.path.lexists(path):
+            remove(part)
+        elif not _lives(int(found[1])):
+            with contextlib.suppress(FileNotFoundError):  # another process of the same training was faster
+                os.replace(part, path)
+
+
+def _lives(pid: int) -> bool:
+    """Whether another process has this id; a writer of this one would not be asking."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or every file of a folder, is on the disk: a rename must not be there before the bytes."""
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            with open(file, "rb") as stream:
+                os.fsync(stream.fileno())
 
 
 def remove(path: Path) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from lib import checkpoint, files
-from lib.loop import State, Task
+from lib.config import fingerprint
+from lib.loop import State, Task, TrainingError
 
 KEPT = ("epoch", "step", "sums", "seconds", "duration", "history", "best")
 
@@ -29,6 +33,9 @@ class Keeper:
             self.keep(state)
 
     def keep(self, state: State) -> None:
+        """Write a checkpoint. Raises TrainingError for weights that are no numbers: nobody could go on from those."""
+        if not self.task.fabric.broadcast(_finite(state)):
+            raise self.diverged("a weight is", state)
         if self.task.fabric.is_global_zero:
             kept = {name: getattr(state, name) for name in KEPT}
             kept |= {"identity": self.identity, "model": state.model.state_dict()}
@@ -38,15 +45,37 @@ class Keeper:
         self.task.fabric.barrier()
         self.last = time.monotonic()
 
+    def diverged(self, what: str, state: State) -> TrainingError:
+        """The error for `what` being no number; unlike loop.check_finite it knows whether there is a checkpoint."""
+        kept = "the last good checkpoint is intact" if self.path.exists() else "nothing was saved so far"
+        return TrainingError(
+            f"{what} no longer a number in epoch {state.epoch + 1}, step {state.step} "
+            f"(learning rate {state.optimizer.param_groups[0]['lr']:g}, precision {self.task.dtype}); {kept}. "
+            "Try a lower train.learning_rate, or train.precision=32-true"
+        )
 
-def restore(state: State, task: Task, path: Path, identity: dict) -> bool:
-    """Put `state` where the checkpoint left it. False when there is none, or one of other settings, data or code."""
-    files.remove_abandoned(path)
+
+def _finite(state: State) -> bool:
+    """Whether all that a checkpoint would keep of the weights, and the loss so far, are numbers."""
+    kept = [state.sums, *state.model.state_dict().values()]
+    kept += state.average.state_dict().values() if state.average else []
+    return all(torch.isfinite(value).all().item() for value in kept)
+
+
+def restore(
+    state: State, task: Task, path: Path, identity: dict, *, say: Callable[[str], None] = print
+) -> bool:
+    """Put `state` where the checkpoint left it. False when there is none of these settings, data and code.
+
+    say  is told when there is one of others, which is kept beside under a name of its own
+    """
+    if task.fabric.is_global_zero:
+        files.remove_abandoned(path)
+        _make_way(path, identity, say)
+    task.fabric.barrier()
     if not path.exists():
         return False
     kept = checkpoint.load(path)
-    if kept["identity"] != identity:
-        return False
     state.model.load_state_dict(kept["model"])
     state.optimizer.load_state_dict(kept["optimizer"])
     if state.average:
@@ -56,3 +85,33 @@ def restore(state: State, task: Task, path: Path, identity: dict) -> bool:
     if not task.fabric.is_global_zero:
         state.sums = torch.zeros_like(state.sums)
     return True
+
+
+def forget(path: Path, identity: dict) -> None:
+    """Delete the checkpoint of a finished training, and its folder unless one of other settings waits there."""
+    files.remove(path)
+    files.remove(_aside(path, identity))
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()
+
+
+def _make_way(path: Path, identity: dict, say: Callable[[str], None]) -> None:
+    """Let `path` hold the checkpoint of `identity`, if there is one; one of other settings, data or code moves aside."""
+    if path.exists():
+        found = checkpoint.load(path)["identity"]
+        if found == identity:
+            return
+        changed = [
+            name.removesuffix("_fingerprint") for name in identity if found.get(name) != identity[name]
+        ]
+        os.replace(path, _aside(path, found))
+        say(
+            f"a training with another {', '.join(changed)} stopped here; its checkpoint is kept as "
+            f"{path.parent.name}/{_aside(path, found).name} and gone on from when that is asked for again"
+        )
+    if _aside(path, identity).exists():
+        os.replace(_aside(path, identity), path)
+
+
+def _aside(path: Path, identity: dict) -> Path:
+    return path.with_name(f"{path.stem}-{fingerprint(identity)}{path.suffix}")

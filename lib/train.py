@@ -19,18 +19,18 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
-import yaml
 
-from lib import checkpoint, devices, files, loop, models, pixels, provenance, runs, splits
 from lib import config as configs
+from lib import devices, files, loop, models, pixels, provenance, runs, splits
 from lib.config import Config
 from lib.inference import Frozen, Rest
 from lib.loop import State, Task, TrainingError
 from lib.objective import make_average, make_optimizer
 from lib.prefix import StoredPrefix
 from lib.progress import Progress, watched
-from lib.resume import Keeper, restore
+from lib.resume import Keeper, forget, restore
 from lib.runs import Run
+from lib.trouble import told
 
 
 def fit(
@@ -38,7 +38,8 @@ def fit(
 ) -> Run:
     """The run of `model` with `seed` (None: the first of the config's): found if finished, resumed if stopped, else trained.
 
-    fresh  train again even if a finished run exists; the environment variable FRESH=1 does the same
+    fresh  train again even if a finished run exists; the environment variable FRESH=1 does the same. A training that was
+           stopped is gone on with all the same: it ends with the bits of one that nobody disturbed
     Raises TrainingError (loss not finite, a split without both classes), CheckpointError (disk full), SourceError (no images).
     """
     seed = config.seeds[0] if seed is None else seed
@@ -51,8 +52,6 @@ def fit(
     with _alone(folder.with_suffix(".lock")):
         # Whoever had to wait finds what the other one trained.
         run = None if fresh else runs.find(config, model, seed, store=store)
-        if fresh:
-            files.remove(folder)
         return run or _train(config, model, seed, store, folder / "checkpoint.pt", progress=progress)
 
 
@@ -62,7 +61,7 @@ def fit_all(config: Config, model: str, *, fresh: bool = False, progress: bool =
 
 
 def training_folder(config: Config, model: str, seed: int) -> Path:
-    """Where a training under way keeps its checkpoint; it disappears when the run is finished."""
+    """Where a training under way keeps its checkpoint; it disappears when the run is finished, unless it keeps another's."""
     run = config.run_dir(model, seed)
     return run.with_name(f".{run.name}.training")
 
@@ -78,7 +77,7 @@ def _train(config: Config, model: str, seed: int, store, path: Path, *, progress
         shown = Progress(
             f"{model} seed {seed}", train.epochs, enabled=progress and task.fabric.is_global_zero
         )
-        if restore(state, task, path, identity):
+        if restore(state, task, path, identity, say=shown.say):
             shown.say(f"goes on from epoch {state.epoch + 1}, step {state.step + 1}")
         keeper = Keeper(path, identity, task, train.checkpoint_minutes)
         try:
@@ -86,9 +85,9 @@ def _train(config: Config, model: str, seed: int, store, path: Path, *, progress
                 _epoch(state, task, evaluated, keeper, shown)
         except KeyboardInterrupt:
             shown.close()
-            shown.say(
-                f"stopped by hand in epoch {state.epoch + 1}; the last checkpoint is intact, the next run goes on from it"
-            )
+            kept = "the last checkpoint is intact, the same command goes on from it"
+            kept = kept if path.exists() else "nothing was saved so far, the same command starts anew"
+            shown.say(f"stopped by hand in epoch {state.epoch + 1}; {kept}")
             raise
         finally:
             shown.close()
@@ -115,11 +114,23 @@ def start(config: Config, model: str, seed: int, store, *, progress: bool = True
     average = make_average(network, train.ema)
     stored = None
     if train.cache_frozen and frozen.stages is not None:
+        _remove_half_prefixes(config.store_dir.parent)
         stored = StoredPrefix(
             config.store_dir.with_name(f"{config.store_dir.name}-frozen"), store, frozen, augment=train.augment, stretch=train.stretch, copies=train.cache_frozen, device=fabric.device,
             progress=progress and fabric.is_global_zero and watched(),
         )  # fmt: skip
     return State(network, rest, optimizer, average), Task(train, seed, store, frozen, fabric, dtype, stored)
+
+
+def _remove_half_prefixes(stores: Path) -> None:
+    """Delete what killed computations of frozen prefixes left, up to a gigabyte each; one under way holds its file's lock."""
+    for part in stores.glob("*-frozen/*/.*.npy.*.part"):
+        path = part.with_name(part.name[1:].partition(".npy")[0] + ".npy")
+        with (
+            contextlib.suppress(filelock.Timeout),
+            filelock.FileLock(path.with_suffix(".lock"), timeout=0),
+        ):
+            files.remove_abandoned(path)
 
 
 def _epoch(state: State, task: Task, evaluated: np.ndarray, keeper: Keeper, shown: Progress) -> None:
@@ -130,10 +141,17 @@ def _epoch(state: State, task: Task, evaluated: np.ndarray, keeper: Keeper, show
         keeper.now_and_then(state)
 
     started = time.perf_counter() - state.seconds
-    row = {"epoch": state.epoch + 1} | loop.train_epoch(state, task, after_step=after_step)
+    try:
+        row = {"epoch": state.epoch + 1} | loop.train_epoch(state, task, after_step=after_step)
+    except TrainingError:
+        if torch.isfinite(state.sums).all():
+            raise
+        raise keeper.diverged("the training loss is", state) from None  # which knows what was saved
     n_val = len(task.store.rows("val"))
     rows = evaluated if task.train.test_every_epoch else evaluated[:n_val]
     logits = loop.evaluate(state, task, rows)
+    if not torch.isfinite(logits).all():  # what the last step made of the weights
+        raise keeper.diverged("a logit of the evaluated images is", state)
     row |= loop.scores(logits[:n_val], loop.labels(task.store, rows[:n_val]), "val")
     test = loop.labels(task.store, rows[n_val:])
     row["test_accuracy_optimistic"] = (
@@ -187,7 +205,8 @@ def _finish(config, model, seed, store, state, task, evaluated, identity, path) 
             pd.DataFrame(state.history).to_csv(beside / "history.csv", index=False)
             predictions.to_csv(beside / "predictions.csv", index=False)
             files.write_json(beside / "run.json", identity | _provenance(config, state, task))
-        files.remove(path.parent)
+            files.flush(beside)  # before the only checkpoint goes
+        forget(path, identity)
     task.fabric.barrier()
     return Run(folder, model, seed, config)
 
@@ -228,6 +247,7 @@ def _alone(path: Path) -> contextlib.AbstractContextManager:
     return filelock.FileLock(path)
 
 
+@told(models.WeightsError, RuntimeError)  # RuntimeError: of a training that cannot go on
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.train", description=__doc__.splitlines()[0])
     parser.add_argument("--profile", help="a file of lib/profiles, such as quick")
@@ -239,21 +259,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--fresh", action="store_true", help="train again even if a finished run exists")
     parser.add_argument("--root", type=Path, default=configs.ROOT, help="folder of data/ and models/")
     asked = parser.parse_args(argv)
-    try:
-        overrides = {
-            key: yaml.safe_load(value) for key, _, value in (pair.partition("=") for pair in asked.set)
-        }
-        config = configs.load(asked.profile, root=asked.root, **overrides)
-        seeds = config.seeds if asked.seed is None else (asked.seed,)
-        for seed in seeds:
-            run = fit(config, asked.model, seed, fresh=asked.fresh)
-            if not int(os.environ.get("RANK", 0)):
-                print(f"{run.folder}: best epoch {run.info['best_epoch']} of {run.info['epochs']}")
-    except KeyboardInterrupt:
-        return 130
-    except (configs.ConfigError, TrainingError, checkpoint.CheckpointError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    config = configs.load(asked.profile, root=asked.root, **configs.read_overrides(asked.set))
+    seeds = config.seeds if asked.seed is None else (asked.seed,)
+    for seed in seeds:
+        run = fit(config, asked.model, seed, fresh=asked.fresh)
+        if not int(os.environ.get("RANK", 0)):
+            print(f"{run.folder}: best epoch {run.info['best_epoch']} of {run.info['epochs']}")
     return 0
 
 

@@ -1,6 +1,47 @@
+"""Whatever happens to a writer, there is the old or the new."""
+
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from lib import files
+from lib.config import ROOT
+
+# Replaces a folder and is killed between the two renames.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lib import files
+rename = os.replace
+def killed(*words):
+    rename(*words)
+    os.kill(os.getpid(), signal.SIGKILL)
+os.replace = killed
+with files.replacing(Path(sys.argv[1])) as beside:
+    beside.mkdir()
+    (beside / "new").touch()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder that holds `old`."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "old").touch()
+    return tmp_path / "run"
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def replace(folder):
+    with files.replacing(folder) as beside:
+        beside.mkdir()
+        (beside / "new").touch()
 
 
 def test_a_failed_writer_leaves_the_old_file_and_no_litter(tmp_path):
@@ -25,3 +66,75 @@ def test_a_folder_is_replaced_whole(tmp_path):
 def test_json_is_read_as_written(tmp_path):
     files.write_json(tmp_path / "a" / "b.json", {"auc": 0.958, "n": 624})
     assert files.read_json(tmp_path / "a" / "b.json") == {"auc": 0.958, "n": 624}
+
+
+@pytest.mark.parametrize("error", [OSError("the disk is gone"), KeyboardInterrupt()], ids=["error", "ctrl-c"])
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+def test_a_replacement_that_stops_between_its_renames_brings_the_old_folder_back(
+    folder, monkeypatch, error, late
+):
+    rename, calls = os.replace, []
+
+    def stopped(*words):
+        calls.append(words)
+        if len(calls) == (1 if late else 2):
+            if late:
+                rename(*words)
+            raise error
+        rename(*words)
+
+    monkeypatch.setattr(os, "replace", stopped)
+    with pytest.raises(type(error)):
+        replace(folder)
+    assert len(calls) > 1
+    assert names(folder) == ["old"]
+    assert names(folder.parent) == ["run"]
+    replace(folder)
+    assert names(folder) == ["new"]
+
+
+def kill_between_renames(folder):
+    done = subprocess.run([sys.executable, "-c", KILLED, str(folder)], cwd=ROOT)
+    assert done.returncode == -signal.SIGKILL
+    assert not folder.exists()
+
+
+def test_a_kill_between_the_renames_loses_nothing(folder):
+    kill_between_renames(folder)
+    files.remove_abandoned(folder)
+    assert names(folder) == ["old"]
+    assert names(folder.parent) == ["run"]
+
+
+def test_after_such_a_kill_a_new_folder_is_not_replaced_by_the_old_one(folder):
+    kill_between_renames(folder)
+    replace(folder)
+    files.remove_abandoned(folder)
+    assert names(folder) == ["new"]
+    assert names(folder.parent) == ["run"]
+
+
+def test_what_a_living_process_has_moved_aside_is_left_to_it(folder):
+    aside = folder.with_name(f".run.{os.getppid()}.old.part")
+    folder.rename(aside)
+    files.remove_abandoned(folder)
+    assert names(folder.parent) == [aside.name]
+    assert names(aside) == ["old"]
+
+
+def test_what_belongs_to_a_longer_name_is_left_alone(tmp_path):
+    other = tmp_path / ".run.json.7.part"
+    other.touch()
+    files.remove_abandoned(tmp_path / "run")
+    assert other.exists()
+    files.remove_abandoned(tmp_path / "run.json")
+    assert not other.exists()
+
+
+def test_flush_reaches_every_file_of_a_folder(folder, monkeypatch):
+    (folder / "deeper").mkdir()
+    (folder / "deeper" / "table").write_text("x")
+    flushed = []
+    monkeypatch.setattr(os, "fsync", lambda number: flushed.append(os.fstat(number).st_ino))
+    files.flush(folder)
+    assert set(flushed) == {(folder / name).stat().st_ino for name in ("old", "deeper/table")}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
 
 from lib.config import ROOT
 from tests.conftest import clean_environment
@@ -184,6 +189,19 @@ def test_real_data_once_there_is_the_default_and_newer_data_runs_again(bench):
     assert "reports/demo" in bench.make("all", "PROFILE=demo").stdout
 
 
+def test_new_imagenet_weights_run_the_steps_of_a_real_study_again_and_not_the_demo(bench):
+    bench.touch("data/raw/chest_xray/train/x.jpeg")
+    bench.touch("data/weights/legacy_xception.safetensors")
+    for profile in ("quick", "demo"):
+        assert bench.make("all", f"PROFILE={profile}").returncode == 0
+    later = time.time() + 60
+    os.utime(bench.root / "data" / "weights" / "legacy_xception.safetensors", (later, later))
+    bench.make("all", "PROFILE=demo")
+    assert bench.calls == []
+    bench.make("all", "PROFILE=quick")
+    assert {call for call in bench.calls if call.startswith("run")} == {f"run {step}" for step in STEPS}
+
+
 def test_other_settings_run_again_and_so_does_fresh(bench):
     bench.make("all")
     bench.make("all", "SET=train.epochs=2 data.image_size=96")
@@ -243,6 +261,37 @@ def test_clean_keeps_raw_data_weights_and_models_of_real_radiographs(bench):
     assert [name for name in gone if (bench.root / name).exists()] == []
 
 
+@pytest.mark.parametrize("profile", ["", "../lib", "ful"])
+def test_clean_models_of_no_profile_deletes_nothing_and_says_so(bench, profile):
+    bench.touch("models/full/a-seed1/run.json")
+    before = {path for path in bench.root.rglob("*")}
+    done = bench.make("clean-models", f"PROFILE={profile}")
+    assert done.returncode != 0
+    assert f"unknown profile '{profile}'" in done.stderr
+    assert {path for path in bench.root.rglob("*")} - before <= {bench.root / "calls", bench.root / "order"}
+    assert before <= {path for path in bench.root.rglob("*")}
+
+
+def test_clean_models_removes_those_of_its_profile_alone(bench):
+    for profile in ("full", "quick"):
+        bench.touch(f"models/{profile}/a-seed1/run.json")
+    assert bench.make("clean-models", "PROFILE=full").returncode == 0
+    assert [path.name for path in (bench.root / "models").iterdir()] == ["quick"]
+
+
+@pytest.mark.parametrize("name", ["/x/Bob's data.zip", '/x/the "real" one; echo.zip', "/x/a `b`.zip"])
+def test_data_passes_any_name_on(bench, name):
+    done = bench.make("data", f"SOURCE={name}", f"WEIGHTS={name}")
+    assert done.returncode == 0, done.stderr
+    said = (bench.root / "calls").read_text()
+    assert said.startswith(f"-m lib.sources --source {name} --weights {name} FRESH=")
+
+
+def test_data_without_files_names_none(bench):
+    bench.make("data")
+    assert (bench.root / "calls").read_text().startswith("-m lib.sources FRESH=")
+
+
 def test_data_passes_files_on(bench):
     bench.make("data", "SOURCE=/some where/set.zip", "WEIGHTS=w.safetensors")
     assert (
@@ -270,8 +319,6 @@ def test_a_conda_environment_is_used_only_when_it_has_the_packages(bench):
 
 def test_outputs_of_notebooks_do_not_reach_git(tmp_path):
     """The filter that the environment step sets up, in a repository of its own, with this Python."""
-    import sys
-
     import nbformat
 
     for name in ("Makefile", ".gitattributes"):
@@ -293,3 +340,84 @@ def test_outputs_of_notebooks_do_not_reach_git(tmp_path):
     assert "1 + 1" in git("show", ":a.ipynb")
     assert "secret" not in git("show", ":a.ipynb")
     assert "secret" in (tmp_path / "a.ipynb").read_text(), "the working copy keeps its outputs"
+
+
+PYTHON3 = """#!/bin/sh
+# Stands for the system's python3, and for bin/python of the environments that it makes.
+echo "$*" >> calls
+case "$1 $2" in
+  '-m venv') mkdir -p "$4/bin" && cp "$0" "$4/bin/python" ;;
+esac
+"""
+
+
+def test_an_environment_whose_build_was_interrupted_is_built_again(tmp_path):
+    """Between the moment at which bin/python is there and the one at which pip is."""
+    for name in (".ci", "env/bin", "env/lib"):
+        (tmp_path / name).mkdir(parents=True)
+    shutil.copy(ROOT / ".ci" / "environment", tmp_path / ".ci")
+    (tmp_path / "requirements.lock").write_text("uv==1.0 \\\n    --hash=sha256:0\n")
+    (tmp_path / "python3").write_text(PYTHON3)
+    (tmp_path / "env" / "bin" / "python").write_text("#!/bin/sh\necho 'No module named pip' >&2\nexit 1\n")
+    for name in ("python3", "env/bin/python"):
+        (tmp_path / name).chmod(0o755)
+
+    def build() -> list[str]:
+        (tmp_path / "calls").write_text("")
+        done = subprocess.run(
+            ["sh", ".ci/environment", "env"], cwd=tmp_path, env=clean_environment() | {"PYTHON3": str(tmp_path / "python3")},
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return (tmp_path / "calls").read_text().splitlines()
+
+    first = build()
+    assert "-m venv --clear env" in first
+    assert any("uv pip install" in call and "requirements.lock" in call for call in first)
+    assert not [call for call in build() if "venv" in call], "a whole one is kept"
+
+
+def conda_lines() -> list[list[str]]:
+    """The commands that README gives for conda."""
+    block = re.search(r"```\n(conda env create.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    return [shlex.split(line) for line in re.split(r"\n|&&", block) if line.strip()]
+
+
+def test_condas_door_asks_for_nothing_that_pip_has_to_resolve():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    asked = environment["dependencies"]
+    assert all(isinstance(one, str) for one in asked), "a pip section would have pip resolve the lock"
+    assert {one.split("=")[0] for one in asked} == {"python", "pip", "make"}
+    create, activate, install = conda_lines()
+    assert create == ["conda", "env", "create", "-f", "environment.yml"]
+    assert activate == ["conda", "activate", environment["name"]]
+    comment = (ROOT / "environment.yml").read_text()
+    assert f"# {shlex.join(install)}\n" in comment
+
+
+def test_pip_takes_the_lock_by_the_command_that_readme_gives():
+    """Tried where every package of the lock is installed already, so that pip decides without a network."""
+    missing = [
+        asked.name
+        for line in (ROOT / "requirements.lock").read_text().splitlines()
+        if re.match(r"[a-z0-9]", line)
+        and (asked := Requirement(line.rstrip(" \\"))).name
+        and (asked.marker is None or asked.marker.evaluate())
+        and not installed(asked)
+    ]
+    if missing:
+        pytest.skip(f"this environment was not made from the lock: {', '.join(missing[:5])}")
+    python, *words = conda_lines()[-1]
+    assert (python, words[:3]) == ("python", ["-m", "pip", "install"])
+    done = subprocess.run(
+        [sys.executable, *words, "--dry-run", "--no-index", "--disable-pip-version-check"],
+        cwd=ROOT, env=clean_environment() | {"PIP_FIND_LINKS": ""}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def installed(asked: Requirement) -> bool:
+    try:
+        return asked.specifier.contains(importlib.metadata.version(asked.name), prereleases=True)
+    except importlib.metadata.PackageNotFoundError:
+        return False

@@ -76,7 +76,17 @@ def test_the_closing_tells_what_made_the_page():
     cfg = config.load("demo")
     report.opening(cfg)
     text = report.closing(cfg, data_fingerprint="abc123").data
-    for word in ("demo", "42", "abc123", "torch 2", provenance.device(), "Commit", "Duration", "Settings", "UTC"):
+    for word in (
+        "demo",
+        "42",
+        "abc123",
+        "torch 2",
+        provenance.device(),
+        "Commit",
+        "Duration",
+        "Settings",
+        "UTC",
+    ):
         assert word in text, word
 
 

@@ -15,6 +15,8 @@ from PIL import Image
 from lib import config, files, index, models, sources, store
 from lib.sources import SourceError, archive, imagenet, medmnist
 
+WEIGHTS = config.ROOT.parent / "shared" / "weights" / "legacy_xception.tf_in1k.notop.fp16.safetensors"
+
 
 def png(seed: int, size: int = 32) -> bytes:
     out = io.BytesIO()
@@ -148,6 +150,17 @@ def test_without_a_source_images_that_are_there_are_kept(tmp_path, cfg, monkeypa
     monkeypatch.setattr(sources.download, "fetch", None)  # a download would fail
     sources.fetch(cfg, progress=False)
     assert len(index.find_images(cfg.raw_dir)) == 16
+
+
+def test_image_that_was_added_by_hand_is_kept(tmp_path, cfg, monkeypatch):
+    sources.fetch(cfg, source=zipped(tmp_path / "set.zip", small_set()), progress=False)
+    added = cfg.raw_dir / "chest_xray/train/NORMAL/IM-0900-0001.png"
+    added.write_bytes(png(7))
+    monkeypatch.setattr(sources.download, "fetch", None)  # a download would fail
+    sources.fetch(cfg, progress=False)
+    sources.fetch(cfg, source=tmp_path / "set.zip", progress=False)
+    assert added.exists()
+    assert len(index.find_images(cfg.raw_dir)) == 17
 
 
 def test_refused_source_leaves_the_images_that_are_there(tmp_path, cfg):
@@ -422,6 +435,69 @@ def test_bad_weights_are_refused_before_any_image_is_taken(tmp_path, cfg, capsys
         assert error.count("\n") == 1
         assert nothing_left(cfg)
         assert cfg.weights_file.read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, cfg, capsys, xception_state, value):
+    broken = xception_state["conv4.pointwise.weight"].clone()
+    broken[5] = value
+    safetensors.torch.save_file(
+        xception_state | {"conv4.pointwise.weight": broken}, tmp_path / "w.safetensors"
+    )
+    assert make_data(cfg, "--weights", str(tmp_path / "w.safetensors")) == 1
+    error = capsys.readouterr().err
+    assert "1 of its tensors hold values that are no numbers, such as conv4.pointwise.weight" in error
+    assert error.count("\n") == 1
+    assert cfg.weights_file.read_bytes() == b"weights"
+
+
+def from_hub(state):
+    """What timm.create_model gives, with these weights."""
+    model = type("Features", (), {"body": models.XceptionBackbone(0).body})
+    model.body.load_state_dict({key: value.float() for key, value in state.items()})
+    return lambda *_, **__: model
+
+
+def test_weights_of_other_values_are_taken_and_told(tmp_path, cfg, capsys, xception_state, monkeypatch):
+    unpacked = zipped(tmp_path / "set.zip", small_set())
+    torch.save(xception_state, tmp_path / "w.pth")
+    assert make_data(cfg, "--source", str(unpacked), "--weights", str(tmp_path / "w.pth")) == 0
+    assert sources.OTHER_WEIGHTS in capsys.readouterr().out
+    files.remove(cfg.weights_file)
+    monkeypatch.setattr(imagenet.timm, "create_model", from_hub(xception_state))
+    assert make_data(cfg) == 0
+    assert sources.OTHER_WEIGHTS in capsys.readouterr().out
+
+
+def test_published_weights_are_recognised_in_any_precision(
+    tmp_path, cfg, capsys, xception_state, monkeypatch
+):
+    """The published ones are stood for by others; the hub gives single precision, a file half."""
+    unpacked = zipped(tmp_path / "set.zip", small_set())
+    finer = {key: value.float() * (1 + 2**-14) for key, value in xception_state.items()}  # rounds to the same
+    make = from_hub(finer)
+    monkeypatch.setattr(imagenet, "PUBLISHED", imagenet.digest(make().body))
+    monkeypatch.setattr(imagenet.timm, "create_model", make)
+    torch.save(xception_state, tmp_path / "w.pth")
+    assert make_data(cfg, "--source", str(unpacked), "--weights", str(tmp_path / "w.pth")) == 0
+    files.remove(cfg.weights_file)
+    assert make_data(cfg) == 0
+    said = capsys.readouterr().out
+    assert "those of w.pth fit Xception" in said
+    assert "fetched from timm's hub" in said
+    assert sources.OTHER_WEIGHTS not in said
+
+
+@pytest.mark.skipif(not WEIGHTS.exists(), reason=f"the real weights are not at {WEIGHTS}")
+def test_the_real_weights_are_the_published_ones(tmp_path, cfg, capsys):
+    unpacked = zipped(tmp_path / "set.zip", small_set())
+    assert make_data(cfg, "--source", str(unpacked), "--weights", str(WEIGHTS)) == 0
+    assert sources.OTHER_WEIGHTS not in capsys.readouterr().out
+    other = models.read_weights(WEIGHTS)
+    other["conv1.weight"][0, 0, 0, 0] += 0.01
+    safetensors.torch.save_file(other, tmp_path / "other.safetensors")
+    assert make_data(cfg, "--weights", str(tmp_path / "other.safetensors")) == 0
+    assert sources.OTHER_WEIGHTS in capsys.readouterr().out
 
 
 def test_hub_out_of_reach_keeps_the_images(tmp_path, cfg, capsys, monkeypatch):

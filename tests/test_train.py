@@ -3,13 +3,14 @@
 import dataclasses
 import math
 
+import filelock
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from lib import account, evaluate, loop, pixels, runs, train
+from lib import account, checkpoint, evaluate, files, loop, pixels, resume, runs, train
 from lib.config import ConfigError
 from tests import tiny
 
@@ -198,16 +199,75 @@ def test_the_moving_average_is_what_is_evaluated_and_kept(root):
         torch.testing.assert_close(averaged[name], value, atol=5e-3, rtol=0)
 
 
-def test_a_loss_that_is_no_number_is_told_and_the_checkpoint_stays(root):
+def test_a_loss_that_is_no_number_is_told_and_no_checkpoint_is_promised(root, monkeypatch):
     good = tiny.custom(root, train={"epochs": 1})
     train.fit(good, MODEL, 6, progress=False)
     bad = tiny.custom(root, train={"learning_rate": 10.0, "epochs": 30})
-    poisoned = dataclasses.replace(bad, train=dataclasses.replace(bad.train, clip_norm=math.nan))
+    clip = (
+        loop.Fabric.clip_gradients
+    )  # to a norm that is no number, so that the weights are none after a step
+    monkeypatch.setattr(
+        loop.Fabric, "clip_gradients", lambda *words, **named: clip(*words, **named | {"max_norm": math.nan})
+    )
     with pytest.raises(
-        loop.TrainingError, match="loss is no longer a number in epoch 1, step 2.*learning rate 10"
+        loop.TrainingError,
+        match="loss is no longer a number in epoch 1, step 2.*learning rate 10.*nothing was saved so far",
     ):
-        train.fit(poisoned, MODEL, 6, progress=False)
+        train.fit(bad, MODEL, 6, progress=False)
     assert runs.find(good, MODEL, 6) is not None
+
+
+def finite(saved) -> bool:
+    return all(torch.isfinite(value).all() for value in saved["model"].values())
+
+
+@pytest.mark.parametrize(
+    ("minutes", "step", "message"),
+    [
+        (0.0, 5, "a weight is no longer a number in epoch 2, step 2"),
+        (9.0, 5, "the training loss is no longer a number in epoch 2, step 3"),
+        (9.0, 6, "a logit of the evaluated images is no longer a number in epoch 2, step 3"),
+    ],
+    ids=["before a checkpoint", "before a step", "in an epoch's last step"],
+)
+def test_weights_that_are_no_numbers_never_reach_the_checkpoint(
+    root, monkeypatch, minutes, step, message, capsys
+):
+    """As after a gradient that is no number under a loss that still is one."""
+    config = tiny.custom(root, train={"epochs": 3, "checkpoint_minutes": minutes})
+    assert -(-len(pixels.prepare(config).rows("train")) // config.train_for(MODEL).batch_size) == 3
+    whole = train.fit(config, MODEL, 12, progress=False)
+    expected = weights(whole)
+    plain, calls = loop.train_step, []
+
+    def poisoned(state, *words):
+        sums = plain(state, *words)
+        calls.append(1)
+        if len(calls) == step:
+            with torch.no_grad():
+                next(state.model.parameters()).fill_(math.nan)
+        return sums
+
+    monkeypatch.setattr(loop, "train_step", poisoned)
+    with pytest.raises(loop.TrainingError, match=f"{message} .*the last good checkpoint is intact"):
+        train.fit(config, MODEL, 12, progress=False, fresh=True)
+    saved = checkpoint.load(train.training_folder(config, MODEL, 12) / "checkpoint.pt")
+    assert finite(saved)
+    assert (saved["epoch"], saved["step"]) == ((1, 1) if minutes == 0 else (1, 0))
+    monkeypatch.undo()
+    assert same(expected, weights(train.fit(config, MODEL, 12, fresh=True)))
+    assert "goes on from epoch 2" in capsys.readouterr().out
+
+
+def test_an_overflowing_loss_is_not_kept_either(root, monkeypatch):
+    """It would make every later run of the same checkpoint fail again."""
+    config = tiny.custom(root, train={"checkpoint_minutes": 0.0})
+    plain = loop.train_step
+    monkeypatch.setattr(loop, "train_step", lambda *words: plain(*words) * math.inf)
+    monkeypatch.setattr(loop, "check_finite", lambda *_: None)  # on a GPU it looks at every 50th step only
+    with pytest.raises(loop.TrainingError, match="the training loss is .*nothing was saved so far"):
+        train.fit(config, MODEL, 13, progress=False)
+    assert not list(train.training_folder(config, MODEL, 13).glob("*"))
 
 
 def test_ctrl_c_keeps_the_checkpoint_and_the_next_run_goes_on(root, monkeypatch, capsys):
@@ -235,14 +295,87 @@ def test_ctrl_c_keeps_the_checkpoint_and_the_next_run_goes_on(root, monkeypatch,
     assert not train.training_folder(config, MODEL, 7).exists()
 
 
-def test_a_checkpoint_of_other_settings_is_not_resumed(root, monkeypatch, capsys):
-    monkeypatch.setattr(loop, "evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def stop_after_an_epoch(monkeypatch, config, seed, **settings):
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "evaluate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train.fit(config, MODEL, seed, **settings)
+
+
+def test_ctrl_c_before_the_first_checkpoint_promises_none(root, monkeypatch, capsys):
+    stop_after_an_epoch(monkeypatch, tiny.custom(root, train={"checkpoint_minutes": 9.0}), 14)
+    assert "stopped by hand in epoch 1; nothing was saved so far" in capsys.readouterr().out
+
+
+def test_fresh_that_was_stopped_goes_on_when_it_is_asked_for_again(root, monkeypatch, capsys):
     config = tiny.custom(root, train={"checkpoint_minutes": 0.0})
-    with pytest.raises(KeyboardInterrupt):
-        train.fit(config, MODEL, 8)
-    monkeypatch.undo()
-    train.fit(tiny.custom(root, train={"epochs": 1, "learning_rate": 1e-3}), MODEL, 8)
-    assert "goes on from epoch" not in capsys.readouterr().out
+    expected = weights(train.fit(config, MODEL, 15))
+    stop_after_an_epoch(monkeypatch, config, 15, fresh=True)
+    assert "the same command goes on from it" in capsys.readouterr().out
+    again = train.fit(config, MODEL, 15, fresh=True)
+    assert "goes on from epoch 1, step 4" in capsys.readouterr().out
+    assert same(expected, weights(again))
+
+
+def test_a_checkpoint_of_other_settings_is_kept_until_it_is_asked_for(root, monkeypatch, capsys):
+    first = tiny.custom(root, train={"checkpoint_minutes": 0.0})
+    other = tiny.custom(root, train={"epochs": 1, "learning_rate": 1e-3, "checkpoint_minutes": 0.0})
+    folder = train.training_folder(first, MODEL, 8)
+    stop_after_an_epoch(monkeypatch, first, 8)
+    capsys.readouterr()
+    stop_after_an_epoch(monkeypatch, other, 8)
+    said = capsys.readouterr().out
+    (kept,) = folder.glob("checkpoint-*.pt")
+    assert f"another config stopped here; its checkpoint is kept as {folder.name}/{kept.name}" in said
+    assert "goes on from epoch" not in said
+    finished = train.fit(other, MODEL, 8)
+    assert "goes on from epoch 1, step 4" in capsys.readouterr().out
+    assert list(folder.iterdir()) == [kept]
+    assert finished.info["config_fingerprint"] != checkpoint.load(kept)["identity"]["config_fingerprint"]
+    train.fit(first, MODEL, 8)
+    assert "goes on from epoch 1, step 4" in capsys.readouterr().out
+    assert not folder.exists()
+
+
+def test_two_settings_that_take_turns_each_find_their_checkpoint(root, monkeypatch, capsys):
+    both = [tiny.custom(root, train={"checkpoint_minutes": 0.0, "ema": ema}) for ema in (0.5, 0.9)]
+    for config in both:
+        stop_after_an_epoch(monkeypatch, config, 16)
+    for config in both * 2:
+        capsys.readouterr()
+        stop_after_an_epoch(monkeypatch, config, 16)
+        assert "goes on from epoch 1, step 4" in capsys.readouterr().out
+    assert len(list(train.training_folder(both[0], MODEL, 16).iterdir())) == 2
+
+
+def test_a_run_is_on_the_disk_before_its_checkpoint_goes(root, monkeypatch):
+    order = []
+    monkeypatch.setattr(files, "flush", lambda path: order.append(sorted(p.name for p in path.iterdir())))
+    monkeypatch.setattr(train, "forget", lambda *words: (order.append("forget"), resume.forget(*words)))
+    train.fit(tiny.custom(root, train={"epochs": 1}), MODEL, 17, progress=False)
+    assert order == [sorted(runs.PARTS), "forget"]
+
+
+def test_half_prefixes_of_killed_processes_are_removed_and_those_under_way_are_not(root):
+    config = tiny.xception(root, train={"cache_frozen": 1})
+    store = pixels.prepare(config, progress=False)
+    folder = config.store_dir.with_name("other-28-pad-frozen") / "0123"
+    folder.mkdir(parents=True)
+    gone, busy = folder / ".train-0.5-0-1.npy.7.part", folder / ".evaluated.npy.7.part"
+    whole = folder / "train-0.5-0-1.npy"
+    for path in (gone, busy, whole):
+        path.touch()
+    with filelock.FileLock(folder / "evaluated.lock"):
+        train.start(config, "xception_lstm", 0, store)
+    assert not gone.exists()
+    assert busy.exists()
+    assert whole.exists()
+    train.start(config, "xception_lstm", 0, store)
+    assert not busy.exists()
 
 
 @pytest.mark.parametrize("split", ["val", "calibration"])

@@ -25,6 +25,9 @@ PUBLIC = download.Remote(
     bytes=1_235_512_464,
     sha256="13efc055629733dbab07877f8b3c9f81097840dbcdaa326a8542322c2281ce36",
 )
+OTHER_WEIGHTS = (
+    "Their values are not those of the published ImageNet weights that the recorded results started from."
+)
 
 
 def fetch(
@@ -109,26 +112,30 @@ def _identity(source: Path) -> dict[str, Any]:
 
 
 def _images_there(config: Config) -> int:
-    """How many images the raw folder holds; 0 when some of those that `make data` put there are gone."""
+    """How many images the raw folder holds; 0 when it holds fewer than `make data` put there."""
     found = len(index.find_images(config.raw_dir)) if config.raw_dir.is_dir() else 0
-    return found if found == index.note(config.raw_dir).get("images", found) else 0
+    return found if found >= index.note(config.raw_dir).get("images", found) else 0
 
 
 def _take_weights(config: Config, file: Path) -> None:
     from lib.sources import imagenet
 
-    imagenet.take(config, file)
+    published = imagenet.take(config, file)
     print(f"Weights: those of {file.name} fit Xception and are now at {config.weights_file}.")
+    if not published:
+        print(OTHER_WEIGHTS)
 
 
 def _fetch_weights(config: Config) -> None:
     from lib.sources import imagenet
 
     try:
-        imagenet.fetch(config)
+        published = imagenet.fetch(config)
     except SourceError as error:
         raise SourceError(f"the images are in place, but {error}") from error
     print(f"Weights: fetched from timm's hub to {config.weights_file}.")
+    if not published:  # no reason to refuse: a release of the same weights may be rounded otherwise
+        print(OTHER_WEIGHTS)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -19,7 +19,6 @@ from lib.trouble import IndexingError, SourceError
 LARGEST = 20_000_000_000  # bytes unpacked
 MOST_MEMBERS = 200_000
 MOST_SHRUNK = 100  # times; a zip that unpacks to more is a bomb
-FORM = "folders such as chest_xray/train/NORMAL and chest_xray/train/PNEUMONIA, and the same under test"
 
 
 def unpack(source: Path, folder: Path, *, progress: bool = True) -> int:

@@ -158,7 +158,7 @@ def _execute(step: Step, settings: dict[str, Any], teller: Teller) -> dict[str, 
         return {
             "cell": "",
             "name": STOPPED,
-            "message": "the next make goes on from the last checkpoint",
+            "message": "the same command goes on from the last checkpoint, if there is one",
         }
     return {}
 
