@@ -131,9 +131,11 @@ def _both_aucs(runs: Sequence[Run]) -> str:
     seen = np.mean([metrics.auc(test["y_true"], test["logit"]) for test in tests])
     said = table(runs)["validation AUC"].mean()
     mean = f" (means of {len(runs)} seeds)" if len(runs) > 1 else ""
+    gap = round(seen - said, 4)
+    apart = f"{abs(gap):.4f} {'lower' if gap < 0 else 'higher'}" if gap else "the same"
     return (
-        f"At the chosen epoch the AUC is {said:.4f} on them and {seen:.4f} on the test images, {abs(seen - said):.4f} "
-        f"{'lower' if seen < said else 'higher'}{mean}; notebook 04 has the intervals."
+        f"At the chosen epoch the AUC is {said:.4f} on them and {seen:.4f} on the test images, {apart}{mean}; "
+        "notebook 04 has the intervals."
     )
 
 

@@ -27,6 +27,7 @@ from lib.config import Config
 from lib.models import WeightsError
 from lib.progress import watched
 from lib.runs import Run
+from lib.settings import LARGEST_SEED, all_within
 from lib.trouble import told
 
 COLUMNS = [
@@ -71,6 +72,8 @@ def jobs(
     The variant called `base` changes nothing and shares its runs with the notebooks; the others keep theirs in
     `models/<profile>/sweep/<variant>`.
     """
+    seeds = config.seeds if seeds is None else tuple(seeds)
+    all_within("seeds", seeds, 0, LARGEST_SEED, such_as="42")
     made = []
     for variant, overrides in (variants or {"base": {}}).items():
         changed = configs.changed(config, overrides)
@@ -78,11 +81,7 @@ def jobs(
             changed = dataclasses.replace(changed, profile=f"{config.profile}/sweep/{variant}")
         elif overrides:
             raise configs.ConfigError(f"the variant 'base' changes nothing, but was given {overrides}")
-        made += [
-            Job(variant, changed, model, seed)
-            for model in models
-            for seed in (config.seeds if seeds is None else seeds)
-        ]
+        made += [Job(variant, changed, model, seed) for model in models for seed in seeds]
     return made
 
 

@@ -30,6 +30,7 @@ from lib.prefix import StoredPrefix
 from lib.progress import Progress, watched
 from lib.resume import Keeper, forget, restore
 from lib.runs import Run
+from lib.settings import LARGEST_SEED, all_within
 from lib.trouble import told
 
 
@@ -261,6 +262,7 @@ def main(argv: list[str] | None = None) -> int:
     asked = parser.parse_args(argv)
     config = configs.load(asked.profile, root=asked.root, **configs.read_overrides(asked.set))
     seeds = config.seeds if asked.seed is None else (asked.seed,)
+    all_within("--seed", seeds, 0, LARGEST_SEED, such_as="42")
     for seed in seeds:
         run = fit(config, asked.model, seed, fresh=asked.fresh)
         if not int(os.environ.get("RANK", 0)):

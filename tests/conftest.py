@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from lib.config import ROOT
 
@@ -48,7 +49,18 @@ def clean_environment() -> dict[str, str]:
         name: value
         for name, value in os.environ.items()
         if name
-        not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PROFILE", "SET", "FRESH", "CONDA_PREFIX", "PYTHONPATH")
+        not in (
+            "MAKEFLAGS",
+            "MAKELEVEL",
+            "MFLAGS",
+            "PROFILE",
+            "SET",
+            "FRESH",
+            "CONDA_PREFIX",
+            "PYTHONPATH",
+            "SOURCE",
+            "WEIGHTS",
+        )
     }
 
 
@@ -88,3 +100,12 @@ def demo_study(tmp_path_factory) -> Tree:
     tree.story = done.stdout
     assert done.returncode == 0, f"make all failed\n{done.stdout}\n{done.stderr}"
     return tree
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """For tests of many small tensors, which threads only slow down."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

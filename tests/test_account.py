@@ -132,3 +132,8 @@ def test_the_limits_set_what_validation_said_beside_the_test_images():
     assert f"the AUC is 0.9000 on them and {np.mean(seen):.4f} on the test images" in found
     assert f"{abs(np.mean(seen) - 0.9):.4f} {side} (means of 2 seeds)" in found
     assert "seeds" not in limits_of()
+
+
+def test_aucs_that_are_printed_alike_are_called_the_same(monkeypatch):
+    monkeypatch.setattr(account.metrics, "auc", lambda *_: 0.90004)  # said: 0.9000
+    assert "0.9000 on the test images, the same; notebook 04" in limits_of()

@@ -13,13 +13,7 @@ from lib.gradcam import attribution
 from lib.gradcam.question import ExplainError
 from lib.models import CNNLSTM, CustomCNNLSTM
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def model_of(**how):

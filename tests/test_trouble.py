@@ -67,6 +67,13 @@ def test_a_wrong_setting_is_named_by_training(setting, message, tmp_path, capsys
     assert message in sentence(capsys)
 
 
+def test_a_seed_that_no_generator_takes_is_refused(tmp_path, capsys):
+    assert train.main([*ALONE, "--root", str(tmp_path), "--seed", "-1"]) == 1
+    assert "--seed is -1; it must lie between" in sentence(capsys)
+    assert sweep.main(["--profile", "quick", "--root", str(tmp_path), "--seeds", "0", "-1"]) == 1
+    assert "seeds is -1; it must lie between" in sentence(capsys)
+
+
 def test_damaged_imagenet_weights_are_named_by_training(tmp_path, capsys):
     put_images(tmp_path)
     weights = load("quick", root=tmp_path).weights_file

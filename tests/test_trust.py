@@ -28,13 +28,7 @@ from lib.models import CustomCNNLSTM
 from lib.plots import explain as plots
 from lib.stats import Interval
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 RNG = np.random.default_rng(0)
