@@ -95,6 +95,18 @@ def forget(path: Path, identity: dict) -> None:
         path.parent.rmdir()
 
 
+def forget_older(path: Path, finished: Path) -> None:
+    """Delete a checkpoint of a training that began before the run was finished whose record is `finished`, or that is damaged."""
+    with contextlib.suppress(FileNotFoundError):
+        if finished.exists() and path.stat().st_mtime <= finished.stat().st_mtime:
+            files.remove(path)
+        elif path.exists():
+            try:
+                checkpoint.load(path)
+            except checkpoint.CheckpointError:
+                files.remove(path)
+
+
 def _make_way(path: Path, identity: dict, say: Callable[[str], None]) -> None:
     """Let `path` hold the checkpoint of `identity`, if there is one; one of other settings, data or code moves aside."""
     if path.exists():
@@ -107,7 +119,7 @@ def _make_way(path: Path, identity: dict, say: Callable[[str], None]) -> None:
         os.replace(path, _aside(path, found))
         say(
             f"a training with another {', '.join(changed)} stopped here; its checkpoint is kept as "
-            f"{path.parent.name}/{_aside(path, found).name} and gone on from when that is asked for again"
+            f"{path.parent.name}/{_aside(path, found).name} and gone on from when that is asked for again; delete it if it never is"
         )
     if _aside(path, identity).exists():
         os.replace(_aside(path, identity), path)

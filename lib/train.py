@@ -28,7 +28,7 @@ from lib.loop import State, Task, TrainingError
 from lib.objective import make_average, make_optimizer
 from lib.prefix import StoredPrefix
 from lib.progress import Progress, watched
-from lib.resume import Keeper, forget, restore
+from lib.resume import Keeper, forget, forget_older, restore
 from lib.runs import Run
 from lib.settings import LARGEST_SEED, all_within
 from lib.trouble import told
@@ -39,8 +39,8 @@ def fit(
 ) -> Run:
     """The run of `model` with `seed` (None: the first of the config's): found if finished, resumed if stopped, else trained.
 
-    fresh  train again even if a finished run exists; the environment variable FRESH=1 does the same. A training that was
-           stopped is gone on with all the same: it ends with the bits of one that nobody disturbed
+    fresh  train again even if a finished run exists; the environment variable FRESH=1 does the same. Such a training that
+           was stopped goes on when it is asked for again: a checkpoint that can be read and is newer than the finished run
     Raises TrainingError (loss not finite, a split without both classes), CheckpointError (disk full), SourceError (no images).
     """
     seed = config.seeds[0] if seed is None else seed
@@ -53,6 +53,8 @@ def fit(
     with _alone(folder.with_suffix(".lock")):
         # Whoever had to wait finds what the other one trained.
         run = None if fresh else runs.find(config, model, seed, store=store)
+        if fresh:
+            forget_older(folder / "checkpoint.pt", config.run_dir(model, seed) / "run.json")
         return run or _train(config, model, seed, store, folder / "checkpoint.pt", progress=progress)
 
 

@@ -416,6 +416,18 @@ def test_weights_from_a_file_with_its_classifier(tmp_path, cfg, xception_state):
     assert not any(key.startswith("fc.") for key in safetensors.torch.load_file(cfg.weights_file))
 
 
+def test_the_same_weights_again_leave_the_file_as_it_is(tmp_path, cfg, xception_state):
+    """What was made with them is not out of date."""
+    torch.save(xception_state, tmp_path / "w.pth")
+    imagenet.take(cfg, tmp_path / "w.pth")
+    os.utime(cfg.weights_file, (1, 1))
+    imagenet.take(cfg, tmp_path / "w.pth")
+    assert cfg.weights_file.stat().st_mtime == 1
+    torch.save(xception_state | {"conv1.weight": xception_state["conv1.weight"] * 2}, tmp_path / "w.pth")
+    imagenet.take(cfg, tmp_path / "w.pth")
+    assert cfg.weights_file.stat().st_mtime > 1
+
+
 def test_bad_weights_are_refused_before_any_image_is_taken(tmp_path, cfg, capsys):
     source = zipped(tmp_path / "set.zip", small_set())
     (tmp_path / "text.safetensors").write_text("hello")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 
 import filelock
 import numpy as np
@@ -318,6 +319,25 @@ def test_fresh_that_was_stopped_goes_on_when_it_is_asked_for_again(root, monkeyp
     assert "the same command goes on from it" in capsys.readouterr().out
     again = train.fit(config, MODEL, 15, fresh=True)
     assert "goes on from epoch 1, step 4" in capsys.readouterr().out
+    assert same(expected, weights(again))
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_fresh_starts_anew_where_a_checkpoint_is_damaged_or_older_than_the_finished_run(
+    root, monkeypatch, capsys, damaged
+):
+    config, seed = tiny.custom(root, train={"checkpoint_minutes": 0.0}), 16 + damaged
+    stop_after_an_epoch(monkeypatch, config, seed)
+    checkpoint_file = train.training_folder(config, MODEL, seed) / "checkpoint.pt"
+    kept = checkpoint_file.read_bytes()
+    expected = weights(train.fit(config, MODEL, seed))
+    checkpoint_file.parent.mkdir()
+    checkpoint_file.write_bytes(b"damaged" if damaged else kept)
+    if not damaged:  # as after a kill between the run's rename and the removal of its checkpoint
+        os.utime(checkpoint_file, (0, 0))
+    capsys.readouterr()
+    again = train.fit(config, MODEL, seed, fresh=True)
+    assert "goes on" not in capsys.readouterr().out
     assert same(expected, weights(again))
 
 

@@ -12,7 +12,7 @@ import pytest
 import safetensors
 import safetensors.torch
 
-from lib import bench, models, sweep, train, trouble
+from lib import bench, models, publish, sweep, train, trouble
 from lib.config import load
 from lib.sources import imagenet
 from lib.trouble import SourceError, Trouble, told
@@ -72,6 +72,12 @@ def test_a_seed_that_no_generator_takes_is_refused(tmp_path, capsys):
     assert "--seed is -1; it must lie between" in sentence(capsys)
     assert sweep.main(["--profile", "quick", "--root", str(tmp_path), "--seeds", "0", "-1"]) == 1
     assert "seeds is -1; it must lie between" in sentence(capsys)
+
+
+def test_publishing_without_images_is_told_in_one_sentence(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(publish.config, "load", lambda profile: load(profile, root=tmp_path))
+    assert publish.main(["collect", "--profile", "quick"]) == 1
+    assert "there are no images at" in sentence(capsys)
 
 
 def test_damaged_imagenet_weights_are_named_by_training(tmp_path, capsys):

@@ -20,6 +20,7 @@ from lib.config import ROOT
 from lib.plots import evidence, style
 from lib.publish import documents, foremost
 from lib.publish.results import PublishError, best, published, record
+from lib.trouble import told
 
 N_BOOT = 2000
 
@@ -156,25 +157,22 @@ def _verify_ablation(folder: Path) -> str:
     return f"{folder.name}: ablation: {len(effects.auc)} variants, {len(effects.per_seed)} runs, {figures} figures and all answers follow from the predictions"
 
 
+@told(ValueError)  # of tables that are damaged
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.publish", description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=("collect", "publish", "verify"))
     parser.add_argument("--profile", help="whose runs `collect` records")
     asked = parser.parse_args(argv)
     results = ROOT / "reports" / "results"
-    try:
-        if asked.action == "collect":
-            print(f"recorded in {collect(config.load(asked.profile))}")
-        elif asked.action == "publish":
-            draw_roc(results)
-            for name, block in documents.DOCUMENTS.items():
-                path = ROOT / name
-                files.write_text(path, documents.with_block(path.read_text(encoding="utf-8"), block(results)))
-                print(f"results written into {name}")
-        else:
-            print("\n".join(verify(results)))
-            print("\n".join(documents.check_documents(ROOT, results)))
-    except (PublishError, config.ConfigError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    if asked.action == "collect":
+        print(f"recorded in {collect(config.load(asked.profile))}")
+    elif asked.action == "publish":
+        draw_roc(results)
+        for name, block in documents.DOCUMENTS.items():
+            path = ROOT / name
+            files.write_text(path, documents.with_block(path.read_text(encoding="utf-8"), block(results)))
+            print(f"results written into {name}")
+    else:
+        print("\n".join(verify(results)))
+        print("\n".join(documents.check_documents(ROOT, results)))
     return 0

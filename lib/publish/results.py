@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from lib import files
+from lib.trouble import Trouble
 
 # The order in which they are shown; the demo is not published.
 PROFILES = ("full", "calibrated", "reframed", "balanced", "stretched", "matched", "tuned", "quick")
 ORIGINAL = ("full", "quick")  # the original study's protocol, and its short form for 2 cores
 
 
-class PublishError(RuntimeError):
+class PublishError(Trouble, RuntimeError):
     """Results that are missing, or figures that do not follow from them."""
 
 

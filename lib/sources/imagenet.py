@@ -96,6 +96,10 @@ def _keep(config: Config, state: dict[str, Tensor], origin: str) -> bool:
             models.load_weights(body, file)
         except models.WeightsError as error:
             raise SourceError(f"{str(error).replace(str(file), origin)}; {INSTEAD}") from error
-        with files.replacing(config.weights_file) as beside:
-            shutil.copyfile(file, beside)
+        kept = config.weights_file
+        if not (
+            kept.exists() and files.sha256(kept) == files.sha256(file)
+        ):  # the same again makes nothing out of date
+            with files.replacing(kept) as beside:
+                shutil.copyfile(file, beside)
     return digest(body) == PUBLISHED
