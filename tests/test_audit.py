@@ -13,6 +13,7 @@ import pytest
 from lib import audit, config, splits
 from lib.audit import copies, duplicates, findings, patients, shift, shortcuts
 from lib.plots import audit as plots
+from lib.stats import Interval
 from lib.store import PixelStore
 
 matplotlib.use("Agg")
@@ -107,6 +108,14 @@ def test_planted_copy_is_found(store, change, mirrored, identical):
     assert set(found.disagreeing("label")["patient"]) == {"virus-2", "IM-9"}
 
 
+def test_pairs_are_found_in_every_block(store, monkeypatch):
+    first, second = row(store, "virus-9"), row(store, "IM-9")
+    copied = planted(store, first, second)
+    whole = duplicates.find(copied).pairs
+    monkeypatch.setattr(duplicates, "BLOCK", 7)
+    pd.testing.assert_frame_equal(duplicates.find(copied).pairs, whole)
+
+
 def test_copies_of_copies_are_one_group(store):
     a, b, c = (row(store, f"virus-{number}") for number in (7, 8, 9))
     found = duplicates.find(planted(planted(store, a, b), b, c))
@@ -117,8 +126,9 @@ def test_copies_of_copies_are_one_group(store):
 def test_without_a_gap_only_the_strictest_threshold_counts():
     low, high = duplicates._gap(np.linspace(0.5, 0.98, 200))
     assert high - low < duplicates.EMPTY
-    found = duplicates.Duplicates(pd.DataFrame(), pd.DataFrame(), low, high, duplicates.STRICT)
+    found = duplicates.Duplicates(pd.DataFrame(), pd.DataFrame(), low, high)
     assert not found.clear
+    assert found.threshold == duplicates.STRICT
 
 
 def test_light_changes_are_found_and_displaced_copies_are_not(store):
@@ -178,13 +188,14 @@ def test_naive_key_is_the_bare_number(name, key):
 
 
 def test_sharing_counts_patients_on_both_sides():
-    table = pd.DataFrame({"split": ["train", "val", "test", "test", "test"]})
-    assert patients.sharing(table, pd.Series(list("abaac"))) == patients.Sharing(test=2, shared=1)
+    table = pd.DataFrame({"split": ["train", "val", "test", "test", "test", "test"]})
+    assert patients.sharing(table, pd.Series(list("abaabc"))) == patients.Sharing(test=3, shared=2)
 
 
 def test_numbers_of_two_kinds(store):
-    assert patients.two_kinds(store.index) == (16, 16.0)
-    assert patients.two_kinds(store.index[store.index["label"] == 0]) == (0, 0.0)
+    assert patients.two_kinds(store.index) == 16
+    assert patients.two_kinds(store.index[store.index["patient"] != "virus-3"]) == 15
+    assert patients.two_kinds(store.index[store.index["label"] == 0]) == 0
 
 
 def test_kinship_is_seen_where_it_was_planted():
@@ -193,7 +204,17 @@ def test_kinship_is_seen_where_it_was_planted():
     kin = patients.kinship(crafted(kin=True), n_boot=200, seed=0)
     assert kin["within a kind"].low > 0.3
     assert kin["across kinds"].high < 0.2
-    assert kin["within a kind"].n == 32
+    assert kin["within a kind"].n == 32  # 16 patients of either kind
+    assert kin["across kinds"].n == 16  # numbers
+
+
+def test_what_all_images_of_a_kind_share_is_no_kinship(store):
+    """Every image of bacteria and virus bears the mark of its kind; its patients stay strangers."""
+    pixels = store.pixels.copy()
+    for kind, half in (("bacterial", slice(0, SIZE // 2)), ("viral", slice(SIZE // 2, SIZE))):
+        pixels[(store.index["subtype"] == kind).to_numpy(), half] //= 3
+    found = patients.kinship(dataclasses.replace(store, pixels=pixels), n_boot=200, seed=0)
+    assert all(abs(value.estimate) < 0.1 for value in found.values())
 
 
 @pytest.mark.parametrize("blocks", [True, False])
@@ -202,6 +223,16 @@ def test_blocks_of_the_numbering(blocks):
     assert len(found) == 4
     assert (found["runs"] == 2).all() if blocks else (found["runs"] > found["expected"]).all()
     assert (found["z"] < -3).all() == blocks
+
+
+def test_runs_of_a_known_sequence():
+    """Wald and Wolfowitz's own quantities for 3 test patients of 8 in 3 runs."""
+    split = ["test", "test", "train", "train", "train", "train", "train", "test"]
+    table = pd.DataFrame({"patient": [f"IM-{k}" for k in range(8)], "split": split, "subtype": "normal", "label": 0})  # fmt: skip
+    found = patients.blocks(table).iloc[0]
+    assert (found["runs"], found["expected"]) == (3, 1 + 2 * 3 * 5 / 8)
+    variance = 2 * 3 * 5 * (2 * 3 * 5 - 8) / (8**2 * 7)
+    assert found["z"] == pytest.approx((3 - 4.75) / variance**0.5)
 
 
 # --- shift
@@ -240,6 +271,29 @@ def test_measurements_of_known_images():
     assert shift._measure(half.T)["sides"] == 100
 
 
+def test_images_of_one_patient_are_one_observation():
+    """Each patient's images are one picture, four times: nothing tells patients of test from those of train, and folds that
+    part such images, or intervals that count them as four, would say otherwise."""
+    single = crafted(each=24)
+    rows = np.repeat(np.flatnonzero(single.index["image"].str.contains("1.png|0001.png")), 4)
+    index = single.index.iloc[rows].reset_index(drop=True)
+    store = dataclasses.replace(single, index=index, pixels=single.pixels[rows])
+    measured, options = shift.measure(store), {"n_boot": 200, "seed": 0}
+    apart = shift.tell_apart(store, measured, **options)
+    assert apart.estimate < 0.75  # folds that part a patient: nearly 1
+    tested = index[index["split"].isin(["train", "test"])]
+    assert (apart.n, apart.n_patients) == (len(tested), tested["patient"].nunique())
+    four = shift.differences(store, measured, **options)["difference"]
+    once = dataclasses.replace(store, index=index.iloc[::4].reset_index(drop=True), pixels=store.pixels[::4])
+    one = shift.differences(once, shift.measure(once), **options)["difference"]
+    assert [f.n_patients for f in four] == [f.n_patients for f in one]
+    widths = [np.mean([f.high - f.low for f in found]) for found in (four, one)]
+    assert widths[0] == pytest.approx(widths[1], rel=0.02)
+    probed = [shortcuts.probes(s, splits=("test",), **options).dropna()["auc"] for s in (store, once)]
+    assert [f.n_patients for f in probed[0]] == [f.n_patients for f in probed[1]]
+    assert np.mean([f.high - f.low for f in probed[0]]) > 0.8 * np.mean([f.high - f.low for f in probed[1]])
+
+
 def test_too_few_patients_to_tell_apart(store):
     with pytest.raises(ValueError, match="at least 5 patients on either side, not 4"):
         few = dataclasses.replace(store, index=store.index[(store.index["split"] != "test") | (store.index["patient"].str.match("virus"))])  # fmt: skip
@@ -259,6 +313,16 @@ def test_probes_find_nothing_in_noise_and_a_planted_mark(store):
     loud = loud.set_index(["probe", "split"])["auc"]
     assert loud["edge", "test"].low > 0.9
     assert loud["no lungs", "val"].low > 0.9
+
+
+def test_a_split_without_a_class_is_not_asked(store):
+    without = store.index[(store.index["split"] != "val") | (store.index["label"] == 1)]
+    kept = dataclasses.replace(
+        store, index=without.reset_index(drop=True), pixels=store.pixels[without.index]
+    )
+    found = shortcuts.probes(kept, n_boot=50, seed=0).set_index(["probe", "split"])["auc"]
+    assert found["edge", "val"] is None
+    assert found["edge", "test"] is not None
 
 
 def test_lungs_of_phantoms_are_blacked_out(tmp_path):
@@ -309,7 +373,9 @@ def test_findings_of_clean_noise(audited):
         assert verdict(audited, check) == "good", audited.finding(check)
     assert verdict(audited, "How test was chosen") == "caution"
     assert "0 of 4 test patients would seem to occur" in audited.finding("The naive patient key")
-    assert "no patient and no copy of an image crosses them" in findings.answer(audited)
+    assert "apart: no patient crosses them, and no copy that the search finds (it finds" in findings.answer(
+        audited
+    )
 
 
 @pytest.mark.parametrize("share", [0, 0.25])
@@ -347,6 +413,175 @@ def test_recompressed_copy_across_splits_is_bad(cfg, store):
     assert "1 pairs of copies besides identical files (1 across splits, 0 with" in found.finding(
         "Near duplicates"
     )
+
+
+def found_of(audited, finding, **changed):
+    """(result, verdict) of one finding of the audit with other results in it."""
+    _, said, verdict = finding(dataclasses.replace(audited, **changed))
+    return said, verdict
+
+
+def auc(low: float, high: float) -> Interval:
+    return Interval((low + high) / 2, low, high, 0.95, 100, 50)
+
+
+def other(audited, **columns) -> PixelStore:
+    """The audited store with other values of the first two rows."""
+    index = audited.store.index.copy()
+    for column, values in columns.items():
+        index.loc[index.index[:2], column] = values
+    return dataclasses.replace(audited.store, index=index)
+
+
+@pytest.mark.parametrize(
+    ("columns", "verdict", "said"),
+    [
+        ({"patient": ["IM-1", "IM-2"]}, "caution", "0 across splits, 0 with conflicting labels, 1 across patients (IM-1 = IM-2)"),
+        ({"split": ["train", "test"]}, "bad", "1 across splits, 0 with"),
+        ({"label": [0, 1]}, "bad", "0 across splits, 1 with conflicting labels, 0 across patients."),
+    ],
+)  # fmt: skip
+def test_identical_files(audited, columns, verdict, said):
+    same = {"sha256": "same", "split": "train", "label": 0, "patient": "IM-1"}
+    result, found = found_of(audited, findings._identical, store=other(audited, **(same | columns)))
+    assert said in result
+    assert found == verdict
+
+
+@pytest.mark.parametrize(
+    ("columns", "verdict", "said"),
+    [
+        ({"patient": ["IM-1", "IM-2"]}, "caution", "(0 across splits, 0 with conflicting labels, 1 across patients)"),
+        ({"split": ["train", "test"]}, "bad", "(1 across splits, 0 with"),
+        ({"label": [0, 1]}, "bad", "(0 across splits, 1 with conflicting labels, 0"),
+    ],
+)  # fmt: skip
+def test_near_duplicates(audited, columns, verdict, said):
+    pair = pd.DataFrame(
+        [{"first": 0, "second": 1, "correlation": 0.95, "identical": False, "mirrored": False}]
+    )
+    alike = duplicates.Duplicates(pair, audited.duplicates.groups, 0.6, 0.9)
+    same = {"split": "train", "label": 0, "patient": "IM-1"}
+    changed = {"store": other(audited, **(same | columns)), "duplicates": alike}
+    result, found = found_of(audited, findings._alike, **changed)
+    assert said in result
+    assert found == verdict
+    none = found_of(audited, findings._alike, duplicates=dataclasses.replace(alike, pairs=pair.iloc[:0]))
+    assert none[1] == "good"
+    unclear = dataclasses.replace(alike, low=0.80, high=0.82)
+    result, found = found_of(audited, findings._alike, duplicates=unclear)
+    assert "(the widest lies between 0.800 and 0.820), so only correlations above 0.99 count" in result
+    assert found == "caution"
+
+
+@pytest.mark.parametrize(
+    ("name", "interval", "check", "verdict", "said"),
+    [
+        ("edge", auc(0.85, 0.95), "Shortcut: border and corners", "bad", "can well be told without looking at the lungs"),
+        ("edge", auc(0.55, 0.65), "Shortcut: border and corners", "caution", "can in part be told"),
+        ("edge", auc(0.45, 0.65), "Shortcut: border and corners", "good", "is not seen to be told by it: AUC 0.550 [0.450, 0.650] on test."),
+        ("edge", auc(0.45, 0.85), "Shortcut: border and corners", "caution", "too few images to rule it out"),
+        ("bytes", auc(0.85, 0.95), "Yardstick: length of the file", "info", "lungs included"),
+        ("thumbnail", auc(0.85, 0.95), "Yardstick: 16 x 16 thumbnail", "info", "needs no fine structure"),
+        ("gray", None, "Yardstick: mean and spread of gray", "info", "cannot be asked"),
+    ],
+)  # fmt: skip
+def test_probes_in_words(name, interval, check, verdict, said):
+    found = findings._probe(name, pd.Series({"test": interval}))
+    assert (found[0], found[2]) == (check, verdict)
+    assert said in found[1]
+
+
+def test_blocks_in_words(audited):
+    blocky = audited.blocks.assign(z=-3.1)
+    assert "made of blocks" in found_of(audited, findings._blocks, blocks=blocky)[0]
+    said, verdict = found_of(audited, findings._blocks, blocks=blocky.assign(z=-2.9))
+    assert "spread over the numbering" in said
+    assert verdict == "good"
+
+
+@pytest.mark.parametrize(
+    ("test", "val", "verdict", "blind"),
+    [
+        (auc(0.6, 0.7), auc(0.45, 0.55), "caution", True),
+        (auc(0.6, 0.7), auc(0.6, 0.7), "caution", False),
+        (auc(0.45, 0.55), auc(0.45, 0.55), "good", False),
+        (None, None, "info", False),
+    ],
+)
+def test_shift_in_words(audited, test, val, verdict, blind):
+    shifts = audited.shift | {("test", None): test, ("val", None): val}
+    said, found = found_of(audited, findings._validation, shift=shifts)
+    assert found == verdict
+    assert ("cannot be seen there" in said) == blind
+    _, said, found = findings._apart("Shift", test, "a from b")
+    differ = test is not None and test.low > 0.5
+    assert ("they differ." in said) == differ
+    assert found == ("info" if test is None else "caution" if differ else "good")
+
+
+@pytest.mark.parametrize(
+    ("within", "across", "said"),
+    [
+        (auc(0.17, 0.20), auc(-0.01, 0.02), "so the number alone is no patient."),
+        (auc(0.17, 0.20), auc(0.08, 0.12), "so some of the numbers that both kinds have may be one patient."),
+        (auc(0.01, 0.20), auc(-0.01, 0.12), "which does not settle"),
+    ],
+)
+def test_the_bare_number_in_words(audited, within, across, said):
+    kinship = {"within a kind": within, "across kinds": across}
+    assert said in found_of(audited, findings._naive, kinship=kinship)[0]
+
+
+def test_patients_across_splits_in_words(audited):
+    said, verdict = found_of(audited, findings._patients)
+    assert "0 of 16 test patients have images outside the test set; 0 of 64 patients" in said
+    assert verdict == "good"
+    index = audited.store.index.copy()
+    index.loc[
+        np.flatnonzero(index["patient"] == index.loc[index["split"] == "train", "patient"].iloc[0])[0],
+        "split",
+    ] = "val"
+    crossing = dataclasses.replace(audited.store, index=index)
+    said, verdict = found_of(audited, findings._patients, store=crossing)
+    assert "; 1 of 64 patients are in more than one split" in said
+    assert verdict == "bad"
+    shared = found_of(audited, findings._patients, right=patients.Sharing(16, 1))
+    assert shared[1] == "bad"
+
+
+def test_counts_of_the_published_set(audited):
+    rows = [
+        (split, label, f"{split}-{label}-{k}")
+        for (split, label), n in findings.PUBLISHED.items()
+        for k in range(n)
+    ]
+    index = pd.DataFrame(rows, columns=["split", "label", "image"])
+    index.loc[index.index[:3], "split"] = ["val", "val", "calibration"]  # taken from train
+    real = dataclasses.replace(audited.store, index=index, source={"kind": "zip", "name": "x.zip"})
+    said, verdict = found_of(audited, findings._images, store=real)
+    assert "are those of the published set" in said
+    assert verdict == "good"
+    fewer = dataclasses.replace(real, index=index.iloc[1:])
+    said, verdict = found_of(audited, findings._images, store=fewer)
+    assert "are not those of the published set" in said
+    assert verdict == "caution"
+
+
+def test_answer_in_words(audited):
+    probes = audited.probes.set_index(["probe", "split"])
+
+    def answered(test: Interval, lungs: Interval) -> str:
+        probes.at[("no lungs", "test"), "auc"] = lungs
+        changed = {"shift": audited.shift | {("test", None): test}, "probes": probes.reset_index()}
+        return findings.answer(dataclasses.replace(audited, **changed))
+
+    said = answered(auc(0.6, 0.7), auc(0.8, 0.9))
+    assert "the test set is not drawn like the training set" in said
+    assert "pneumonia can be told from test images whose lungs are blacked out" in said
+    said = answered(auc(0.45, 0.7), auc(0.4, 0.9))
+    assert "is not seen to differ from the training set" in said
+    assert "pneumonia is not seen to be told" in said
 
 
 def test_set_without_patients(cfg, store):

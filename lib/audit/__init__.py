@@ -31,7 +31,7 @@ class Audit:
     made: pd.DataFrame  # copies made on purpose, and the share that is found
     right: Sharing  # test patients under the right key
     naive: Sharing  # and under the bare number, of names that carry one
-    two_kinds: tuple[int, float]
+    two_kinds: int  # numbers that bacteria and virus share
     kinship: dict[str, Interval]
     blocks: pd.DataFrame
     differences: pd.DataFrame
@@ -122,5 +122,5 @@ def sizes(store: PixelStore) -> pd.DataFrame:
 def _apart(store: PixelStore, measured: pd.DataFrame, **options: Any) -> Interval | None:
     try:
         return shift.tell_apart(store, measured, **options)
-    except ValueError:
+    except shift.TooFewPatients:
         return None

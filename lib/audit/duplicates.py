@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -30,19 +31,22 @@ class Duplicates:
             and every pair of identical files
     groups  one row an image that has a copy: group, row, image, patient, split, label, subtype
     low, high  ends of the widest empty gap between the correlations; high is 1 where nothing is above it
-    threshold  pairs above are copies: the middle of the gap, or STRICT where it is narrower than EMPTY (`clear` is False)
     """
 
     pairs: pd.DataFrame
     groups: pd.DataFrame
     low: float
     high: float
-    threshold: float
 
     @property
     def clear(self) -> bool:
         """Whether an empty gap tells copies from images that look alike."""
         return self.high - self.low >= EMPTY
+
+    @property
+    def threshold(self) -> float:
+        """Pairs above it are copies: the middle of the gap, or STRICT where it is narrower than EMPTY."""
+        return (self.low + self.high) / 2 if self.clear else STRICT
 
     @property
     def copies(self) -> pd.DataFrame:
@@ -66,10 +70,9 @@ def find(store: PixelStore, *, mirrored: bool = True) -> Duplicates:
     pairs["identical"] = (hashes[pairs["first"]] == hashes[pairs["second"]]) & ~pairs["mirrored"]
     pairs = pairs.sort_values(["correlation", "first", "second"], ascending=[False, True, True])
     pairs = pairs.drop_duplicates(["first", "second"]).reset_index(drop=True)
-    low, high = _gap(pairs.loc[~pairs["identical"], "correlation"].to_numpy())
-    threshold = (low + high) / 2 if high - low >= EMPTY else STRICT
-    copy = pairs["identical"] | (pairs["correlation"] > threshold)
-    return Duplicates(pairs, _groups(store.index, pairs[copy]), low, high, threshold)
+    gap = _gap(pairs.loc[~pairs["identical"], "correlation"].to_numpy())
+    found = Duplicates(pairs, pairs, *gap)
+    return dataclasses.replace(found, groups=_groups(store.index, found.copies))
 
 
 def _gap(correlations: np.ndarray) -> tuple[float, float]:

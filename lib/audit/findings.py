@@ -18,6 +18,12 @@ Finding = tuple[str, str, str]  # check, result, verdict
 PUBLISHED = {("train", 0): 1349, ("train", 1): 3883, ("test", 0): 234, ("test", 1): 390}
 SURE = 0.95  # share of copies made on purpose from which on their kind counts as found
 STRONG = 0.8  # AUC from which on a shortcut is called strong
+# Probes that the lungs reach: yardsticks of how little is needed, not shortcuts.
+WHOLE = {
+    "bytes": "a file grows with whatever structure its image has, lungs included",
+    "gray": "part of the task needs no fine structure",
+    "thumbnail": "part of the task needs no fine structure",
+}
 
 
 def of(audit: Audit) -> list[Finding]:
@@ -44,17 +50,18 @@ def answer(audit: Audit) -> str:
     said = [
         f"in doubt ({', '.join(sorted(crossing)).lower()})"
         if crossing
-        else "apart: no patient and no copy of an image crosses them"
+        else "apart: no patient crosses them, and no copy that the search finds "
+        f"(it finds {int((audit.made['found'] >= SURE).sum())} of {len(audit.made)} kinds that were made on purpose)"
     ]
     test, lungs = (
         audit.shift[("test", None)],
         audit.probes.set_index(["probe", "split"])["auc"].get(("no lungs", "test")),
     )
     if test is not None:
-        like = "is not drawn like" if test.low > 0.5 else "looks like"
+        like = "is not drawn like" if test.low > 0.5 else "is not seen to differ from"
         said.append(f"the test set {like} the training set (told apart with AUC {test})")
     if lungs is not None:
-        told = "can be told" if lungs.low > 0.5 else "cannot be told"
+        told = "can be told" if lungs.low > 0.5 else "is not seen to be told"
         said.append(f"pneumonia {told} from test images whose lungs are blacked out (AUC {lungs})")
     return f"The splits are {'; '.join(said)}."
 
@@ -116,8 +123,12 @@ def _patients(audit: Audit) -> Finding:
             "The set carries no patient ids: whether patients cross its splits cannot be known.",
             "bad",
         )
-    said = f"{right.shared} of {right.test} test patients have images in train or val; validation shares no patient with train."
-    return "Patients across splits", said, "good" if right.shared == 0 else "bad"
+    crossing = int((audit.store.index.groupby("patient")["split"].nunique() > 1).sum())
+    said = (
+        f"{right.shared} of {right.test} test patients have images outside the test set; {crossing} of "
+        f"{audit.store.index['patient'].nunique():,} patients are in more than one split."
+    )
+    return "Patients across splits", said, "good" if crossing == right.shared == 0 else "bad"
 
 
 def _repeats(audit: Audit) -> Finding:
@@ -136,28 +147,29 @@ def _repeats(audit: Audit) -> Finding:
 
 
 def _naive(audit: Audit) -> Finding | None:
-    naive, kin, (both, expected) = audit.naive, audit.kinship, audit.two_kinds
+    naive, kin, both = audit.naive, audit.kinship, audit.two_kinds
     if not naive.test:
         return None
     said = f"By the bare number person<N>, {naive.shared} of {naive.test} test patients would seem to occur in train"
     if both:
-        said += f"; but {both:,} numbers occur as bacteria and as virus, where independent numbering gives about {expected:,.0f}"
+        said += f"; {both:,} numbers occur as bacteria and as virus"
     if len(kin) == 2:
         within, across = kin["within a kind"], kin["across kinds"]
-        strangers = across.high < within.low
-        said += (
-            f", and images that share a number correlate {within} within a kind and {across} across kinds, "
-        )
-        said += (
-            "so the number alone is no patient"
-            if strangers
-            else "which does not settle whether the number alone is a patient"
-        )
+        said += f"; images that share a number correlate {within} within a kind and {across} across kinds, {_kin(within, across)}"
     return "The naive patient key", f"{said}.", "info"
 
 
+def _kin(within: Interval, across: Interval) -> str:
+    """What the two correlations say of a number that bacteria and virus share; strangers are at 0."""
+    if across.low > 0:
+        return "so some of the numbers that both kinds have may be one patient"
+    if across.high < within.low:
+        return "so the number alone is no patient"
+    return "which does not settle whether the number alone is a patient"
+
+
 def _identical(audit: Audit) -> Finding:
-    index, table = audit.store.index, audit.duplicates
+    index = audit.store.index
     same = index[index.duplicated("sha256", keep=False)]
     groups = same.groupby("sha256")
     if same.empty:
@@ -169,27 +181,27 @@ def _identical(audit: Audit) -> Finding:
         f"{groups.ngroups} groups of identical files ({len(same)} files): {crossing} across splits, {labels} with conflicting "
         f"labels, {people} across patients"
     )
-    if people and not table.disagreeing("patient").empty:
-        names = (
-            table.disagreeing("patient")
-            .groupby("group")["patient"]
-            .agg(lambda found: " = ".join(sorted(set(found))))
-        )
-        said += f" ({'; '.join(names.head(3))})"
+    if people:
+        names = groups["patient"].agg(lambda found: " = ".join(sorted(set(found))))
+        said += f" ({'; '.join(sorted(names[names.str.contains(' = ', regex=False)])[:3])})"
     return "Identical files", f"{said}.", "bad" if crossing or labels else "caution"
 
 
 def _alike(audit: Audit) -> Finding:
     found = audit.duplicates
     more = found.copies[~found.copies["identical"]]
-    split, label = (audit.store.index[column].to_numpy() for column in ("split", "label"))
-    crossing = int((split[more["first"]] != split[more["second"]]).sum())
-    conflicting = int((label[more["first"]] != label[more["second"]]).sum())
+    crossing, conflicting, people = (
+        int((values[more["first"]] != values[more["second"]]).sum())
+        for values in (audit.store.index[column].to_numpy() for column in ("split", "label", "patient"))
+    )
     if found.clear:
         gap = f"no pair's fine structure correlates between {found.low:.3f} and {found.high:.3f}, so {found.threshold:.2f} parts copies from likeness"
     else:
-        gap = f"no empty gap parts copies from likeness (the widest ends at {found.low:.3f}), so only correlations above {found.threshold} count"
-    said = f"{len(more)} pairs of copies besides identical files ({crossing} across splits, {conflicting} with conflicting labels): {gap}."
+        gap = f"no empty gap parts copies from likeness (the widest lies between {found.low:.3f} and {found.high:.3f}), so only correlations above {found.threshold} count"
+    said = (
+        f"{len(more)} pairs of copies besides identical files ({crossing} across splits, {conflicting} with conflicting labels, "
+        f"{people} across patients): {gap}."
+    )
     if crossing or conflicting:
         return "Near duplicates", said, "bad"
     return "Near duplicates", said, "good" if found.clear and more.empty else "caution"
@@ -231,7 +243,9 @@ def _validation(audit: Audit) -> Finding:
     )
     test = audit.shift[("test", None)]
     if test and test.low > 0.5 and verdict == "good":
-        said += " Validation is drawn like train, so it cannot show what the shift of test costs."
+        said += (
+            " So validation has no shift like that of test to show, and what that costs cannot be seen there."
+        )
         verdict = "caution"
     return check, said, verdict
 
@@ -267,22 +281,25 @@ def _probes(audit: Audit) -> list[Finding]:
 
 
 def _probe(name: str, auc: pd.Series) -> Finding:
-    check = f"Shortcut: {PROBES[name].removesuffix(' alone')}"
+    check = f"{'Yardstick' if name in WHOLE else 'Shortcut'}: {PROBES[name].removesuffix(' alone')}"
     found = {split: value for split, value in auc.items() if isinstance(value, Interval)}
     if not found:
-        return check, "The same for every image of this copy: nothing to learn from.", "info"
+        return (
+            check,
+            "It cannot be asked: the same for every image of this copy, or a class is missing.",
+            "info",
+        )
     said = ", ".join(f"{value} on {split}" for split, value in found.items())
     strongest = max(value.low for value in found.values())
     if strongest <= 0.5:
-        return check, f"The label cannot be told by it: AUC {said}.", "good"
-    if name in (
-        "thumbnail",
-        "gray",
-    ):  # they hold the lungs: yardsticks of how little is needed, not shortcuts
+        few = max(value.high for value in found.values()) > STRONG
         return (
             check,
-            f"The label can be told from it with AUC {said}: part of the task needs no fine structure.",
-            "info",
+            f"The label is not seen to be told by it: AUC {said}"
+            + ("; these are too few images to rule it out." if few else "."),
+            "caution" if few else "good",
         )
+    if name in WHOLE:
+        return check, f"The label can be told from it with AUC {said}: {WHOLE[name]}.", "info"
     how, verdict = ("well", "bad") if strongest > STRONG else ("in part", "caution")
     return check, f"The label can {how} be told without looking at the lungs: AUC {said}.", verdict

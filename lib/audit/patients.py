@@ -43,21 +43,19 @@ def sharing(table: pd.DataFrame, keys: pd.Series) -> Sharing:
     return Sharing(len(test), len(test & set(keys[table["split"] != "test"])))
 
 
-def two_kinds(table: pd.DataFrame) -> tuple[int, float]:
-    """(numbers that occur as bacteria and as virus, how many would if the two were numbered independently)."""
+def two_kinds(table: pd.DataFrame) -> int:
+    """How many numbers occur as bacteria and as virus."""
     numbers = number(table["patient"])
-    kinds = [set(numbers[table["subtype"] == kind].dropna()) for kind in ("bacterial", "viral")]
-    if not all(kinds):
-        return 0, 0.0
-    return len(kinds[0] & kinds[1]), len(kinds[0]) * len(kinds[1]) / int(max(kinds[0] | kinds[1]))
+    bacteria, virus = (set(numbers[table["subtype"] == kind].dropna()) for kind in ("bacterial", "viral"))
+    return len(bacteria & virus)
 
 
 def kinship(store: PixelStore, *, n_boot: int, seed: int) -> dict[str, Interval]:
     """Mean correlation of image pairs that share a patient number, within a kind and across bacteria and virus.
 
     Thumbnails minus the mean of their subtype are correlated, so that what all images of a subtype share counts for
-    nothing: 0 is what strangers have. Each number is one observation; intervals resample numbers. A kind without such
-    pairs is left out.
+    nothing: 0 is what strangers have. Within a kind each patient (kind and number) is one observation, across kinds each
+    number; intervals resample these. What has no such pairs is left out.
     """
     vectors, table = _residuals(store), store.index
     person = table["subtype"].isin(["bacterial", "viral"]) & number(table["patient"]).notna()

@@ -13,6 +13,11 @@ from lib import metrics
 from lib.stats import Interval, interval, patient_bootstrap, patient_weights
 from lib.store import PixelStore
 
+
+class TooFewPatients(ValueError):
+    """Fewer than five on a side, so nothing can be told apart."""
+
+
 CLASSES = {0: "normal", 1: "pneumonia"}
 EDGE = 0.08  # of the side: the width of the border
 NAMES = {
@@ -108,7 +113,7 @@ def tell_apart(
     """AUC of a classifier that tells images of `split` from training images by their measurements; 0.5 means alike.
 
     Gradient-boosted trees, scored on patients they were not fitted on (5 folds by patient); all images, or those of one
-    `label`. Raises ValueError where a side has fewer than 5 patients.
+    `label`. Raises TooFewPatients where a side has fewer than 5.
     """
     keep = store.index["split"].isin(["train", split])
     if label is not None:
@@ -117,7 +122,9 @@ def tell_apart(
     truth = (found["split"] == split).to_numpy(int)
     few = min(found.loc[truth == side, "patient"].nunique() for side in (0, 1))
     if few < 5:
-        raise ValueError(f"telling {split} from train takes at least 5 patients on either side, not {few}")
+        raise TooFewPatients(
+            f"telling {split} from train takes at least 5 patients on either side, not {few}"
+        )
     inputs, scores = measured.loc[found.index].to_numpy(float), np.zeros(len(found))
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
     for fit, held_out in folds.split(inputs, truth, found["patient"]):

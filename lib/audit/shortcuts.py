@@ -1,4 +1,4 @@
-"""Can the label be told without looking at the lungs? Simple models on parts of the image that hold no pneumonia."""
+"""Can the label be told without looking at the lungs? Simple models of parts of the image without lungs, and yardsticks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def probes(
 ) -> pd.DataFrame:
     """How well each probe, fitted on train, tells pneumonia from normal elsewhere.
 
-    columns: probe (a key of NAMES), split, auc (an Interval that resamples patients; None where all inputs are alike)
+    columns: probe (a key of NAMES), split, auc (an Interval that resamples patients; None where all inputs are alike or a
+    class is missing)
     """
     truth, rows = store.index["label"].to_numpy(), []
     train = store.rows("train")
@@ -43,7 +44,8 @@ def probes(
         scores = _score(inputs, train, truth[train], seed) if informative else None
         for split in splits:
             found = store.rows(split)
-            auc = _auc(store, found, truth[found], scores[found], n_boot, seed) if informative else None
+            asked = informative and len(np.unique(truth[found])) == 2
+            auc = _auc(store, found, truth[found], scores[found], n_boot, seed) if asked else None
             rows.append((name, split, auc))
     return pd.DataFrame(rows, columns=["probe", "split", "auc"])
 
