@@ -19,7 +19,9 @@ def decode(data: bytes) -> tuple[np.ndarray, tuple[int, int], str]:
     """Encoded bytes -> gray pixels uint8 (H, W), the file's own (width, height) and mode.
 
     RGB, gray, palette, CMYK, 16-bit and EXIF-rotated copies of one picture give the same gray pixels (16-bit values
-    are divided by 257). Raises ImageError for an empty, oversized, truncated or foreign file.
+    are divided by 257). Raises ImageError for an empty, oversized, truncated or foreign file, for an image of one gray
+    value, and where nothing tells which value is white: floating-point pixels, or integers that may be of fewer bits
+    than 16 (none reaches the upper half of 16 bits, and they are no multiples of 257 either) or of more.
     """
     if not data:
         raise ImageError("empty file")
@@ -29,7 +31,10 @@ def decode(data: bytes) -> tuple[np.ndarray, tuple[int, int], str]:
                 raise ImageError(f"oversized: {picture.width} x {picture.height} pixels")
             size, mode = picture.size, picture.mode
             picture.load()
-            return np.asarray(_gray(ImageOps.exif_transpose(picture))), size, mode
+            gray = np.asarray(_gray(ImageOps.exif_transpose(picture)))
+        if gray.min() == gray.max():
+            raise ImageError("blank")
+        return gray, size, mode
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
@@ -58,9 +63,14 @@ def fit(gray: np.ndarray, size: int, aspect: str) -> np.ndarray:
 
 
 def _gray(picture: Image.Image) -> Image.Image:
+    if picture.mode == "F":
+        raise ImageError("floating-point pixels")
     if picture.mode.startswith("I"):
         wide = np.asarray(picture).astype(np.int64)
-        return Image.fromarray((wide // 257).clip(0, 255).astype(np.uint8))
+        low, high = wide.min(), wide.max()
+        if low < 0 or high >= 1 << 16 or (high < 1 << 15 and (wide % 257).any()):
+            raise ImageError(f"pixels of unknown depth: values {low} to {high}")
+        return Image.fromarray((wide // 257).astype(np.uint8))
     if picture.mode in ("P", "CMYK", "RGBA", "LA", "PA"):
         picture = picture.convert("RGB")  # straight to gray, Pillow would read CMYK and palettes differently
     return picture.convert("L")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import re
 from collections import deque
@@ -33,6 +34,10 @@ SUFFIXES = {".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp"}
 LITTER = {"__MACOSX", "Thumbs.db", "desktop.ini", "masks"}  # masks of phantoms lie beside their images
 COLUMNS = ["image", "split", "label", "subtype", "patient", "width", "height", "mode", "bytes", "sha256", "status"]  # fmt: skip
 NOTE = "source.json"  # written into the raw folder by `sources`: where the images came from
+NOTED = {
+    "kind": str, "name": str, "identity": str, "bytes": int, "images": int, "patients": bool, "own_val": bool,
+    "published": bool,
+}  # fmt: skip
 LARGEST_FILE = 50_000_000  # bytes
 MOST_QUARANTINED = 0.01  # share of the images
 NAMED_PATIENTS = (
@@ -72,37 +77,88 @@ def place(name: str) -> tuple[str, str, int] | None:
 
 
 def select(names: Iterable[str]) -> list[str]:
-    """The paths to index, sorted. Of a set that is there twice, one inside the other (as in Kaggle's zip), the outer one."""
+    """The paths to index, sorted. Of a set that is there twice, one inside the other (as in Kaggle's zip), the outer one.
+
+    Raises IndexingError for two sets side by side.
+    """
     chosen: dict[str, str] = {}
+    folders: dict[str, set[str]] = {}  # split -> those of the sets that have it
     for name in sorted(names, key=lambda name: (name.count("/"), name)):
         if found := place(name):
             chosen.setdefault(name.removeprefix(found[0]).lstrip("/"), name)
+            folders.setdefault(found[1], set()).add(found[0])
+    for split, sets in folders.items():
+        _check_nested(split, sets)
     return sorted(chosen.values())
 
 
+def _check_nested(split: str, folders: set[str]) -> None:
+    """Raises IndexingError unless each of the sets that have this split lies inside the next larger one, as a copy may."""
+    for outer, inner in itertools.pairwise(sorted(folders)):
+        if not PurePosixPath(inner).is_relative_to(outer):
+            raise IndexingError(
+                f"there are two sets side by side, {printable(outer)} and {printable(inner)}, each with a folder {split}; "
+                "keep one of them"
+            )
+
+
 def find_images(raw_dir: Path) -> list[str]:
-    """Paths of the files to index, relative to `raw_dir` in POSIX form, sorted."""
-    base = str(raw_dir)
-    found: list[str] = []
-    for folder, _, names in os.walk(base):
-        below = os.path.relpath(folder, base).replace(os.sep, "/") + "/"
-        found += [below.removeprefix("./") + name for name in names]
-    return select(found)
+    """Paths of the files to index, relative to `raw_dir` in POSIX form, sorted. Raises IndexingError as `select` does."""
+    try:
+        return select(files_below(raw_dir))
+    except IndexingError as error:
+        raise IndexingError(f"{raw_dir} cannot be used: {error}") from None
+
+
+def files_below(folder: Path | str, below: str = "", above: tuple[str, ...] = ()) -> Iterator[str]:
+    """Paths of all files in a folder, each after `below`, in POSIX form.
+
+    Linked folders are gone into as well, but never back into one of those that were gone through (`above`).
+    """
+    here = os.path.realpath(folder)
+    if here in above:
+        return
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if os.path.isdir(path):
+            yield from files_below(path, f"{below}{name}/", (*above, here))
+        else:
+            yield below + name
+
+
+def file_stamps(raw_dir: Path, names: Iterable[str]) -> list[tuple[str, int, int]]:
+    """(path, bytes, time of change in ns) of each file; -1 for both where there is none, as behind a broken link."""
+    found = []
+    for name in names:
+        size, changed = -1, -1
+        with contextlib.suppress(OSError):  # `_row` quarantines it with the reason
+            stat = os.stat(os.path.join(raw_dir, name))
+            size, changed = stat.st_size, stat.st_mtime_ns
+        found.append((name, size, changed))
+    return found
+
+
+def printable(name: str) -> str:
+    """The name itself, or, where its bytes are not UTF-8, with these as escapes: such a name can be neither shown nor written."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def note(raw_dir: Path) -> dict[str, Any]:
     """What `make data` wrote about the origin of the images; empty for a folder filled by hand.
 
-    Raises SourceError for a note that is no JSON object.
+    Raises SourceError for a note that `make data` cannot have written.
     """
     path = Path(raw_dir) / NOTE
     if not path.exists():
         return {}
     with contextlib.suppress(ValueError):
-        if isinstance(found := files.read_json(path), dict):
+        found = files.read_json(path)
+        if isinstance(found, dict) and all(
+            isinstance(found[key], kind) for key, kind in NOTED.items() if key in found
+        ):
             return found
     raise SourceError(
-        f"{path} is damaged; delete it and run `make data` again, with the SOURCE of these images if they had one"
+        f"{path} is damaged; move its folder away and run `make data` again, with the SOURCE of these images if they had one"
     )
 
 
@@ -170,8 +226,12 @@ def check_classes(found: Iterable[tuple[str, int]]) -> None:
         )
 
 
-def contradiction(name: str, label: int) -> str | None:
-    """Why a file name cannot belong to a class folder; None where it can."""
+def contradiction(name: str, label: int, *, patients: bool = True) -> str | None:
+    """Why a path cannot be that of an image of this class; None where it can. patients: whether the names carry patients"""
+    if printable(name) != name:
+        return "the name is not UTF-8"
+    if not patients:
+        return None
     patient, subtype = patient_key(PurePosixPath(name).name)
     if patient is None:
         return "the name carries no patient"
@@ -204,7 +264,7 @@ def _row(raw_dir: Path, look: Callable | None, about: dict[str, Any], name: str)
     )
     patient, subtype = patient_key(PurePosixPath(name).name)
     row = dict.fromkeys(COLUMNS) | {
-        "image": name, "split": split, "label": label, "patient": patient, "subtype": subtype,
+        "image": printable(name), "split": split, "label": label, "patient": patient, "subtype": subtype,
         "width": 0, "height": 0, "mode": "", "bytes": 0, "sha256": "", "status": "ok",
     }  # fmt: skip
     if label == CLASSES["NORMAL"] and patient is None:
@@ -212,7 +272,7 @@ def _row(raw_dir: Path, look: Callable | None, about: dict[str, Any], name: str)
     seen = None
     try:
         gray = _read(raw_dir / name, row)
-        if about.get("patients", True) and (reason := contradiction(name, label)):
+        if reason := contradiction(name, label, patients=about.get("patients", True)):
             raise images.ImageError(reason)
         seen = look(gray) if look else None
     except images.ImageError as error:

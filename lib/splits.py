@@ -83,10 +83,9 @@ def patients_of(table: pd.DataFrame) -> pd.Series:
 
 
 def series(table: pd.DataFrame) -> pd.Series:
-    """What each row's patient is numbered within: bacteria, virus, IM, NORMAL2-IM; the subtype and label where nothing is known."""
-    unknown = table["subtype"] + "-" + table["label"].astype(str)
+    """What each row's patient is numbered within: bacteria, virus, IM, NORMAL2-IM; the subtype where nothing is known."""
     named = table["patient"].astype("string").str.replace(r"-\d+$", "", regex=True).astype(object)
-    return named.where(table["patient"].notna(), unknown)
+    return named.where(table["patient"].notna(), table["subtype"])
 
 
 def check_patients(table: pd.DataFrame) -> None:

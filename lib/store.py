@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -83,8 +82,9 @@ def _wanted(config: Config) -> dict[str, Any]:
 
 
 def _drawn(config: Config) -> bool:
-    drawing = config.raw_dir / "phantoms.json"
-    return drawing.exists() and files.read_json(drawing) == _wanted(config)
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return files.read_json(config.raw_dir / "phantoms.json") == _wanted(config)
+    return False
 
 
 def _draw(config: Config) -> None:
@@ -96,10 +96,7 @@ def _draw(config: Config) -> None:
 
 def _stamp(config: Config) -> str:
     """Changes when a file of the raw folder is added, removed, resized or touched; reads no image."""
-    listed, raw_dir = [], str(config.raw_dir)
-    for name in index.find_images(config.raw_dir):
-        stat = os.stat(os.path.join(raw_dir, name))
-        listed.append((name, stat.st_size, stat.st_mtime_ns))
+    listed = index.file_stamps(config.raw_dir, index.find_images(config.raw_dir))
     return fingerprint(
         [FORMAT, config.data.image_size, config.data.aspect, index.note(config.raw_dir), listed]
     )
@@ -112,7 +109,7 @@ def _intact(folder: Path, stamp: str) -> bool:
         return meta["stamp"] == stamp and all(
             (folder / name).stat().st_size == size for name, size in meta["files"].items()
         )
-    except (OSError, KeyError, json.JSONDecodeError):
+    except (OSError, KeyError, ValueError, TypeError, AttributeError):  # damaged in whatever way: built again
         return False
 
 

@@ -53,6 +53,7 @@ MODES = {
     "RGBA": lambda g: encoded(rgba(g, "RGB")),
     "LA": lambda g: encoded(rgba(g, "L")),
     "P": lambda g: encoded(palette(g)),
+    "PA": lambda g: encoded(palette(g).convert("PA"), "TIFF"),
     "CMYK": lambda g: encoded(cmyk(g), "TIFF"),
     "I;16": lambda g: encoded(Image.fromarray(g.astype(np.uint16) * 257)),
     "I;16 tiff": lambda g: encoded(Image.fromarray(g.astype(np.uint16) * 257), "TIFF"),
@@ -70,8 +71,42 @@ def test_every_mode_gives_the_same_gray_pixels(gray, mode):
     decoded, _, named = images.decode(MODES[mode](gray))
     assert decoded.dtype == np.uint8
     np.testing.assert_array_equal(decoded, gray)
-    if mode in ("L", "RGB", "RGBA", "LA", "P", "CMYK", "I;16", "I"):
+    if mode in ("L", "RGB", "RGBA", "LA", "P", "PA", "CMYK", "I;16", "I"):
         assert named == mode
+
+
+def test_dark_16_bit_copy_is_told_by_its_multiples_of_257(gray):
+    dark = gray % 16
+    np.testing.assert_array_equal(images.decode(encoded(Image.fromarray(np.uint16(257) * dark)))[0], dark)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("bits", [8, 12, 15])
+def test_integers_of_unknown_depth_are_refused(kind, bits):
+    values = np.linspace(0, 2**bits - 1, 64).astype(np.uint16).reshape(8, 8)
+    with pytest.raises(images.ImageError, match=f"pixels of unknown depth: values 0 to {2**bits - 1}$"):
+        images.decode(encoded(Image.fromarray(values), kind))
+    values[0, 0] = 1 << 15  # now the file is known to use its 16 bits
+    np.testing.assert_array_equal(images.decode(encoded(Image.fromarray(values), kind))[0], values // 257)
+
+
+@pytest.mark.parametrize("values", [(0, 255), (-1, 65535), (0, 65536), (0, 257 * 300)])
+def test_integers_that_are_not_of_16_bits_are_refused(values):
+    wide = Image.fromarray(np.array([values], np.int32))
+    with pytest.raises(images.ImageError, match=f"unknown depth: values {values[0]} to {values[1]}$"):
+        images.decode(encoded(wide, "TIFF"))
+
+
+@pytest.mark.parametrize("largest", [1, 255, 1e6])
+def test_floating_point_pixels_are_refused(largest):
+    with pytest.raises(images.ImageError, match="floating-point pixels"):
+        images.decode(encoded(Image.fromarray(np.float32([[0, largest]])), "TIFF"))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "P", "CMYK", "I;16"])
+def test_blank_image_is_refused(mode):
+    with pytest.raises(images.ImageError, match="blank"):
+        images.decode(encoded(Image.new(mode, (9, 9)), "TIFF"))
 
 
 def test_jpeg_modes_agree(gray):
@@ -102,11 +137,11 @@ def test_truncated_file_is_refused(gray, kind, cut):
         images.decode(whole[:-cut])
 
 
-def test_single_pixel():
-    decoded, size, _ = images.decode(encoded(Image.fromarray(np.array([[7]], np.uint8))))
-    assert decoded.tolist() == [[7]]
-    assert size == (1, 1)
-    assert (images.fit(decoded, 28, "squash") == 7).all()
+def test_two_pixels_and_one():
+    decoded, size, _ = images.decode(encoded(Image.fromarray(np.array([[7, 9]], np.uint8))))
+    assert decoded.tolist() == [[7, 9]]
+    assert size == (2, 1)
+    assert (images.fit(decoded[:, :1], 28, "squash") == 7).all()
 
 
 # --- aspect
@@ -146,6 +181,12 @@ def test_image_of_the_right_size_is_not_touched():
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
     for aspect in ("squash", "pad", "crop"):
         np.testing.assert_array_equal(images.fit(pixels, 28, aspect), pixels)
+
+
+def test_image_that_shrinks_along_one_side_is_averaged_and_repeats_pixels_along_the_other():
+    tall = np.tile(np.arange(0, 196, 14, dtype=np.uint8), (56, 1))
+    for given, fitted in ((tall, images.fit(tall, 28, "squash")), (tall, images.fit(tall.T, 28, "squash").T)):
+        np.testing.assert_array_equal(fitted, np.tile(np.repeat(given[0], 2), (28, 1)))
 
 
 def test_shrinking_averages():

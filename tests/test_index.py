@@ -1,6 +1,8 @@
 """The index on crafted trees: patients, folders, every reason to leave an image out, and when to stop."""
 
 import io
+import json
+import os
 import re
 
 import numpy as np
@@ -14,11 +16,14 @@ from lib.trouble import IndexingError, SourceError
 NORMAL = "chest_xray/train/NORMAL/IM-0001-0001.png"
 
 
-def png(size=(12, 10), seed=0) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, size[::-1], np.uint8)
+def png_of(pixels: np.ndarray) -> bytes:
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "PNG")
     return out.getvalue()
+
+
+def png(size=(12, 10), seed=0) -> bytes:
+    return png_of(np.random.default_rng(seed).integers(0, 256, size[::-1], np.uint8))
 
 
 def put(root, name: str, data: bytes | None = None) -> None:
@@ -100,6 +105,44 @@ def test_kaggle_val_is_folded_into_train_and_its_second_copy_ignored(tmp_path):
     assert set(table["status"]) == {"ok"}
 
 
+def test_of_nested_sets_the_outermost_wins_and_adds_what_it_lacks():
+    names = [
+        "x/a/train/NORMAL/1.png",
+        "x/train/NORMAL/1.png",
+        "x/a/b/train/NORMAL/1.png",
+        "x/a/train/NORMAL/2.png",
+    ]
+    assert index.select(names) == ["x/a/train/NORMAL/2.png", "x/train/NORMAL/1.png"]
+    assert index.select(["train/NORMAL/1.png", "a/train/NORMAL/1.png"]) == ["train/NORMAL/1.png"]
+
+
+@pytest.mark.parametrize("other", ["b", "ab", "x/a"])
+def test_sets_side_by_side_are_refused_by_name(tmp_path, other):
+    good_tree(tmp_path, top="a/")
+    good_tree(tmp_path, top=f"{other}/")
+    with pytest.raises(IndexingError, match=f"side by side, a and {other}, each with a folder t"):
+        index.build(tmp_path, progress=False)
+
+
+def test_splits_may_lie_in_folders_of_their_own():
+    names = ["learn/train/NORMAL/1.png", "score/test/NORMAL/1.png"]
+    assert index.select(names) == names
+
+
+def test_linked_folders_are_gone_into_and_not_back(tmp_path):
+    real, raw = tmp_path / "real", tmp_path / "raw"
+    good_tree(real)
+    expected = index.find_images(real)
+    for one, other in (("a", "b"), ("b", "a")):  # round and round
+        (raw / one).mkdir(parents=True)
+        (raw / one / "on").symlink_to(raw / other)
+    (raw / "chest_xray").symlink_to(real / "chest_xray")
+    (real / "chest_xray" / "train" / "NORMAL" / "back").symlink_to(raw)
+    (real / "chest_xray" / "itself").symlink_to("itself")
+    assert index.find_images(raw) == expected
+    assert len(index.accepted(index.build(raw, progress=False))) == 12
+
+
 def test_row_of_an_image(tmp_path):
     put(tmp_path, NORMAL, png((12, 10)))
     seen = row(tmp_path, NORMAL)
@@ -136,6 +179,12 @@ BAD = {
         "train/NORMAL/IM-0001-0001.png",
         png((64, 64))[:300] + b"\0" * 40 + png((64, 64))[340:],
         "damaged",
+    ),
+    "blank": ("train/NORMAL/IM-0001-0001.png", png_of(np.full((9, 9), 80, np.uint8)), "blank"),
+    "12 bits": (
+        "train/NORMAL/IM-0001-0001.png",
+        png_of(np.arange(4096, dtype=np.uint16).reshape(64, 64)),
+        "pixels of unknown depth: values 0 to 4095",
     ),
     "no patient": ("train/NORMAL/scan.png", None, "the name carries no patient"),
     "normal in pneumonia": (
@@ -179,6 +228,16 @@ def test_broken_link_is_quarantined(tmp_path):
     assert row(tmp_path, NORMAL).status == "cannot be read: No such file or directory"
 
 
+@pytest.mark.parametrize("patients", [True, False])
+def test_name_that_is_not_utf8_is_quarantined_under_one_that_can_be_written(tmp_path, patients):
+    name = (tmp_path / NORMAL).parent / os.fsdecode("IM-0001-0001-胸.png".encode("gbk"))
+    put(tmp_path, str(name))
+    (tmp_path / index.NOTE).write_text(json.dumps({"patients": patients}))
+    seen = index.build(tmp_path, progress=False).iloc[0]
+    assert seen.status == "the name is not UTF-8"
+    assert seen.image == r"chest_xray/train/NORMAL/IM-0001-0001-\xd0\xd8.png"
+
+
 def test_few_quarantined_images_are_left_out(tmp_path):
     good_tree(tmp_path, patients=30)
     put(tmp_path, "chest_xray/train/NORMAL/IM-9999-0001.png", b"")
@@ -214,9 +273,11 @@ def test_empty_folder_is_an_error_and_no_table_of_nothing(tmp_path):
         index.accepted(index.build(tmp_path, progress=False))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]"])
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"images": "many"}', '{"name": 3}', '{"patients": "no"}'])
 def test_damaged_note_of_the_origin_is_named(tmp_path, text):
     assert index.note(tmp_path) == {}
     (tmp_path / index.NOTE).write_text(text)
-    with pytest.raises(SourceError, match="source.json is damaged; delete it and run `make data` again"):
+    with pytest.raises(
+        SourceError, match="source.json is damaged; move its folder away and run `make data` again"
+    ):
         index.note(tmp_path)

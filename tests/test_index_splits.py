@@ -15,12 +15,12 @@ KINDS = {
 }
 
 
-def table(patients: int = 40, images: int = 2) -> pd.DataFrame:
+def table(patients: int = 40, images: int = 2, first: int = 1000) -> pd.DataFrame:
     rows = [
         {"image": f"{split}-{kind}-{number}-{i}", "split": split, "label": label, "subtype": subtype, "patient": f"{kind}-{number}"}
-        for split, first in (("train", 1000), ("test", 1))
+        for split, start in (("train", first), ("test", first + patients))
         for kind, (subtype, label) in KINDS.items()
-        for number in range(first, first + patients)
+        for number in range(start, start + patients)
         for i in range(images)
     ]  # fmt: skip
     return pd.DataFrame(rows)
@@ -36,12 +36,26 @@ def test_validation_takes_its_share_of_every_kind_of_patient(kind):
     assert divided.groupby("patient")["split"].nunique().max() == 1
 
 
-def test_block_is_one_run_of_the_numbering():
-    divided = index.split_validation(table(), share=0.2, seed=3, kind="block")
+def blocks(given: pd.DataFrame, seed: int) -> list[list[int]]:
+    """The numbers of the patients that a block of a fifth holds out, a list a series."""
+    divided = index.split_validation(given, share=0.2, seed=seed, kind="block")
     held = divided[divided["split"] == "val"]
-    for _, members in held.groupby(splits.series(held)):
-        numbers = sorted(members["patient"].str.rsplit("-", n=1).str[1].astype(int).unique())
+    return [
+        sorted(members["patient"].str.rsplit("-", n=1).str[1].astype(int).unique())
+        for _, members in held.groupby(splits.series(held))
+    ]
+
+
+@pytest.mark.parametrize("first", [1000, 1, 80])
+def test_block_is_one_run_of_the_numbering(first):
+    """Also where numbers differ in length: 9 comes before 10."""
+    for numbers in blocks(table(first=first), seed=3):
         assert numbers == list(range(numbers[0], numbers[0] + 8))
+
+
+def test_block_begins_anywhere():
+    begins = [numbers[0] for seed in range(50) for numbers in blocks(table(images=1), seed)]
+    assert set(begins) == set(range(1000, 1033))
 
 
 def test_seed_decides():

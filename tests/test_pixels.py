@@ -1,5 +1,6 @@
 """The pixel store and its batches: right pixels in the right rows, built once, rebuilt when the images change."""
 
+import os
 import time
 
 import numpy as np
@@ -109,6 +110,53 @@ def test_whatever_changes_is_noticed(cfg, change):
     after = prepare(cfg)
     assert len(after.index) == {"add": 17, "remove": 15}.get(change, 16)
     assert (after.fingerprint == before.fingerprint) == ("store" in change or "index" in change)
+
+
+def test_note_of_the_origin_is_noticed(cfg):
+    """It decides what the folder val is."""
+    unzipped(cfg.raw_dir, {"chest_xray/val/NORMAL/IM-0500-0001.png": png(5)})
+    assert len(prepare(cfg).rows("val")) == 2
+    files.write_json(cfg.raw_dir / index.NOTE, {"own_val": True})
+    assert len(prepare(cfg).rows("val")) == 1
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe\0", b"[]", b"{", b"7", b'{"stamp": 1}', "files"])
+def test_damaged_description_of_the_store_has_it_built_again(cfg, damage):
+    before = prepare(cfg)
+    path = cfg.store_dir / "meta.json"
+    whole = path.read_bytes()
+    if damage == "files":  # of the right stamp, but its list of files is none
+        files.write_json(path, files.read_json(path) | {"files": 7})
+    else:
+        path.write_bytes(damage)
+    assert prepare(cfg).fingerprint == before.fingerprint
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe\0", b"{"])
+def test_damaged_description_of_the_phantoms_has_them_drawn_again(tmp_path, damage):
+    cfg = config.load("demo", root=tmp_path, **{"data.phantoms": 40, "data.image_size": 32})
+    before = prepare(cfg).fingerprint
+    (cfg.raw_dir / "phantoms.json").write_bytes(damage)
+    assert prepare(cfg).fingerprint == before
+
+
+def test_broken_link_is_quarantined_until_it_leads_somewhere(cfg, tmp_path):
+    unzipped(cfg.raw_dir, small_set(patients=40))
+    (cfg.raw_dir / "chest_xray/train/NORMAL/IM-0900-0001.png").symlink_to(tmp_path / "later.png")
+    assert list(prepare(cfg).quarantined["status"]) == ["cannot be read: No such file or directory"]
+    (tmp_path / "later.png").write_bytes(png(5))
+    built = prepare(cfg)
+    assert len(built.quarantined) == 0
+    assert len(built.index) == 161
+
+
+def test_name_that_is_not_utf8_is_quarantined(cfg):
+    unzipped(cfg.raw_dir, small_set(patients=40))
+    name = os.fsdecode("IM-0900-0001-胸.png".encode("gbk"))
+    (cfg.raw_dir / "chest_xray/train/NORMAL" / name).write_bytes(png(5))
+    assert list(prepare(cfg).quarantined["status"]) == ["the name is not UTF-8"]
+    assert prepare(cfg).quarantined["image"][0] == r"chest_xray/train/NORMAL/IM-0900-0001-\xd0\xd8.png"
 
 
 def test_other_settings_have_other_stores(cfg):

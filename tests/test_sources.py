@@ -1,5 +1,6 @@
 """`make data` from files: archives, folders, PneumoniaMNIST, weights; what is refused leaves nothing behind."""
 
+import dataclasses
 import io
 import os
 import stat
@@ -14,6 +15,7 @@ from PIL import Image
 
 from lib import config, files, index, models, sources, store
 from lib.sources import SourceError, archive, imagenet, medmnist
+from lib.trouble import IndexingError
 
 WEIGHTS = config.ROOT.parent / "shared" / "weights" / "legacy_xception.tf_in1k.notop.fp16.safetensors"
 
@@ -133,6 +135,9 @@ def test_same_source_is_not_unpacked_again_and_another_one_replaces_it(tmp_path,
     assert cfg.raw_dir.stat().st_ino == stamp
     assert "are in" in capsys.readouterr().out
     sources.fetch(cfg, source=zipped(tmp_path / "second.zip", small_set(patients=5)), progress=False)
+    assert (
+        f"20 of second.zip are now in {cfg.raw_dir}, in place of 16 of first.zip." in capsys.readouterr().out
+    )
     assert len(index.find_images(cfg.raw_dir)) == 20
     assert [path.name for path in cfg.raw_dir.parent.iterdir() if path.is_dir()] == [cfg.raw_dir.name]
 
@@ -152,6 +157,39 @@ def test_without_a_source_images_that_are_there_are_kept(tmp_path, cfg, monkeypa
     assert len(index.find_images(cfg.raw_dir)) == 16
 
 
+def test_without_a_source_what_is_left_of_a_set_is_kept_and_told(tmp_path, cfg, monkeypatch, capsys):
+    source = zipped(tmp_path / "mine.zip", small_set())
+    sources.fetch(cfg, source=source, progress=False)
+    (cfg.raw_dir / "chest_xray/train/NORMAL/IM-0100-0001.png").unlink()
+    monkeypatch.setattr(sources.download, "fetch", None)  # a download would fail
+    sources.fetch(cfg, progress=False)
+    said = capsys.readouterr().out
+    assert "15 are in" in said
+    assert "1 of 16 are missing; to have them all again, run `make data SOURCE=<mine.zip>`." in said
+    assert index.note(cfg.raw_dir)["name"] == "mine.zip"
+    monkeypatch.setattr(sources, "PUBLIC", dataclasses.replace(sources.PUBLIC, sha256=files.sha256(source)))
+    sources.fetch(cfg, progress=False)
+    assert "SOURCE=<mine.zip>`, or delete the folder and run `make data`." in capsys.readouterr().out
+    assert len(index.find_images(cfg.raw_dir)) == 15
+
+
+def test_folder_filled_by_hand_is_never_replaced(tmp_path, cfg, monkeypatch, capsys):
+    unzipped(cfg.raw_dir, small_set())
+    source = zipped(tmp_path / "set.zip", small_set(patients=5))
+    assert make_data(cfg, "--source", str(source)) == 1
+    said = capsys.readouterr().err
+    assert f"{cfg.raw_dir} holds 16 files that `make data` did not put there" in said
+    assert "move the folder away first" in said
+    assert said.count("\n") == 1
+    assert len(index.find_images(cfg.raw_dir)) == 16
+    monkeypatch.setattr(sources.download, "fetch", None)  # a download would fail
+    sources.fetch(cfg, progress=False)
+    os.rename(cfg.raw_dir / "chest_xray" / "train", cfg.raw_dir / "chest_xray" / "learn")
+    files.remove(cfg.raw_dir / "chest_xray" / "test")  # files, but none that make data could use
+    assert make_data(cfg) == 1
+    assert "holds 8 files that `make data` did not put there" in capsys.readouterr().err
+
+
 def test_image_that_was_added_by_hand_is_kept(tmp_path, cfg, monkeypatch):
     sources.fetch(cfg, source=zipped(tmp_path / "set.zip", small_set()), progress=False)
     added = cfg.raw_dir / "chest_xray/train/NORMAL/IM-0900-0001.png"
@@ -168,6 +206,49 @@ def test_refused_source_leaves_the_images_that_are_there(tmp_path, cfg):
     with pytest.raises(SourceError, match="not the data set"):
         sources.fetch(cfg, source=zipped(tmp_path / "other.zip", {"a.txt": b"x"}), progress=False)
     assert len(index.find_images(cfg.raw_dir)) == 16
+
+
+@pytest.mark.parametrize("changed", ["size", "time"])
+def test_folder_whose_files_changed_is_another_source(tmp_path, cfg, changed):
+    """Names alone do not tell: one file gets another size in the same moment, or another time at the same size."""
+    source = unzipped(tmp_path / "set", small_set())
+    sources.fetch(cfg, source=source, progress=False)
+    name = "chest_xray/train/NORMAL/IM-0100-0001.png"
+    before = (source / name).stat().st_mtime_ns
+    data = png(5, size=40) if changed == "size" else small_set()[name][:-1] + b"x"
+    (source / name).write_bytes(data)
+    moment = before + (10**9 if changed == "time" else 0)
+    os.utime(source / name, ns=(moment, moment))
+    sources.fetch(cfg, source=source, progress=False)
+    assert (cfg.raw_dir / name).read_bytes() == data
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_few_wrong_names_are_taken_and_more_than_one_percent_refused(tmp_path, cfg, packed):
+    def source(name, wrong):
+        members = small_set(patients=30) | {
+            f"chest_xray/train/NORMAL/scan{i}.png": png(i) for i in range(wrong)
+        }
+        return zipped(tmp_path / f"{name}.zip", members) if packed else unzipped(tmp_path / name, members)
+
+    with pytest.raises(SourceError, match=r"2 of 122 file names do not fit.*scan0.png: the name carries no"):
+        sources.fetch(cfg, source=source("two", 2), progress=False)
+    sources.fetch(cfg, source=source("one", 1), progress=False)
+    assert len(index.find_images(cfg.raw_dir)) == 121
+
+
+def test_linked_folders_are_copied(tmp_path, cfg):
+    members = small_set(top="")
+    real, source = unzipped(tmp_path / "real", members), tmp_path / "set"
+    (source / "test").mkdir(parents=True)
+    (source / "train").symlink_to(real / "train")
+    for label in index.CLASSES:
+        (source / "test" / label).symlink_to(real / "test" / label)
+    (real / "train" / "NORMAL" / "back").symlink_to(real)  # a link into itself ends somewhere
+    sources.fetch(cfg, source=source, progress=False)
+    copied = {name: cfg.raw_dir / name for name in members}
+    assert {name: path.read_bytes() for name, path in copied.items()} == members
+    assert not any(path.is_symlink() for path in cfg.raw_dir.rglob("*"))
 
 
 # --- refused, each in one sentence
@@ -227,6 +308,46 @@ def test_set_without_both_classes(tmp_path, cfg, capsys, packed):
     assert "there are no images in test/NORMAL;" in refused(cfg, source, capsys)
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_two_sets_side_by_side(tmp_path, cfg, capsys, packed):
+    members = small_set("a/") | small_set("b/")
+    source = zipped(tmp_path / "set.zip", members) if packed else unzipped(tmp_path / "set", members)
+    assert "there are two sets side by side, a and b, each with a folder t" in refused(cfg, source, capsys)
+
+
+def test_two_sets_in_the_folder_of_images(tmp_path, cfg, capsys):
+    unzipped(cfg.raw_dir, small_set("a/") | small_set("b/"))
+    for words in ([], ["--source", str(zipped(tmp_path / "set.zip", small_set()))]):
+        assert make_data(cfg, *words) == 1
+        said = capsys.readouterr().err
+        assert f"{cfg.raw_dir} cannot be used: there are two sets side by side, a and b" in said
+        assert said.count("\n") == 1
+    with pytest.raises(IndexingError, match="two sets side by side, a and b"):
+        store.prepare(cfg, progress=False)
+
+
+def test_folder_with_a_link_to_nowhere(tmp_path, cfg, capsys):
+    source = unzipped(tmp_path / "set", small_set())
+    (source / "chest_xray/train/NORMAL/IM-0900-0001.png").symlink_to("nowhere.png")
+    message = refused(cfg, source, capsys)
+    assert "chest_xray/train/NORMAL/IM-0900-0001.png is a link to nowhere or a device" in message
+
+
+def test_folder_whose_names_are_not_utf8(tmp_path, cfg, capsys):
+    source = unzipped(tmp_path / "set", small_set())
+    os.rename(source / "chest_xray", os.fsencode(source) + "/胸".encode("gbk"))
+    message = refused(cfg, source, capsys)
+    assert "16 of 16 file names do not fit" in message
+    assert r"\xd0\xd8/test/NORMAL/IM-0001-0001.png: the name is not UTF-8" in message
+
+
+def test_source_whose_own_name_is_not_utf8_is_taken(tmp_path, cfg, capsys):
+    source = os.fsdecode(os.fsencode(tmp_path) + "/胸.zip".encode("gbk"))
+    zipped(source, small_set())
+    assert make_data(cfg, "--source", source) == 0
+    assert r"16 of \xd0\xd8.zip are now in" in capsys.readouterr().out
+
+
 def test_names_without_patients(tmp_path, cfg, capsys):
     members = {
         f"{name.rsplit('/', 1)[0]}/{number}.png": data
@@ -273,6 +394,22 @@ def test_bomb_is_refused_before_it_is_unpacked(tmp_path, cfg, capsys):
             out.writestr(name, bytes(8_000_000))
     assert source.stat().st_size < 1_000_000
     assert "would unpack to 128,000,000" in refused(cfg, source, capsys)
+
+
+def test_zip_that_unpacks_to_more_than_any_set(tmp_path, cfg, capsys, monkeypatch):
+    monkeypatch.setattr(archive, "LARGEST", 10_000)
+    assert "would unpack to 1" in refused(cfg, zipped(tmp_path / "set.zip", small_set()), capsys)
+
+
+def test_encrypted_zip(tmp_path, cfg, capsys):
+    source = zipped(tmp_path / "set.zip", small_set())
+    packed = bytearray(source.read_bytes())
+    packed[packed.index(b"PK\1\2") + 8] |= 1  # the first member's flag in the directory
+    source.write_bytes(packed)
+    message = refused(cfg, source, capsys)
+    assert (
+        "is encrypted ('chest_xray/train/NORMAL/IM-0100-0001.png'); unpack it and give the folder" in message
+    )
 
 
 def test_zip_of_too_many_members(tmp_path, cfg, capsys, monkeypatch):
@@ -373,6 +510,9 @@ def test_published_pneumoniamnist_is_recognised(tmp_path, cfg, capsys, monkeypat
     [
         ({"train_images": np.zeros((12, 28, 28), np.float32)}, "train_images is float32"),
         ({"train_images": np.zeros((12, 28, 28, 3), np.uint8)}, "train_images is uint8 .12, 28, 28, 3."),
+        ({"train_images": np.zeros((12, 28, 30), np.uint8)}, "train_images is uint8 .12, 28, 30."),
+        ({"train_images": np.zeros((12, 0, 0), np.uint8)}, "train_images is uint8 .12, 0, 0."),
+        ({"test_images": np.zeros((8, 64, 64), np.uint8)}, "the images have 28 and 64 pixels a side"),
         ({"val_labels": np.zeros(5, np.uint8)}, "with 5 labels"),
         ({"test_labels": np.arange(8, dtype=np.uint8)}, "test_labels holds"),
         ({"test_labels": np.zeros(8, np.uint8)}, "has no PNEUMONIA images in its test split"),
@@ -384,6 +524,13 @@ def test_other_npz_is_refused(tmp_path, cfg, changed, said):
     with pytest.raises(SourceError, match=said):
         sources.fetch(cfg, source=tmp_path / "other.npz", progress=False)
     assert nothing_left(cfg)
+
+
+def test_npz_that_unpacks_to_too_much(tmp_path, cfg, capsys, monkeypatch):
+    mnist(tmp_path / "big.npz")
+    monkeypatch.setattr(archive, "LARGEST", 10_000)
+    assert "was refused: " in (message := refused(cfg, tmp_path / "big.npz", capsys))
+    assert "would unpack to" in message
 
 
 def test_npz_without_the_arrays_or_damaged(tmp_path, cfg, capsys):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import filelock
@@ -14,7 +14,7 @@ from lib import config as configs
 from lib import files, index
 from lib.config import Config
 from lib.sources import archive, download, medmnist
-from lib.trouble import SourceError
+from lib.trouble import IndexingError, SourceError
 
 __all__ = ["PUBLIC", "SourceError", "fetch", "main"]
 
@@ -33,9 +33,11 @@ OTHER_WEIGHTS = (
 def fetch(
     config: Config, *, source: Path | None = None, weights: Path | None = None, progress: bool = True
 ) -> None:
-    """Fill data/raw/chest_xray and data/weights; what is already there is kept, what was interrupted is finished.
+    """Fill data/raw/chest_xray and data/weights; what was interrupted is finished.
 
-    source   zip, folder, or PneumoniaMNIST's .npz; None downloads the public archive unless there are images
+    source   zip, folder, or PneumoniaMNIST's .npz; its images take the place of those of another source, or of this one
+             where some were lost since, but never of a folder that was filled by hand. None keeps whatever images are
+             there, and downloads the public archive where there are none
     weights  file of Xception's ImageNet weights; None takes timm's hub unless there are weights
     Raises SourceError, with nothing half-written left behind but the part of a download that the next call goes on with.
     """
@@ -54,32 +56,34 @@ def fetch(
 
 
 def _fetch_images(config: Config, source: Path | None, *, progress: bool) -> None:
-    there = _images_there(config)
-    if source is None:
-        if there:
-            print(f"Images: {there:,} are in {config.raw_dir} already.")
-            return
-        downloads = config.root / "data" / "downloads"
-        try:
-            path = download.fetch(PUBLIC, downloads, progress=progress)
-        finally:
-            with contextlib.suppress(OSError):
-                downloads.rmdir()  # where not even a part came
-        _take_images(config, path, there=0, about={"published": True}, progress=progress)
-        files.remove(downloads)  # what was in it is unpacked
-    else:
-        if not source.exists():
-            raise SourceError(
-                f"there is nothing at {source}; SOURCE takes a zip, a folder or PneumoniaMNIST's .npz"
-            )
-        _take_images(config, source, there=there, about={}, progress=progress)
+    there, known = _images_there(config), index.note(config.raw_dir)
+    if source is None and there:
+        print(f"Images: {there:,} are in {config.raw_dir} already.{_lost(there, known)}")
+        return
+    if source and not source.exists():
+        raise SourceError(
+            f"there is nothing at {source}; SOURCE takes a zip, a folder or PneumoniaMNIST's .npz"
+        )
+    _check_replaceable(config, known)
+    if source:
+        _take_images(config, source, there=there, known=known, about={}, progress=progress)
+        return
+    downloads = config.root / "data" / "downloads"
+    try:
+        path = download.fetch(PUBLIC, downloads, progress=progress)
+    finally:
+        with contextlib.suppress(OSError):
+            downloads.rmdir()  # where not even a part came
+    _take_images(config, path, there=0, known=known, about={"published": True}, progress=progress)
+    files.remove(downloads)  # what was in it is unpacked
 
 
-def _take_images(config: Config, source: Path, *, there: int, about: dict[str, Any], progress: bool) -> None:
-    about = {"name": source.name, "patients": True, **_identity(source), **about}
-    known = index.note(config.raw_dir)
-    if there and known.get("identity") == about["identity"]:
-        print(f"Images: {there:,} of {source.name} are in {config.raw_dir} already.")
+def _take_images(
+    config: Config, source: Path, *, there: int, known: dict[str, Any], about: dict[str, Any], progress: bool
+) -> None:
+    about = {"name": index.printable(source.name), "patients": True, **_identity(source), **about}
+    if there >= known.get("images", 1) and known.get("identity") == about["identity"]:
+        print(f"Images: {there:,} of {about['name']} are in {config.raw_dir} already.")
         return
     with files.replacing(config.raw_dir) as beside:
         beside.mkdir()
@@ -90,20 +94,20 @@ def _take_images(config: Config, source: Path, *, there: int, about: dict[str, A
         else:
             about["images"] = archive.unpack(source, beside, progress=progress)
         files.write_json(beside / index.NOTE, about)
-    print(f"Images: {about['images']:,} of {source.name} are now in {config.raw_dir}.")
+    replaced = f", in place of {there:,} of {known.get('name', 'another source')}" if there else ""
+    print(f"Images: {about['images']:,} of {about['name']} are now in {config.raw_dir}{replaced}.")
     if not about["patients"]:
         print(
             "It carries no patient ids: every image counts as a patient of its own, and intervals come out too narrow."
         )
     if about.get("published") is False:
-        print(f"Its checksum is not that of the published {source.name}: this is an edited copy.")
+        print(f"Its checksum is not that of the published {about['name']}: this is an edited copy.")
 
 
 def _identity(source: Path) -> dict[str, Any]:
     """What tells one source from another: a file's SHA-256, or a folder's names, sizes and times."""
     if source.is_dir():
-        stats = [(name, (source / name).stat()) for name in index.find_images(source)]
-        listed = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+        listed = index.file_stamps(source, archive.images_in(source))
         return {"kind": "folder", "identity": configs.fingerprint(listed)}
     digest = files.sha256(source)
     kind = "npz" if source.suffix.lower() == ".npz" else "zip"
@@ -112,9 +116,33 @@ def _identity(source: Path) -> dict[str, Any]:
 
 
 def _images_there(config: Config) -> int:
-    """How many images the raw folder holds; 0 when it holds fewer than `make data` put there."""
-    found = len(index.find_images(config.raw_dir)) if config.raw_dir.is_dir() else 0
-    return found if found >= index.note(config.raw_dir).get("images", found) else 0
+    """How many images the raw folder holds. Raises SourceError where they are no one set."""
+    try:
+        return len(index.find_images(config.raw_dir)) if config.raw_dir.is_dir() else 0
+    except IndexingError as error:
+        raise SourceError(str(error)) from None
+
+
+def _lost(there: int, known: dict[str, Any]) -> str:
+    """What to say of the images that `make data` had put there and that are there no longer; nothing where there are none."""
+    if there >= (had := known.get("images", 0)):
+        return ""
+    again = f"run `make data SOURCE=<{known.get('name', 'the same zip or folder')}>`"
+    if known.get("identity") == PUBLIC.sha256:
+        again += ", or delete the folder and run `make data`"
+    return f" {had - there:,} of {had:,} are missing; to have them all again, {again}."
+
+
+def _check_replaceable(config: Config, known: dict[str, Any]) -> None:
+    """Raises SourceError for a raw folder with files but without a note: what is there was put there by hand."""
+    if known or not config.raw_dir.is_dir():
+        return
+    names = [PurePosixPath(name).name for name in index.files_below(config.raw_dir)]
+    if by_hand := [name for name in names if not name.startswith(".")]:
+        raise SourceError(
+            f"{config.raw_dir} holds {len(by_hand):,} files that `make data` did not put there, and it would replace them; "
+            "move the folder away first"
+        )
 
 
 def _take_weights(config: Config, file: Path) -> None:

@@ -46,7 +46,11 @@ def unpack(source: Path, folder: Path, *, progress: bool = True) -> int:
 
 def copy(source: Path, folder: Path, *, progress: bool = True) -> int:
     """Copy the images of a folder tree into `folder`, under their relative paths; how many they are. Raises SourceError."""
-    names = images_among(source, index.find_images(source))
+    names = images_in(source)
+    if lost := next((name for name in names if not (source / name).is_file()), None):
+        raise SourceError(
+            f"{source} was not taken: {lost} is a link to nowhere or a device; mend or remove it there"
+        )
     for name in tqdm(names, desc="copy", unit=" images", disable=not progress):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -54,16 +58,21 @@ def copy(source: Path, folder: Path, *, progress: bool = True) -> int:
     return len(names)
 
 
+def images_in(source: Path) -> list[str]:
+    """The paths to keep of a folder tree. Raises SourceError as `images_among` does."""
+    return images_among(source, index.files_below(source))
+
+
 def images_among(source: Path, names: Iterable[str]) -> list[str]:
     """The paths to keep. Raises SourceError unless they are the data set: both classes in train and test, patients in the names."""
-    kept = [name for name in index.select(names) if PurePosixPath(name).suffix.lower() in index.SUFFIXES]
-    places = {name: index.place(name) for name in kept}
     try:
+        kept = [name for name in index.select(names) if PurePosixPath(name).suffix.lower() in index.SUFFIXES]
+        places = {name: index.place(name) for name in kept}
         index.check_classes((index.SPLITS[split], label) for _, split, label in places.values())
     except IndexingError as error:
         raise SourceError(f"{source} is not the data set: {error}") from None
     wrong = [
-        f"{name}: {reason}"
+        f"{index.printable(name)}: {reason}"
         for name, (_, _, label) in places.items()
         if (reason := index.contradiction(name, label))
     ]

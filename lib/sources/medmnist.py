@@ -6,6 +6,7 @@ import errno
 import hashlib
 import zipfile
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,13 @@ def unpack(source: Path, folder: Path, *, progress: bool = True) -> dict[str, An
             archive.check_size(source, packed.infolist())
         with np.load(source, allow_pickle=False) as arrays:
             found = {split: _split(arrays, split) for split in SPLITS}
-    except SourceError:
-        raise
+        sizes = {pixels.shape[1] for pixels, _ in found.values()}
+        if len(sizes) > 1:
+            raise ValueError(f"the images have {' and '.join(map(str, sorted(sizes)))} pixels a side")
     except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError) as error:
         raise SourceError(
-            f"{source} is not PneumoniaMNIST: expected uint8 arrays train_images, val_images, test_images (N, S, S) and labels "
-            f"0 or 1 of the same length ({error})"
+            f"{source} is not PneumoniaMNIST: expected uint8 arrays train_images, val_images, test_images (N, S, S) of one "
+            f"size S and labels 0 or 1 of the same length ({error})"
         ) from error
     count = 0
     for split, (pixels, labels) in found.items():
@@ -59,19 +61,20 @@ def unpack(source: Path, folder: Path, *, progress: bool = True) -> dict[str, An
             if not cv2.imwrite(str(path), image):
                 raise OSError(errno.EIO, "cannot be written", str(path))
             count += 1
-    size = found["train"][0].shape[1]
-    md5 = hashlib.md5(source.read_bytes(), usedforsecurity=False).hexdigest()
+    with open(source, "rb") as stream:
+        md5 = hashlib.file_digest(stream, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
     return {
         "images": count,
         "patients": False,
         "own_val": True,
-        "published": md5 == PUBLISHED.get(size),
+        "published": md5 == PUBLISHED.get(sizes.pop()),
     }
 
 
 def _split(arrays: np.lib.npyio.NpzFile, split: str) -> tuple[np.ndarray, np.ndarray]:
     pixels, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"].reshape(-1)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or len(pixels) != len(labels):
+    square = pixels.ndim == 3 and pixels.shape[1] == pixels.shape[2] > 0
+    if pixels.dtype != np.uint8 or not square or len(pixels) != len(labels):
         raise ValueError(f"{split}_images is {pixels.dtype} {pixels.shape}, with {len(labels)} labels")
     if not set(np.unique(labels)) <= set(index.CLASSES.values()):
         raise ValueError(f"{split}_labels holds {sorted(set(np.unique(labels)))[:5]}")
