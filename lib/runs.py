@@ -13,7 +13,8 @@ from lib import files, models, pixels, provenance
 from lib.config import Config, fingerprint
 
 LIB = Path(__file__).parent
-# What shapes a trained model. Everything else (plots, statistics, reports, this file) may change without a retraining.
+# What shapes a trained model. Everything else (plots, statistics, reports, this file) may change without a retraining; of
+# lib.train, which chooses the epoch and is left out for its many other lines, whoever changes the choice must say so here.
 SHAPING = (
     "models.py",
     "sequence.py",

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from lib import config as configs
 from lib import devices, files, loop, models, pixels, provenance, runs, splits
@@ -152,7 +153,7 @@ def _epoch(state: State, task: Task, evaluated: np.ndarray, keeper: Keeper, show
         raise keeper.diverged("the training loss is", state) from None  # which knows what was saved
     n_val = len(task.store.rows("val"))
     rows = evaluated if task.train.test_every_epoch else evaluated[:n_val]
-    logits = loop.evaluate(state, task, rows)
+    logits = _logits(state, task, rows)
     if not torch.isfinite(logits).all():  # what the last step made of the weights
         raise keeper.diverged("a logit of the evaluated images is", state)
     row |= loop.scores(logits[:n_val], loop.labels(task.store, rows[:n_val]), "val")
@@ -180,6 +181,13 @@ def _epoch(state: State, task: Task, evaluated: np.ndarray, keeper: Keeper, show
     shown.epoch(row)
 
 
+def _logits(state: State, task: Task, rows: np.ndarray) -> Tensor:
+    """Logits of `rows`, the same each time: the token order `shuffle` draws from torch's generator, here a seeded one."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return loop.evaluate(state, task, rows)
+
+
 def _stalled(state: State, patience: int) -> bool:
     return bool(patience and state.best and state.epoch - state.best["epoch"] >= patience)
 
@@ -191,11 +199,9 @@ def _finish(config, model, seed, store, state, task, evaluated, identity, path) 
     n_val = len(store.rows("val"))
     logits = best["logits"]
     if len(logits) == n_val:
-        logits = torch.cat([logits, loop.evaluate(state, task, evaluated[n_val:])])
+        logits = torch.cat([logits, _logits(state, task, evaluated[n_val:])])
     if len(calibration := store.rows("calibration")):  # read once, so their frozen prefix is not stored
-        logits = torch.cat(
-            [logits, loop.evaluate(state, dataclasses.replace(task, stored=None), calibration)]
-        )
+        logits = torch.cat([logits, _logits(state, dataclasses.replace(task, stored=None), calibration)])
         evaluated = np.concatenate([evaluated, calibration])
     if task.fabric.is_global_zero:
         table = store.index.iloc[evaluated]

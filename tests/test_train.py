@@ -117,6 +117,16 @@ def test_a_seed_repeats_to_the_bit_and_another_does_not(root):
     assert not same(a, weights(train.fit(config, MODEL, 4, progress=False)))
 
 
+def test_a_head_that_reads_in_random_order_is_scored_alike_each_time(tmp_path):
+    config = tiny.custom(tmp_path, **{"custom_cnn_lstm.order": "shuffle"})
+    store = pixels.prepare(config, progress=False)
+    state, task = train.start(config, MODEL, 0, store, progress=False)
+    before = torch.get_rng_state()
+    first, again = (train._logits(state, task, store.rows("test")) for _ in range(2))
+    assert torch.equal(first, again)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_finished_run_is_found_again(root, run, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("it trains")
