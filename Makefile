@@ -47,16 +47,18 @@ GIT_FILTER = if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then \
 	@touch $@
 
 # Targets for people --------------------------------------------------------------------------------------------------
-.PHONY: help all data lab test bench verify publish lock format clean clean-models index env FORCE
+.PHONY: help all data lab test bench verify publish lock clean clean-models index env FORCE
 
 help: ## this text
 	@echo 'Do LSTMs over spatial tokens help to detect pneumonia on pediatric chest radiographs?'
 	@echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo '  PROFILE=$(PROFILE)   which study: $(PROFILES) (full once data/raw/chest_xray is there, else demo)'
+	@echo '  PROFILE=$(PROFILE)   which study; full once data/raw/chest_xray is there, else demo:'
+	@echo '                 $(PROFILES)'
 	@echo '  SET="train.epochs=2 data.image_size=128"   settings of this run, on top of the profile'
-	@echo '  FRESH=1        train again, even if finished models fit      -j2   two steps at once, where they can'
+	@echo '  FRESH=1        train both models again, even if finished ones fit (06 keeps the runs of its variants)'
+	@echo '  -j2            two steps at once, where they can'
 	@echo '  PYTHON=...     an interpreter with the packages, instead of .venv or the activated conda environment'
 
 all: $(READY) ## run what is out of date; the result is reports/<profile>/index.html
@@ -77,7 +79,7 @@ lab: $(READY) ## open the notebooks in JupyterLab
 test: $(READY) ## run the tests, with one demo study from end to end (T="-k name" for some of them)
 	@$(PYTHON) -m pytest $(T)
 
-bench: $(READY) ## how fast is this machine?
+bench: $(READY) ## how much faster than the original notebook's loop is this project, on this machine?
 	@$(PYTHON) -m lib.bench $(ARGS)
 
 verify: $(READY) ## do the published figures follow from the recorded results?
@@ -103,7 +105,7 @@ clean: ## remove pages, executed notebooks, stores, the demo; keep raw data and 
 	@rm -rf reports/results/demo models/demo data/store data/raw/phantoms .screenshots .pytest_cache .ruff_cache
 	@find lib $(wildcard tests) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-clean-models: ## also remove the trained models of PROFILE
+clean-models: ## remove the trained models of PROFILE, and nothing else
 	@$(check)
 	@rm -rf 'models/$(PROFILE)'
 
@@ -115,7 +117,10 @@ ARGUMENTS = '$(PROFILE)' --set '$(SET)'
 TOGETHER = $(if $(or $(filter-out demo,$(PROFILE)),$(findstring jobserver,$(MAKEFLAGS))),$(MAKE),OMP_WAIT_POLICY=PASSIVE $(MAKE) -j2)
 # Steps are looked at again when asked to, and when the settings are not those of the last complete study.
 SETTINGS := $(strip $(shell cat $(OUT)/.settings 2>/dev/null))
-AGAIN := $(if $(or $(FRESH),$(filter-out x$(SETTINGS)x,x$(strip $(SET))x)),FORCE)
+ASKED := $(strip $(SET))
+# Two texts are one where each holds the other; make's filters would compare them word by word.
+SAME := $(and $(findstring x$(SETTINGS)x,x$(ASKED)x),$(findstring x$(ASKED)x,x$(SETTINGS)x))
+AGAIN := $(if $(FRESH),FORCE,$(if $(SAME),,FORCE))
 define check
 if [ ! -f 'lib/profiles/$(PROFILE).yaml' ]; then \
   echo "unknown profile '$(PROFILE)'; the profiles are $(PROFILES)" >&2; exit 2; fi

@@ -162,6 +162,19 @@ def _table(rows: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def _variants(texts: Iterable[str]) -> dict[str, dict]:
+    """Overrides by the name of the variant. Raises ConfigError for a name that is not fit for a folder, or not its own."""
+    found: dict[str, dict] = {}
+    for text in texts:
+        name, overrides = _variant(text)
+        if not name.strip(".") or set("=/") & set(name) or name in found:
+            raise configs.ConfigError(
+                f"the variant {text!r} needs a name that no other one has, without = and /, as in slow:train.learning_rate=5e-5"
+            )
+        found[name] = overrides
+    return found
+
+
 def _variant(text: str) -> tuple[str, dict]:
     name, _, changes = text.partition(":")
     return name, configs.read_overrides(_pieces(changes))
@@ -199,7 +212,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=configs.ROOT, help="folder of data/ and models/")
     asked = parser.parse_args(argv)
     config = configs.load(asked.profile, root=asked.root)
-    variants = dict(_variant(text) for text in asked.variant) or None
+    variants = _variants(asked.variant)
     planned = jobs(config, models=asked.models, seeds=asked.seeds, variants=variants)
     table = run(planned, scheduler=asked.scheduler, workers=asked.workers)
     target = config.root / "models" / config.profile / "sweep.csv"

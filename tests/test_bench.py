@@ -95,6 +95,50 @@ def test_both_recipes_are_measured(small, tmp_path, model):
     plots.speed(table)
 
 
+def test_ratios_are_to_the_originals_better_turn():
+    def turn(recipe: str, rate: float) -> dict:
+        rates = {"train": rate, "infer": 2 * rate, "train_outside": 0.1, "infer_outside": 0.1}
+        return {"recipe": recipe, "precision": "float32", "batch": 8, "peak_memory_gb": 1.0} | rates
+
+    turns = [turn("original", 2.0), turn("project", 9.0), turn("original", 3.0), turn("project", 12.0)]
+    own = {"gflop_per_image": {"train": 1.0, "infer": 1.0}, "turns": turns}
+    table = bench.table({"models": {"xception_lstm": own}, "limits_gflops": {"float32": 100.0}})
+    rows = table.set_index(["recipe", "phase"])
+    assert rows.loc["project", "ratio"].tolist() == [4.0, 4.0]
+    assert rows.loc["original", "ratio"].tolist() == [1.0, 1.0]
+    assert rows["worse_turn"].tolist() == [2.0, 4.0, 9.0, 18.0]
+
+
+def test_the_share_outside_the_model_is_that_of_fetching_images(tmp_path, monkeypatch):
+    rates = iter([10.0, 40.0, 20.0])  # of training, of fetching a batch alone, of inference
+    monkeypatch.setattr(measurement, "measure", lambda *_: next(rates))
+    found = measurement.project(tiny.custom(tmp_path), "custom_cnn_lstm", 0.0)
+    assert (found["train"], found["infer"]) == (10.0, 20.0)
+    assert (found["train_outside"], found["infer_outside"]) == (0.25, 0.5)
+
+
+def test_the_originals_share_outside_the_model_is_that_of_waiting_for_images(tmp_path, monkeypatch):
+    class Quick(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return self.scale * x.mean((1, 2, 3))
+
+    class Slow:
+        def __iter__(self):
+            for _ in range(9):
+                time.sleep(0.05)
+                yield torch.ones(2, 3, 4, 4), torch.tensor([0, 1])
+
+    monkeypatch.setitem(notebook.MODELS, "custom_cnn_lstm", Quick)
+    monkeypatch.setattr(notebook, "loader", lambda *_, **__: Slow())
+    found = measurement.original(tiny.custom(tmp_path), "custom_cnn_lstm", tmp_path, 0.3)
+    assert 0.5 < found["train_outside"] < 1.2
+    assert 0.5 < found["infer_outside"] < 1.2
+
+
 def test_accuracy_is_compared_from_the_same_weights(small, monkeypatch):
     started = {}
     for name in ("_project", "_original"):
@@ -113,6 +157,23 @@ def test_accuracy_is_compared_from_the_same_weights(small, monkeypatch):
     assert found["low"] <= found["difference"] <= found["high"]
     assert "Validation AUC after one epoch on 16 images at batch 8" in found["sentence"]
     json.dumps(found)
+
+
+def test_the_frozen_prefix_is_that_of_the_weights_that_both_start_from(small, monkeypatch):
+    store = pixels.prepare(small, progress=False)
+    torch.manual_seed(1)
+    begun = models.build(small, "xception_lstm").eval()
+    seen = []
+
+    def look(state, task, **_):
+        images, _, _ = next(pixels.batches(store, np.arange(2), 2))
+        frozen = task.frozen(images.to(task.fabric.device)).float().cpu()
+        torch.testing.assert_close(frozen, begun.backbone.frozen_part(images), rtol=0.1, atol=0.1)
+        seen.append(state)
+
+    monkeypatch.setattr(recipes.loop, "train_epoch", look)
+    recipes._project(small, store, begun.state_dict(), store.rows("train")[:8], store.rows("val"), 0)
+    assert seen
 
 
 def _narrow(small):
@@ -142,8 +203,26 @@ def test_the_verdict_follows_the_numbers():
         return recipes.sentence(found | {"images": 10, "batch": 8, "held_out": 200})
 
     assert "+0.0000 [" in verdict(scores)
-    assert "within the noise" in verdict([y + rng.normal(size=200) for _ in range(3)])
-    assert "beyond the noise" in verdict([rng.normal(size=200) for _ in range(3)])
+    assert "are not shown to differ (" in verdict([y + rng.normal(size=200) for _ in range(3)])
+    assert "the two differ (" in verdict([rng.normal(size=200) for _ in range(3)])
+
+
+def test_the_two_runs_of_a_seed_are_drawn_together():
+    """Seeds that lie far apart, and in each of them the same small loss: as sure as if there were one seed."""
+    rng = np.random.default_rng(0)
+    y, lift = np.arange(400) % 2, np.array([0.3, 1.2, 3.0])
+    original = [rng.normal(size=400) + y * far for far in lift]
+    project = [score + 0.6 * rng.normal(size=400) for score in original]
+
+    def tables(scores):
+        return [pd.DataFrame({"patient": np.arange(400), "y_true": y, "score": score}) for score in scores]
+
+    found = recipes.judged({"original": tables(original), "project": tables(project)})
+    assert found["difference"] == pytest.approx(np.mean(found["project"]) - np.mean(found["original"]))
+    assert found["high"] < 0
+    assert found["high"] - found["low"] < 0.1
+    one = recipes.judged({"original": tables(original[:1]), "project": tables(project[:1])})
+    assert one["low"] < one["difference"] < one["high"]
 
 
 @pytest.mark.parametrize(("load", "told"), [(0.1, False), (64.0, True)])

@@ -209,6 +209,10 @@ def test_other_settings_run_again_and_so_does_fresh(bench):
     assert "--set train.epochs=2 data.image_size=96" in (bench.root / "calls").read_text()
     bench.make("all", "SET=train.epochs=2 data.image_size=96")
     assert bench.calls == []
+    long = "SET=train.epochs=2 data.image_size=96 n_boot=100"
+    for other in (long, "SET=train.epochs=2 n_boot=100", long, "SET=train.epochs=2"):
+        bench.make("all", other)
+        assert sum(call.startswith("run") for call in bench.calls) == 6, f"{other} is not what ran before"
     bench.make("all")
     assert sum(call.startswith("run") for call in bench.calls) == 6
     (bench.root / "fail-04_compare").touch()

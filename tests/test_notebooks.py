@@ -89,6 +89,13 @@ def test_nothing_is_written_in_terms_of_tex(notebook):
             )
 
 
+def test_what_only_images_of_224_pixels_have_is_said_to_be_theirs(notebook):
+    """The demo's are smaller, and `stretched` reads larger ones."""
+    for cell in notebook.cells:
+        for line in cell.source.splitlines() if cell.cell_type == "markdown" else ():
+            assert not re.search(r"\b49\b|\b56 ?x ?56\b", line) or "224 pixels" in line, cell.id
+
+
 def test_git_holds_no_output():
     """What is committed, not what lies in the working tree: there the filter has not run."""
     listed = subprocess.run(["git", "ls-files", "notebooks"], cwd=ROOT, capture_output=True, text=True)

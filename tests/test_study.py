@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lib import config, study
+from lib import config, files, study
 from lib.config import ROOT
 from lib.study import overview, steps, story
 from lib.study.steps import State, Step
@@ -245,20 +245,72 @@ def state(**changes) -> State:
 
 def test_expected_time_comes_from_the_last_run_or_from_the_profile(tmp_path, monkeypatch):
     both = sample_steps(tmp_path)
-    assert story.expect(both, "nothing was measured") is None
+    assert story.expect(both, "nothing was measured", "make all") is None
     monkeypatch.setattr(story, "gflops", lambda: 100.0)
     monkeypatch.setattr(story, "accelerated", lambda: True)
-    assert story.expect(both, "Takes: 01 10 s, 02 2 min, at 200 GFLOP/s") is None
+    assert story.expect(both, "Takes: 01 10 s, 02 2 min, at 200 GFLOP/s", "make all") is None
     monkeypatch.setattr(story, "accelerated", lambda: False)
-    guess = story.expect(both, "Takes: 01 10 s, 02 2 min, at 200 GFLOP/s")
+    guess = story.expect(both, "Takes: 01 10 s, 02 2 min, at 200 GFLOP/s", "make all")
     assert guess.seconds == {"01_a": 20.0, "02_train_xception_lstm": 240.0}
     assert "scaled" in guess.basis
     both[0].keep(state(duration_s=5.0))
-    assert story.expect(both, "Takes: 01 10 s, 02 2 min").total == 125.0
+    assert story.expect(both, "Takes: 01 10 s, 02 2 min", "make all").total == 125.0
     both[1].keep(state(started="2026-01-01T00:00:10+00:00"))
-    assert story.expect(both, "").total == 35.0
+    assert story.expect(both, "", "make all").total == 35.0
     both[1].keep(state(started="2026-01-01T00:00:03+00:00"))
-    assert story.expect(both, "").total == 33.0  # two seconds of both at once
+    assert story.expect(both, "", "make all").total == 33.0  # two seconds of both at once
+
+
+def test_a_last_run_that_trained_nothing_promises_no_seconds(tmp_path, monkeypatch):
+    both = sample_steps(tmp_path)
+    monkeypatch.setattr(story, "accelerated", lambda: False)
+    monkeypatch.setattr(story, "gflops", lambda: 100.0)
+    header = "Takes at 200 GFLOP/s: 01 10 s, 02 40 min"  # twice as long here
+    for step in both:
+        step.keep(state(duration_s=12.5))
+    found = story.expect(both, header, "make all")
+    assert found.seconds == {"01_a": 12.5, "02_train_xception_lstm": 4800.0}
+    assert "measurements" in found.basis
+    both[1].keep(state(duration_s=2400.0))
+    assert story.expect(both, header, "make all").basis == "as the last time here"
+    for asked in ({"command": "make all SET=train.epochs=9"}, {"command": "make all", "fresh": True}):
+        assert story.expect(both, header, **asked).total == 20 + 4800
+
+
+def test_plan_and_run_expect_by_the_settings_and_by_fresh(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(study, "expect", lambda _, __, command, *, fresh: asked.append((command, fresh)))
+    monkeypatch.setattr(study, "_execute", lambda *_: {"cell": "", "name": "x", "message": "y"})
+    monkeypatch.setenv("FRESH", "1")
+    cfg = sample_steps(tmp_path)[0].config
+    monkeypatch.setattr(study.configs, "load", lambda *_, **__: cfg)
+    for words in (["plan", "demo"], ["run", "demo", "02_train_xception_lstm"]):
+        study.main([*words, "--set", "n_boot=9"])
+    assert asked == [("make all PROFILE=demo SET=n_boot=9", True)] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "reads", "repeats"),
+    [
+        ("02_train_xception_lstm", (), True),
+        ("04_b", ("02_train_xception_lstm",), False),
+        ("06_ablation", (), False),  # one of whose variants may be a run that 02 has just repeated
+    ],
+)
+def test_fresh_reaches_only_the_steps_that_train_the_models(tmp_path, monkeypatch, name, reads, repeats):
+    (step,) = sample_steps(tmp_path, (name,))
+    seen = []
+
+    def executed(step, *_):
+        seen.append("FRESH" in os.environ)
+        write_notebook(step.partial, "1")
+        return {}
+
+    monkeypatch.setattr(study, "_execute", executed)
+    monkeypatch.setenv("FRESH", "1")
+    assert study.run(step, "", reads=reads, fresh=True)
+    assert study.run(step, "", reads=reads, fresh=True), "it is executed again all the same"
+    assert seen == [repeats] * 2
 
 
 def test_the_machine_s_speed_is_measured_quickly():
@@ -304,15 +356,64 @@ def test_a_step_is_stale_when_what_it_depends_on_says_something_else(tmp_path):
     run.write_text("{}")
     assert step.inputs(reads) != before, "a model was trained"
     assert step.inputs() == before, "a step that reads no model does not depend on one"
+    trained = step.inputs(reads)
+    other = step.config.run_dir("xception_lstm", 0) / "run.json"
+    other.parent.mkdir(parents=True)
+    other.write_text("{}")
+    assert step.inputs(reads) == trained, "06 trained a seed that the study does not have"
     assert Step("04_b", config.load("demo", root=tmp_path, **{"train.epochs": 9})).inputs() != before
     step.notebook.parent.mkdir(parents=True, exist_ok=True)
     step.notebook.touch()
     step.keep(state(inputs=before))
     assert overview.state_of(step) == "fresh"
+    step.page.touch()
+    assert overview.state_of(step) == "fresh"
+    later = step.page.stat().st_mtime + 1
+    os.utime(step.notebook, (later, later))
+    assert overview.state_of(step) == "stale", "the page shows an older notebook"
+    step.page.touch()
+    os.utime(step.page, (later, later))
     write_notebook(step.source, "2")
     assert overview.state_of(step) == "stale"
     step.keep(state(status="failed"))
     assert overview.state_of(step) == "failed"
+
+
+@pytest.mark.parametrize("given", ["data/raw/chest_xray", "data/weights/legacy_xception.safetensors"])
+def test_a_real_study_is_stale_when_its_images_or_weights_are_replaced_and_the_demo_is_not(tmp_path, given):
+    demo = sample_steps(tmp_path)[0]
+    real = Step(demo.name, config.load("quick", root=tmp_path))
+    before = real.inputs(), demo.inputs()
+    (tmp_path / given).mkdir(parents=True)
+    there = real.inputs()
+    os.utime(tmp_path / given, (1, 1))
+    assert len({before[0], there, real.inputs()}) == 3
+    assert demo.inputs() == before[1]
+
+
+def test_a_first_run_that_failed_has_not_written_the_results_that_are_shown(tmp_path):
+    step = sample_steps(tmp_path)[0]
+    files.write_json(step.results, {"answers": {"Which is better?": "Neither."}})
+    index = step.config.report_dir / "index.html"
+
+    def said() -> bool:
+        overview.write(step.config)
+        return "recorded before: results of 01 Sample." in index.read_text()
+
+    step.keep(state(status="failed"))
+    assert said()
+    write_notebook(step.notebook, "1")
+    assert not said(), "an earlier run has come to its end"
+
+
+def test_the_command_shown_is_the_latest_by_time(tmp_path):
+    first, second = sample_steps(tmp_path)
+    first.keep(state(started="2026-01-02T00:00:00+00:00", command="make all SET=later"))
+    second.keep(state(started="2026-01-01T00:00:00+00:00", command="make all SET=earlier"))
+    overview.write(first.config)
+    page = (first.config.report_dir / "index.html").read_text()
+    assert "SET=later</pre>" in page
+    assert "SET=earlier" not in page
 
 
 class Terminal(io.StringIO):

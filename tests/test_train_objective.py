@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from lib import devices, loop, objective, progress
+from lib import devices, loop, objective, pixels, progress, train
 from lib.config import Train
+from tests import tiny
 
 
 def test_smoothing_moves_the_targets_towards_one_half():
@@ -26,6 +27,30 @@ def test_class_weights_balance_the_classes_and_average_to_one():
     assert weights[0] * 10 == weights[1] * 30
     assert weights[torch.as_tensor(labels)].mean() == pytest.approx(1)
     assert objective.class_weights(labels, False).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_the_class_weight_is_part_of_the_loss_and_of_its_gradient(tmp_path, label):
+    config = tiny.custom(tmp_path, train={"weight_decay": 0.0})
+    store = pixels.prepare(config, progress=False)
+    rows = store.rows("train")
+    batch = rows[loop.labels(store, rows) == label][:6]
+
+    def step(*weights: float) -> tuple[float, torch.Tensor]:
+        """Loss of one step from the same start, and how far it moved the last layer."""
+        state, task = train.start(config, "custom_cnn_lstm", 0, store, progress=False)
+        last = state.model.get_parameter("classifier.3.weight")
+        before = last.detach().clone()
+        weights = torch.tensor(weights, device=last.device)
+        return loop.train_step(state, task, batch, weights)[0].item(), last.detach() - before
+
+    loss, moved = step(1.0, 1.0)
+    assert loss > 0
+    assert moved.any()
+    assert step(3.0, 0.5)[0] == pytest.approx((3.0, 0.5)[label] * loss, rel=1e-3)
+    loss, moved = step(*(float(other != label) for other in (0, 1)))
+    assert loss == 0
+    assert not moved.any()
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero():

@@ -94,6 +94,16 @@ def test_every_stored_row_is_its_own_image(problem):
         torch.testing.assert_close(stored.read(rows, epoch=epoch), frozen(images), rtol=0.05, atol=0.05)
 
 
+def test_every_varied_row_is_its_own_image(problem):
+    """The varied images are drawn in another order than that of the rows; so small a stretch changes nothing else."""
+    _, store, frozen = problem
+    rows = store.rows("train")
+    images, _, _ = next(pixels.batches(store, rows, len(rows)))
+    stored = make(problem, stretch=1e-6, copies=2)
+    for epoch in (0, 1):
+        torch.testing.assert_close(stored.read(rows, epoch=epoch), frozen(images), rtol=0.05, atol=0.05)
+
+
 def test_training_walks_through_the_augmented_versions(problem):
     _, store, _ = problem
     rows = store.rows("train")[:6]

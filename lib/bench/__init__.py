@@ -2,7 +2,7 @@
 
 Each recipe runs in a process of its own, in the order original, project, original, project, for both models. The table, the
 figure and the numbers go to `reports/results`; ratios compare the better of each recipe's two turns. Maps are compared
-with the original's loop over channels, and on real images both recipes train at the same batch size, to end at the same AUC.
+with the original's loop over channels, and on real images both recipes train at the same batch size, to compare their AUCs.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 from lib import loop, metrics, models, pixels, stats, train
 from lib.bench import notebook
 from lib.config import Config
+from lib.inference import Frozen
 
 MODEL = "xception_lstm"
 
@@ -52,12 +53,15 @@ def compare(config: Config, *, images: int, seeds: range, batch: int = 8) -> dic
 
 
 def judged(tables: dict[str, list[pd.DataFrame]]) -> dict:
-    """Validation AUC of every run, and the recipes' difference with its 95% interval, seeds and patients resampled."""
-    draws = {
-        recipe: stats.resample(own, [metrics.auc] * len(own), seed=0, stream=stream)
-        for stream, (recipe, own) in enumerate(tables.items())
-    }
-    difference = (draws["project"] - draws["original"]).interval()
+    """Validation AUC of every run, and the recipes' difference with its 95% interval, patients and pairs of runs resampled.
+
+    A seed is the same weights and images for both recipes, so its two runs are drawn together.
+    """
+    draws = {recipe: stats.resample(own, [metrics.auc] * len(own), seed=0) for recipe, own in tables.items()}
+    project, original = draws["project"], draws["original"]
+    apart, k = project.per_seed - original.per_seed, len(project.per_seed)
+    seeds = ((float(apart.var(ddof=1)) / k, k),) if k > 1 else ()
+    difference = dataclasses.replace(project - original, per_seed=apart, seeds=seeds).interval()
     found = {recipe: own.per_seed.tolist() for recipe, own in draws.items()}
     return found | {"difference": difference.estimate, "low": difference.low, "high": difference.high}
 
@@ -68,8 +72,9 @@ def sentence(found: dict) -> str:
     same = found["low"] <= 0 <= found["high"]
     return (
         f"Validation AUC after one epoch on {found['images']} images at batch {found['batch']}, mean of {len(found['project'])} seeds "
-        f"on {found['held_out']} images: original {means['original']:.4f}, this project {means['project']:.4f}; the difference of "
-        f"{found['difference']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}] is {'within' if same else 'beyond'} the noise of seeds and patients."
+        f"on {found['held_out']} images: original {means['original']:.4f}, this project {means['project']:.4f}; "
+        f"the two {'are not shown to differ' if same else 'differ'} ({found['difference']:+.4f} [{found['low']:+.4f}, "
+        f"{found['high']:+.4f}], seeds and patients resampled)."
     )
 
 
@@ -81,6 +86,9 @@ def _project(
     part = dataclasses.replace(store, index=store.index.assign(split=split))
     state, task = train.start(config, MODEL, seed, part, progress=False)
     state.model.load_state_dict(start)
+    # What was folded at the start came from other weights, unless a file held them.
+    frozen = Frozen(state.model, task.dtype).to(task.fabric.device)
+    task = dataclasses.replace(task, frozen=frozen)
     loop.train_epoch(state, task, after_step=lambda *_: None)
     return loop.evaluate(state, task, held).numpy()
 

@@ -43,7 +43,7 @@ def overrides(text: str) -> dict[str, Any]:
     return configs.read_overrides(words)
 
 
-def plan(config: Config, settings: str) -> None:
+def plan(config: Config, settings: str, *, fresh: bool = False) -> None:
     """Say which study is about to run, on what, for how long; refuse one that cannot run."""
     if not all_steps(config):
         raise StudyError(f"there is no notebook in {config.root / 'notebooks'}")
@@ -58,7 +58,7 @@ def plan(config: Config, settings: str) -> None:
             "run `make data` (or `make data WEIGHTS=<file>`)"
         )
     header = header_of(config.profile)
-    expected = expect(all_steps(config), "\n".join(header))
+    expected = expect(all_steps(config), "\n".join(header), command_for(config, settings), fresh=fresh)
     data = (
         f"{config.data.phantoms} synthetic radiographs that the project draws"
         if config.synthetic
@@ -95,11 +95,17 @@ def header_of(profile: str) -> list[str]:
     return [line.lstrip("# ").rstrip() for line in lines[:first]]
 
 
+def command_for(config: Config, settings: str) -> str:
+    """What makes this study; the same words for the same settings, so that a step's last run can be told from another's."""
+    return f"make all PROFILE={config.profile}" + (f" SET={shlex.quote(settings)}" if settings else "")
+
+
 def run(step: Step, settings: str, *, reads: tuple[str, ...] = (), fresh: bool = False) -> bool:
     """Execute a step's notebook, unless its inputs are those of its last good run. False when a cell fails."""
     inputs, last = step.inputs(reads), step.state()
     done = last is not None and last.status == "done" and step.notebook.exists()
-    expected = expect(all_steps(step.config), "\n".join(header_of(step.config.profile)))
+    command, header = command_for(step.config, settings), "\n".join(header_of(step.config.profile))
+    expected = expect(all_steps(step.config), header, command, fresh=fresh)
     teller = Teller(step, expected.seconds[step.name] if expected else None)
     if done and last.inputs == inputs and not fresh:
         step.write_dependencies()
@@ -107,13 +113,10 @@ def run(step: Step, settings: str, *, reads: tuple[str, ...] = (), fresh: bool =
         teller.end("kept: what it depends on says the same as before")
         return True
     started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    if not fresh or reads:
-        os.environ.pop("FRESH", None)  # steps that read models do not train them again
+    if not (fresh and step.trains):
+        os.environ.pop("FRESH", None)  # 04, 05 and 06 would train once more what 02 and 03 have trained
     with teller:
         error = _execute(step, overrides(settings), teller)
-    command = f"make all PROFILE={step.config.profile}" + (
-        f" SET={shlex.quote(settings)}" if settings else ""
-    )
     status = "failed" if error else "done"
     step.keep(State(status, inputs, started, round(teller.elapsed, 1), command, reads, error))
     if error:
@@ -202,10 +205,10 @@ def main(words: list[str] | None = None) -> int:
 
 def _act(asked: argparse.Namespace, config: Config) -> int:
     step = Step(asked.step, config)
+    fresh = os.environ.get("FRESH", "") not in ("", "0")
     if asked.action == "plan":
-        plan(config, asked.set)
+        plan(config, asked.set, fresh=fresh)
     elif asked.action == "run":
-        fresh = os.environ.get("FRESH", "") not in ("", "0")
         good = run(step, asked.set, reads=tuple(asked.reads.split()), fresh=fresh)
         if not good:
             from lib.study import overview

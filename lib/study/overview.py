@@ -61,20 +61,28 @@ def write(config: Config) -> None:
 
 
 def state_of(step: Step) -> str:
-    """fresh, stale, failed or missing."""
+    """fresh, stale (also where the page is older than the notebook), failed or missing."""
     state = step.state()
     if state is not None and state.status == "failed":
         return "failed"
     if state is None or not step.notebook.exists():
         return "missing"
+    if step.page.exists() and step.page.stat().st_mtime_ns < step.notebook.stat().st_mtime_ns:
+        return "stale"
     return "fresh" if step.inputs(tuple(state.reads)) == state.inputs else "stale"
 
 
 def _not_from_here(results: dict[Step, dict[str, Any]]) -> str:
     """Which of the results shown no step has written here: those that came with the repository, or a notebook run by hand."""
-    names = [f"{step.name[:2]} {step.title}" for step in results if step.state() is None]
+    names = [f"{step.name[:2]} {step.title}" for step in results if not _ran_here(step)]
     said = f"Not written by a step that ran here, but recorded before: results of {', '.join(names)}."
     return f'<p class="note">{_e(said)}</p>' if names else ""
+
+
+def _ran_here(step: Step) -> bool:
+    """Whether a run has come to its end here, if not the last one."""
+    state = step.state()
+    return state is not None and (state.status == "done" or step.notebook.exists())
 
 
 def _answers(results: dict[Step, dict[str, Any]]) -> str:
@@ -200,8 +208,8 @@ def _step_row(step: Step) -> str:
 
 
 def _command(steps: list[Step], config: Config) -> str:
-    commands = [state.command for step in steps if (state := step.state())]
-    latest = commands[-1] if commands else f"make all PROFILE={config.profile}"
+    commands = {state.started: state.command for step in steps if (state := step.state())}
+    latest = commands[max(commands)] if commands else f"make all PROFILE={config.profile}"
     return f'<h2 id="again">Run it again</h2><pre class="command" tabindex="0">{_e(latest)}</pre>'
 
 

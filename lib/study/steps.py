@@ -88,16 +88,18 @@ class Step:
         files.write_text(self._kept("d"), "\n".join(lines) + "\n")
 
     def inputs(self, reads: tuple[str, ...] = ()) -> str:
-        """Fingerprint of the notebook, the code it runs (not its layout), its settings, its images and the models it reads."""
+        """Fingerprint of the notebook, the code it runs (not its layout), its settings, what it was given and the models it reads.
+
+        Of real images and weights the dates count, of images that of their folder alone, which `make data` replaces as a
+        whole: an image that someone changes deeper inside is seen by the pixel store, once the step runs.
+        """
         root, config = self.config.root, self.config
         cells = json.loads(self.source.read_text(encoding="utf-8"))["cells"]
         given = [] if config.synthetic else [config.raw_dir, config.weights_file]
         models = [Step(name, config).trains for name in reads]
-        runs = sorted(
-            path
-            for model in models
-            for path in config.run_dir(model, 0).parent.glob(f"{model}-seed*/run.json")
-        )
+        # Those of the study's seeds: 06 may train the same model with others.
+        folders = sorted(config.run_dir(model, seed) for model in models for seed in config.seeds)
+        runs = [path for folder in folders if (path := folder / "run.json").exists()]
         return fingerprint(
             {
                 "cells": [[cell["cell_type"], "".join(cell["source"])] for cell in cells],

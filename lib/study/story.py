@@ -44,27 +44,28 @@ class Expectation:
     basis: str
 
 
-def expect(steps: list[Step], header: str) -> Expectation | None:
+def expect(steps: list[Step], header: str, command: str, *, fresh: bool = False) -> Expectation | None:
     """From the last run of each step on this machine; else from the profile's header, scaled to this machine's speed.
 
-    header  the comment lines on top of the profile's file, with times such as `02 35 min` and the speed of the machine
-            that they were measured on, such as `185 GFLOP/s`
+    header   the comment lines on top of the profile's file, with times such as `02 35 min` and the speed of the machine
+             that they were measured on, such as `185 GFLOP/s`
+    command  the one that is about to run: a last run by another one, with other settings, says nothing
+    fresh    whether trainings are repeated, of which a last run need not have made any
     None when neither says anything, or only the header does and a GPU is here, which it knows nothing of.
     """
-    states = {step.name: step.state() for step in steps}
-    seen = {name: state.duration_s for name, state in states.items() if state and state.status == "done"}
-    if len(seen) == len(steps):
-        return Expectation(seen, busy(states.values()), "as the last time here")
     written = {number: float(value) * SECONDS[unit] for number, value, unit in HEADER_TIME.findall(header)}
     rate = HEADER_RATE.search(header)
     if rate and accelerated():
         written = {}
     scale = float(rate[1]) / gflops() if rate else 1.0
-    guessed = {
-        step.name: seen.get(step.name, written.get(step.name[:2], 0) * scale)
-        for step in steps
-        if step.name in seen or step.name[:2] in written
-    }
+    scaled = {step.name: written[step.name[:2]] * scale for step in steps if step.name[:2] in written}
+    states = {step.name: state for step in steps if not fresh and (state := step.state())}
+    same = [name for name, state in states.items() if (state.status, state.command) == ("done", command)]
+    # In less than half of the measured time a step has found its models, not trained them.
+    seen = {name: took for name in same if (took := states[name].duration_s) >= scaled.get(name, 0) / 2}
+    if len(seen) == len(steps):
+        return Expectation(seen, busy(states.values()), "as the last time here")
+    guessed = scaled | seen
     if len(guessed) < len(steps):
         return None
     return Expectation(
