@@ -199,7 +199,7 @@ class Ablation:
     learning_rate: float = 1e-3
     hidden: int = 128  # width of the LSTM whose number of weights every frozen-regime head matches
     components: int = 256  # principal components kept of the backbone's channels; 0 keeps every channel
-    control_images: int = 2000  # size of the relation control task
+    control_images: int = 2000  # of each control task
 
     def __post_init__(self) -> None:
         if self.regime not in ("frozen", "finetuned"):

@@ -174,7 +174,7 @@ def test_runs_are_kept_and_found_again(cfg, monkeypatch):
     assert grid.run(Toy(), cells, progress=False, workers=1).equals(runs)
 
 
-def test_only_what_is_missing_damaged_or_stale_is_made(cfg):
+def test_only_what_is_missing_damaged_or_stale_is_made(cfg, monkeypatch):
     cells = toy_cells(cfg)
     grid.run(Toy(), cells, progress=False, workers=1)
     (cells[0].folder / "run.json").write_text("{", encoding="utf-8")
@@ -185,6 +185,8 @@ def test_only_what_is_missing_damaged_or_stale_is_made(cfg):
     assert not any(grid.is_done(cell, key) for cell in wider)
     longer = dataclasses.replace(cfg, ablation=dataclasses.replace(cfg.ablation, epochs=3))
     assert not any(grid.is_done(cell, key) for cell in toy_cells(longer))
+    monkeypatch.setattr(grid.provenance, "code_fingerprint", lambda paths: "other code")
+    assert not any(grid.is_done(cell, key) for cell in cells)
 
 
 def test_a_killed_grid_loses_the_run_under_way_only(cfg, monkeypatch):
@@ -210,6 +212,19 @@ def test_two_processes_give_what_one_gives(cfg, tmp_path):
         assert (one / "predictions.csv").read_bytes() == (two / "predictions.csv").read_bytes()
 
 
+def test_every_image_of_a_split_is_scored_in_an_order_of_its_own():
+    """600 images, as the control has, in one batch: images that share an order would make chance look like an effect."""
+    seen = []
+
+    class Spy(torch.nn.Module):
+        def forward(self, x):
+            seen.append(len(x))
+            return x[:, 0, 0, 0]
+
+    fitting.score(Spy(), lambda rows: torch.zeros(len(rows), 1, 1, 1), np.arange(624))
+    assert seen == [624]
+
+
 def test_a_split_of_one_class_is_refused(cfg):
     class OneClass(Toy):
         @property
@@ -226,7 +241,9 @@ def test_predictions_are_published_and_read_back(cfg, tmp_path):
     assert set(tables["mean-mlp"].columns) == {"image", "patient", "subtype", "y_true", "seed", "logit"}
     assert len(tables["mean-mlp"]) == 10 * 2
     published.write(tmp_path / "out", tables)
-    published.write(tmp_path / "out", tables)  # replaces
+    published.write(tmp_path / "out", tables, {"place": tables})  # replaces
+    assert ablation.read(tmp_path / "out" / "control-place").keys() == tables.keys()
+    published.write(tmp_path / "out", tables)
     back = ablation.read(tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "images.csv",
@@ -251,16 +268,21 @@ def test_what_is_recorded_is_plain_json(cfg):
     )
     result = ablation.Result(runs, regimes.collect(runs), "toy")
     effects = ablation.analyse(result.tables, n_boot=50)
-    relation = {
-        name: result.tables["lstm-shuffle"] for name in (control.LSTM, control.SHUFFLED, "attention-pool")
-    }
+    names = {variant.name for heads in control.HEADS.values() for variant in heads} - {"mean-mlp"}
+    tables = {name: result.tables["lstm-shuffle"] for name in names}
     found = control.Control(
-        "relation", relation, ablation.analyse(relation | {"mean-mlp": result.tables["mean-mlp"]}, n_boot=50)
+        "relation", tables, ablation.analyse(tables | {"mean-mlp": result.tables["mean-mlp"]}, n_boot=50)
     )
-    saved = ablation.as_json(cfg, result, effects, {"relation": found, "amount": found})
+    saved = ablation.as_json(cfg, result, effects, dict.fromkeys(control.TASKS, found))
     text = json.dumps(saved, allow_nan=False)
     assert json.loads(text)["headline"][0]["auc"] >= json.loads(text)["headline"][-1]["auc"]
-    assert len(saved["findings"]) == 4 + 3
+    assert len(saved["findings"]) == 4 + 5
+    assert set(saved["control"]) == {"place", "relation", "amount"}
     assert set(saved["answers"]) == {ablation.HELPS, ablation.PATTERNS, ablation.ORDER}
-    assert "3 variants with 2 seeds each (6 runs" in ablation.protocol_sentence(cfg, result)
+    sentence = ablation.protocol_sentence(cfg, result)
+    assert "3 variants with 2 seeds each (6 runs" in sentence
+    larger = runs["parameters"].where(runs["name"] != "mean-mlp", 2 * runs["parameters"].min())
+    spread = larger.max() / larger.min() - 1
+    doubled = dataclasses.replace(result, runs=runs.assign(parameters=larger))
+    assert f"differ by at most {spread:.1%} in parameters" in ablation.protocol_sentence(cfg, doubled)
     assert len(ablation.shown(ablation.headline(effects, result.costs()))) == 3

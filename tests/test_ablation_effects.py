@@ -71,6 +71,27 @@ def test_pairing_by_image_makes_the_interval_narrow():
     assert row["high"] - row["low"] < 0.8 * (own["high"] - own["low"])
 
 
+def test_patients_are_resampled_not_images():
+    """Four copies of every image of the same patients say no more than one."""
+    once = make_tables(mean_mlp=0, lstm_raster=0.3)
+    four = {
+        name: pd.concat([t.assign(image=t["image"] + f"-{k}") for k in range(4)], ignore_index=True)
+        for name, t in once.items()
+    }
+    one, many = (analyse(tables, n_boot=300) for tables in (once, four))
+    for columns in (["low", "high"], ["auc"]):
+        np.testing.assert_allclose(many.auc[columns], one.auc[columns], atol=1e-9)
+    assert many.row("lstm-raster")["adjusted_low"] == pytest.approx(one.row("lstm-raster")["adjusted_low"])
+
+
+def test_the_seeds_of_each_recipe_are_drawn_apart():
+    """Two recipes alike to the last digit: with the seeds drawn together their mean would be as unsure as either."""
+    tables = {name: table(noise=2.0, own=k) for k, name in enumerate(("mean-mlp", "lstm-raster"))}
+    one, two = effects.pooled([tables], n_boot=400), effects.pooled([tables, tables], n_boot=400)
+    assert two["difference"] == pytest.approx(one["difference"])
+    assert two["high"] - two["low"] < 0.9 * (one["high"] - one["low"])
+
+
 def test_several_ablations_of_the_same_images_have_one_difference():
     settings = [
         {
@@ -248,6 +269,26 @@ def test_answers_claim_nothing_where_nothing_is():
     assert found[ablation.PATTERNS].startswith("Not shown.")
     assert found[ablation.ORDER].startswith("Not shown: none of 2")
     assert "could have shown 0.0" in found[ablation.HELPS]
+
+
+def test_what_the_arrangement_adds_is_minus_what_shuffling_does():
+    lifts = {
+        "mean_mlp": 0,
+        "lstm_raster": 1.0,
+        "lstm_shuffle": 0,
+        "transformer_raster": 1.0,
+        "transformer_shuffle": 0.5,
+    }
+    found = analyse(make_tables(**lifts), n_boot=300)
+    text = ablation.answers(found)[ablation.PATTERNS]
+    for variant, before in (
+        ("lstm-shuffle", "changes its AUC by "),
+        ("transformer-shuffle", "positions change it by "),
+    ):
+        row = found.orders.set_index("variant").loc[variant]
+        assert row["difference"] < 0
+        numbers = (-row["difference"], -row["adjusted_high"], -row["adjusted_low"])
+        assert before + "{:+.4f} [{:+.4f}, {:+.4f}]".format(*numbers) in text
 
 
 def test_answers_tell_harm_and_a_gain_that_is_not_the_sequence():

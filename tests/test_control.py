@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -16,6 +17,11 @@ from lib.metrics import auc
 @pytest.fixture(scope="module")
 def relation():
     return control.draw("relation", 1200, seed=3)
+
+
+@pytest.fixture(scope="module")
+def place():
+    return control.draw("place", 1200, seed=3)
 
 
 def patches(image: np.ndarray) -> np.ndarray:
@@ -32,11 +38,22 @@ def opaque(images: np.ndarray) -> np.ndarray:
     return (centre.mean((-1, -2)) > 115) & lungs
 
 
-def test_twins_hold_the_very_same_patches(relation):
-    assert relation.table["label"].tolist() == [0, 1] * 600
+@pytest.mark.parametrize("name", ["place", "relation"])
+def test_twins_hold_the_very_same_patches(name, request):
+    task = request.getfixturevalue(name)
+    assert task.table["label"].tolist() == [0, 1] * 600
     for first in (0, 500, 1198):
-        a, b = (np.array(sorted(map(tuple, patches(relation.images[first + k])))) for k in (0, 1))
+        a, b = (np.array(sorted(map(tuple, patches(task.images[first + k])))) for k in (0, 1))
         np.testing.assert_array_equal(a, b)
+        assert (a[0] != a[-1]).any()
+
+
+def test_classes_differ_in_the_place_of_one_opacity(place):
+    places, label = opaque(place.images), place.table["label"].to_numpy()
+    assert (places.sum((1, 2)) == 1).all()
+    row = places.any(2).argmax(1)
+    assert (row[label == 1] < 3).all() and (row[label == 0] > 3).all()
+    assert len(np.unique(row)) == 6
 
 
 def test_classes_differ_in_the_relation_and_in_no_single_place(relation):
@@ -63,6 +80,7 @@ def test_a_linear_model_of_all_places_can_only_guess(relation):
 
 def test_twins_never_cross_splits(relation):
     assert relation.table.groupby("patient")["split"].nunique().max() == 1
+    assert (relation.table["patient"].iloc[::2].to_numpy() == relation.table["patient"].iloc[1::2]).all()
     share = relation.table["split"].value_counts(normalize=True)
     assert share["train"] == pytest.approx(0.5, abs=0.01)
     assert share["test"] == pytest.approx(0.3, abs=0.01)
@@ -82,6 +100,12 @@ def test_a_draw_repeats_itself():
     assert first.fingerprint == again.fingerprint != other.fingerprint
 
 
+def test_another_embedding_is_another_task(relation, monkeypatch):
+    before = relation.fingerprint
+    monkeypatch.setattr(control, "embed", lambda images: 3 * control.embed(images))
+    assert relation.fingerprint != before
+
+
 def test_the_embedding_sees_each_patch_by_itself(relation):
     images = relation.images[:1].copy()
     before = control.embed(images)
@@ -92,7 +116,7 @@ def test_the_embedding_sees_each_patch_by_itself(relation):
 
 @pytest.mark.parametrize(
     ("task", "n", "message"),
-    [("colour", 100, "unknown control task 'colour'; the tasks are relation, amount"),
+    [("colour", 100, "unknown control task 'colour'; the tasks are place, relation, amount"),
      ("relation", 20, "ablation.control_images is 20; the control needs at least 40")],
 )  # fmt: skip
 def test_errors(task, n, message):
@@ -101,7 +125,7 @@ def test_errors(task, n, message):
 
 
 def scores(task: control.Task, name: str) -> float:
-    variant = next(v for v in control.HEADS["relation"] if v.name == name)
+    variant = next(v for v in control.HEADS[task.name] if v.name == name)
     train = dataclasses.replace(protocol(config.load("demo")), **control.TRAIN)
     splits = {split: np.flatnonzero(task.table["split"] == split) for split in ("train", "val", "test")}
     y = task.table["label"].to_numpy()
@@ -118,22 +142,49 @@ def test_only_a_head_that_knows_the_arrangement_solves_it():
     assert scores(task, "mean-mlp") == 0.5  # twins tie exactly
 
 
-def test_findings_fail_where_the_ablation_does():
-    """Nothing is seen, and an effect is invented: both checks have to say so."""
-    row = {"variant": "x", "difference": 0.1, "adjusted_low": 0.05, "adjusted_high": 0.15, "differs": True}
-    none = row | {"difference": 0.01, "adjusted_low": -0.05, "adjusted_high": 0.07, "differs": False}
+def test_the_head_of_the_first_question_tells_a_place():
+    task = control.draw("place", 500, seed=0)
+    assert scores(task, "lstm-raster") > 0.95
+    assert scores(task, "mean-mlp") == 0.5
 
-    class Found:
-        def __init__(self, rows):
-            self.effects, self.rows = self, rows
 
-        def row(self, name):
-            return self.rows.get(name, none)
+CHECKS = ("place", "relation", "relation too", "nothing left", "none can")
+GAIN = {"variant": "x", "difference": 0.1, "adjusted_low": 0.05, "adjusted_high": 0.15, "differs": True}
+NONE = GAIN | {"difference": 0.01, "adjusted_low": -0.05, "adjusted_high": 0.07, "differs": False}
+LOSS = GAIN | {"difference": -0.1, "adjusted_low": -0.15, "adjusted_high": -0.05}
+WORKS = {
+    ("place", "lstm-raster"): GAIN, ("relation", control.LSTM): GAIN, ("relation", "lstm-raster"): GAIN,
+    ("amount", "lstm-raster"): LOSS,
+}  # fmt: skip
 
-    good = {"relation": Found({control.LSTM: row}), "amount": Found({})}
-    bad = {"relation": Found({}), "amount": Found({control.LSTM: row})}
-    assert [f["verdict"] for f in control.findings(good)] == ["good", "good", "good"]
-    assert [f["verdict"] for f in control.findings(bad)] == ["bad", "good", "bad"]
-    for name in (control.SHUFFLED, "attention-pool"):  # seen where nothing is left to see
-        leaks = {"relation": Found({control.LSTM: row, name: row}), "amount": Found({})}
-        assert [f["verdict"] for f in control.findings(leaks)] == ["good", "bad", "good"]
+
+class Found:
+    def __init__(self, task: str, rows: dict):
+        self.effects, self.task, self.rows = self, task, rows
+        self.per_seed = pd.DataFrame({"variant": ["lstm-raster"] * 2, "seed": [0, 1], "auc": [0.46, 0.99]})
+
+    def row(self, name):
+        return self.rows.get((self.task, name), NONE)
+
+
+@pytest.mark.parametrize(
+    ("change", "fails"),
+    [
+        ({}, set()),
+        ({("place", "lstm-raster"): NONE}, {"place"}),
+        ({("place", "lstm-raster"): LOSS}, {"place"}),
+        ({("relation", control.LSTM): NONE}, {"relation"}),
+        ({("relation", "lstm-raster"): NONE}, {"relation too"}),
+        ({("place", "lstm-shuffle"): GAIN}, {"nothing left"}),  # seen where nothing is left to see
+        ({("relation", control.SHUFFLED): LOSS}, {"nothing left"}),
+        ({("relation", "attention-pool"): GAIN}, {"nothing left"}),
+        ({("amount", "lstm-raster"): GAIN}, {"none can"}),
+        ({("amount", "lstm-raster"): NONE}, set()),
+    ],
+)
+def test_findings_fail_where_the_ablation_does(change, fails):
+    rows = WORKS | change
+    found = control.findings({task: Found(task, rows) for task in control.TASKS})
+    assert {name for name, row in zip(CHECKS, found, strict=True) if row["verdict"] == "bad"} == fails
+    assert ("such a relation may still be there" in found[2]["result"]) == ("relation too" in fails)
+    assert "test AUC 0.460 to 0.990 by seed" in found[2]["result"]

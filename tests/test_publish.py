@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 
 from lib import ablation, config, evaluate, files, metrics, publish, runs, store
-from lib.ablation import record
+from lib.ablation import control, record
 from lib.config import ROOT
 from lib.publish import documents, foremost, sequence
 from lib.publish.results import PublishError, best, interval, published
@@ -308,6 +309,81 @@ def test_what_an_ablation_states_is_verified(results):
     files.write_json(path, found | {"headline": found["headline"][:1]})
     with pytest.raises(PublishError, match="ablation has the rows lstm-raster"):
         publish.verify(results)
+
+
+def controlled(folder: Path, *, gains: set[tuple[str, str]]) -> dict:
+    """Controls beside a profile's ablation, in which the heads of `gains` (task, variant) tell the classes apart."""
+    images = table(0, 0)
+    found = {
+        task: {
+            head.name: pd.concat(
+                [images.assign(seed=seed, logit=drawn(seed, k, images, 0) if (task, head.name) in gains else 0.0) for seed in (42, 43)]
+            )
+            for k, head in enumerate(heads)
+        }
+        for task, heads in control.HEADS.items()
+    }  # fmt: skip
+    grid = ablation.read(folder / "ablation")
+    ablation.write(folder / "ablation", grid, found)
+    controls = control.read(folder / "ablation", n_boot=100)
+    stated = {
+        task: {
+            "auc": record.plain(one.effects.auc),
+            "differences": record.plain(one.effects.heads),
+            "per_seed": record.plain(one.effects.per_seed),
+        }
+        for task, one in controls.items()
+    }
+    path = folder / "06_ablation.json"
+    files.write_json(path, files.read_json(path) | {"control": stated, "checks": control.findings(controls)})
+    return files.read_json(path)
+
+
+SEEN = {("place", "lstm-raster"), ("relation", "lstm-raster"), ("relation", control.LSTM)}
+
+
+@pytest.mark.parametrize("relation", [True, False])
+def test_the_readme_says_what_the_lstm_sees_where_the_truth_is_known(tmp_path, relation):
+    folder = asked(tmp_path / "tuned", 0.5)
+    assert sequence.control([folder]) == ""
+    assert "truth is known" not in "".join(sequence.answers([folder]))
+    controlled(folder, gains=SEEN if relation else SEEN - {("relation", "lstm-raster")})
+    said = sequence.control([folder])
+    verb = "learns" if relation else "is not seen to learn"
+    assert "an LSTM read out like that learns where one opacity lies (test AUC 0." in said
+    assert f", and {verb} whether two are in one lung or in both (test AUC 0." in said
+    assert ("could be in radiographs" in said) != relation
+    assert "| lstm-raster sees the relation too |" in "".join(sequence.answers([folder]))
+
+
+def test_what_a_control_states_is_verified(results):
+    folder = asked(results / "quick" / "asked", 0.5)
+    for name in ("ablation", "06_ablation.json"):
+        (folder / name).rename(results / "quick" / name)
+    path, before = results / "quick" / "06_ablation.json", publish.verify(results)[-1]
+    found = controlled(results / "quick", gains=SEEN)
+    assert publish.verify(results)[-1] != before  # more figures
+    for task in control.TASKS:
+        for part in ("auc", "differences", "per_seed"):
+            changed = json.loads(json.dumps(found))
+            changed["control"][task][part][0]["difference" if part == "differences" else "auc"] += 0.01
+            files.write_json(path, changed)
+            with pytest.raises(PublishError, match=f"control {task}: "):
+                publish.verify(results)
+    files.write_json(path, found | {"checks": found["checks"][::-1]})
+    with pytest.raises(PublishError, match="the control's checks"):
+        publish.verify(results)
+    files.write_json(path, found | {"control": {}})
+    with pytest.raises(
+        PublishError, match="the controls none are recorded, predictions are of place, relation"
+    ):
+        publish.verify(results)
+
+
+def test_an_interval_of_many_comparisons_says_so(tmp_path):
+    assert "adjusted for" not in sequence.answer([asked(tmp_path / "tuned", 0.5)])
+    many = asked(tmp_path / "quick", 0.5, heads=("mean-mlp", "lstm-raster", "token-mean"))
+    assert "], adjusted for 2 comparisons." in sequence.answer([many])
 
 
 def test_the_model_card_lists_every_recipe_that_asked_whether_the_lstm_helps(tmp_path):

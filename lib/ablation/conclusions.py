@@ -121,7 +121,7 @@ def _order(effects: Effects) -> str:
         text += (
             f" Between {len(parts['orders'])} fixed orders the AUC's standard deviation is {parts['between_orders']:.4f}, "
             f"between seeds {parts['between_seeds']:.4f}, and what is left {parts['residual']:.4f} (F test of the orders on "
-            f"these test images: p = {parts['p']:.3g})."
+            f"these test images as they are, without resampling patients as the comparisons above do: p = {parts['p']:.3g})."
         )
     return text
 

@@ -20,7 +20,9 @@ from lib.models import CNNLSTM
 from lib.objective import learning_rate, make_optimizer, sample_losses
 
 Maps = Callable[[np.ndarray], Tensor]  # rows (B,) -> maps (B, C, h, w)
-SCORING_BATCH = 256
+# Of images scored at once. A shuffled head draws its orders for each batch from one seed, so images of different batches
+# share them; in one batch every image has its own.
+SCORING_BATCH = 1024
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""How are the grid's predictions kept in git? One table of the test images, and one of logits a variant."""
+"""How are predictions of the grid and its controls kept in git? A table of the test images, and one of logits a variant."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -12,16 +13,28 @@ from lib.ablation.effects import Tables
 IMAGE = ["image", "patient", "subtype", "y_true"]
 
 
-def write(folder: Path, tables: Tables) -> None:
-    """Replace `folder` by images.csv and one <variant>.csv with a row an image and a column a seed."""
-    images = next(iter(tables.values())).drop_duplicates("image")[IMAGE].sort_values("image")
+CONTROL = "control-"  # begins the name of a control task's folder
+
+
+def write(folder: Path, tables: Tables, controls: Mapping[str, Tables] | None = None) -> None:
+    """Replace `folder` by images.csv and one <variant>.csv with a row an image and a column a seed.
+
+    controls  tables by control task, written the same way to control-<task>/ in it
+    """
     with files.replacing(Path(folder)) as beside:
-        beside.mkdir()
-        images.to_csv(beside / "images.csv", index=False)
-        for name, table in tables.items():
-            wide = table.pivot(index="image", columns="seed", values="logit").sort_index()
-            wide.columns = [f"seed{seed}" for seed in wide.columns]
-            wide.to_csv(beside / f"{name}.csv")
+        _write(beside, tables)
+        for task, found in (controls or {}).items():
+            _write(beside / f"{CONTROL}{task}", found)
+
+
+def _write(folder: Path, tables: Tables) -> None:
+    images = next(iter(tables.values())).drop_duplicates("image")[IMAGE].sort_values("image")
+    folder.mkdir()
+    images.to_csv(folder / "images.csv", index=False)
+    for name, table in tables.items():
+        wide = table.pivot(index="image", columns="seed", values="logit").sort_index()
+        wide.columns = [f"seed{seed}" for seed in wide.columns]
+        wide.to_csv(folder / f"{name}.csv")
 
 
 def read(folder: Path) -> dict[str, pd.DataFrame]:

@@ -57,13 +57,18 @@ def as_json(config: Config, result: Result, effects: Effects, controls: Mapping)
         "data_fingerprint": result.data_fingerprint,
         "answers": answers(effects),
         "findings": findings(effects) + control.findings(controls),
+        "checks": control.findings(controls),
         "headline": plain(headline(effects, result.costs())),
         "orders": plain(effects.orders),
         "beyond": plain(effects.beyond),
         "components": effects.components,
         "per_seed": plain(effects.per_seed),
         "control": {
-            task: {"auc": plain(found.effects.auc), "differences": plain(found.effects.heads)}
+            task: {
+                "auc": plain(found.effects.auc),
+                "differences": plain(found.effects.heads),
+                "per_seed": plain(found.effects.per_seed),
+            }
             for task, found in controls.items()
         },
     }

@@ -15,7 +15,8 @@ COLOURS = {"clear": "#0072B2", "unclear": style.GRAY}
 
 
 def forest(differences: pd.DataFrame, *, ax: plt.Axes | None = None) -> plt.Axes:
-    """Differences in AUC, best first: thick line the interval itself, thin line the adjusted one.
+    """Differences in AUC, best first: thick line the interval itself, thin line the adjusted one; one line where there is
+    one comparison, for which nothing is adjusted.
 
     differences  from `ablation.Effects`; filled where the adjusted interval excludes zero
     """
@@ -24,7 +25,8 @@ def forest(differences: pd.DataFrame, *, ax: plt.Axes | None = None) -> plt.Axes
     for place, row in table.iterrows():
         colour = COLOURS["clear" if row["differs"] else "unclear"]
         ax.plot([row["adjusted_low"], row["adjusted_high"]], [place, place], color=colour, lw=1)
-        ax.plot([row["low"], row["high"]], [place, place], color=colour, lw=3, solid_capstyle="butt")
+        if len(table) > 1:
+            ax.plot([row["low"], row["high"]], [place, place], color=colour, lw=3, solid_capstyle="butt")
         ax.plot(row["difference"], place, "o", color=colour, mfc=colour if row["differs"] else "white", ms=6)
         ax.annotate(
             f"{row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]", (1.02, place),
@@ -34,9 +36,8 @@ def forest(differences: pd.DataFrame, *, ax: plt.Axes | None = None) -> plt.Axes
     ax.set_ylim(len(table) - 0.4, -0.6)
     ax.axvline(0, color="black", lw=1)
     ax.grid(axis="y", visible=False)
-    ax.set_xlabel(
-        "Difference in test AUC (thick: 95% interval; thin and numbers: adjusted for the whole family)"
-    )
+    family = "thick: 95% interval; thin and numbers: adjusted for the whole family"
+    ax.set_xlabel(f"Difference in test AUC ({family if len(table) > 1 else '95% interval'})")
     return ax
 
 
@@ -100,12 +101,15 @@ def order_paths(*, side: int = 7) -> plt.Figure:
     return figure
 
 
-def twins(images: np.ndarray, labels: np.ndarray) -> plt.Figure:
-    """Control phantoms, two of a pair beside each other: uint8 (2 n, H, W) and their classes."""
-    pairs = len(images) // 2
-    figure, axes = plt.subplots(1, 2 * pairs, figsize=(1.7 * 2 * pairs, 2.1), layout="constrained")
-    for ax, image, label in zip(axes, images, labels, strict=True):
-        ax.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        ax.set_title(f"class {label}", fontsize="small")
-        ax.axis("off")
+def twins(tasks: list[tuple[np.ndarray, np.ndarray]]) -> plt.Figure:
+    """Control phantoms, a line a task, two of a pair beside each other: uint8 (2 n, H, W) and their classes of each."""
+    count = len(tasks[0][0])
+    figure, axes = plt.subplots(
+        len(tasks), count, figsize=(1.7 * count, 2.1 * len(tasks)), layout="constrained", squeeze=False
+    )
+    for line, (images, labels) in zip(axes, tasks, strict=True):
+        for ax, image, label in zip(line, images, labels, strict=True):
+            ax.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            ax.set_title(f"class {label}", fontsize="small")
+            ax.axis("off")
     return figure

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lib import ablation, comparison, config, curves, evaluate, files
+from lib.ablation import control
 from lib.comparison.compared import copy_run
 from lib.config import ROOT
 from lib.plots import evidence, style
@@ -154,7 +155,34 @@ def _verify_ablation(folder: Path) -> str:
             )
     rows = ablation.headline(effects).to_dict("records")
     figures = _agree(folder, "ablation", recorded["headline"], rows, key="variant")
+    figures += _verify_control(folder, recorded)
     return f"{folder.name}: ablation: {len(effects.auc)} variants, {len(effects.per_seed)} runs, {figures} figures and all answers follow from the predictions"
+
+
+def _verify_control(folder: Path, recorded: dict) -> int:
+    """How many figures of the ablation's controls agree. Raises PublishError where one does not, or where a check says else."""
+    again, stated = control.read(folder / "ablation", n_boot=recorded["n_boot"]), recorded.get("control", {})
+    if set(again) != set(stated):
+        raise PublishError(
+            f"{folder.name}: the controls {', '.join(stated) or 'none'} are recorded, predictions are of {', '.join(again) or 'none'}"
+        )
+    figures = 0
+    for task, found in again.items():
+        for name, table in (("auc", found.effects.auc), ("differences", found.effects.heads)):
+            rows = table.to_dict("records")
+            figures += _agree(folder, f"control {task}", stated[task][name], rows, key="variant")
+        runs = [
+            _run_rows(rows) for rows in (stated[task]["per_seed"], found.effects.per_seed.to_dict("records"))
+        ]
+        figures += _agree(folder, f"control {task}", *runs, key="run")
+    if again and (checks := control.findings(again)) != recorded["checks"]:
+        raise PublishError(f"{folder.name}: the control's checks are not what the predictions give: {checks}")
+    return figures
+
+
+def _run_rows(rows: list[dict]) -> list[dict]:
+    """Rows of `Effects.per_seed`, named by variant and seed."""
+    return [{"run": f"{row['variant']}, seed {row['seed']}", "auc": row["auc"]} for row in rows]
 
 
 @told(ValueError)  # of tables that are damaged

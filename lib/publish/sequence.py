@@ -21,10 +21,39 @@ def answer(folders: list[Path]) -> str:
         verdict = found["answers"][ablation.HELPS].split(".")[0]
         said.append(
             f"{regime} (`{folder.name}`, {row['seeds']} seeds): {verdict[0].lower()}{verdict[1:]}; the test AUC with an LSTM "
-            f"minus that with mean-pooling and as many weights is {_gap(row)}"
+            f"minus that with mean-pooling and as many weights is {_gap(row)}{_family(found)}"
             + (f"; over {_together(asked)}." if len(asked) > 1 else ".")
         )
     return f"**Does the LSTM help?** {' '.join(said)}" if said else ""
+
+
+def control(folders: list[Path]) -> str:
+    """Could that head have seen anything? What it reaches where the truth is known, by the first profile that asked."""
+    for asked in _asked(folders).values():
+        folder, found = asked[0]
+        if not found.get("control"):
+            continue
+        place = _learned(found["control"]["place"], "where one opacity lies")
+        relation = _learned(found["control"]["relation"], "whether two are in one lung or in both")
+        said = (
+            f"Where the truth is known (synthetic chests, `{folder.name}`), an LSTM read out like that {place}, and {relation}; "
+            "mean-pooling can only guess either."
+        )
+        unseen = [row["check"] for row in found["checks"] if row["verdict"] == "bad"]
+        return said + (
+            " A pattern of a kind that it does not reliably learn there could be in radiographs and leave no difference here."
+            if unseen
+            else ""
+        )
+    return ""
+
+
+def _learned(task: dict, what: str) -> str:
+    """Whether the LSTM of the headline is seen to learn a control task, and what its seeds reach."""
+    found = [row["auc"] for row in task["per_seed"] if row["variant"] == ablation.BASE]
+    row = next(row for row in task["differences"] if row["variant"] == ablation.BASE)
+    verb = "learns" if row["differs"] and row["difference"] > 0 else "is not seen to learn"
+    return f"{verb} {what} (test AUC {min(found):.3f} to {max(found):.3f} by seed)"
 
 
 def answers(folders: list[Path]) -> list[str]:
@@ -44,7 +73,18 @@ def answers(folders: list[Path]) -> list[str]:
                 f"Over {_together(asked)}. The trials that chose these recipes (below) were of the LSTM, so mean-pooling has settings that "
                 "were chosen for its rival.",
             ]
-    return parts
+    return [*parts, *_checks(folders)]
+
+
+def _checks(folders: list[Path]) -> list[str]:
+    """What the ablation's control showed where the truth is known, as a table."""
+    for asked in _asked(folders).values():
+        folder, found = asked[0]
+        if found.get("control"):
+            rows = pd.DataFrame(found["checks"])[["check", "result", "verdict"]]
+            rows.columns = ["Checked", "Result", "Verdict"]
+            return [f"Where the truth is known (synthetic chests, `{folder.name}`):", markdown(rows)]
+    return []
 
 
 def _asked(folders: list[Path]) -> dict[str, list[tuple[Path, dict]]]:
@@ -64,6 +104,12 @@ def _row(found: dict, variant: str = ablation.BASE) -> dict:
 
 def _gap(row: dict) -> str:
     return f"{row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]"
+
+
+def _family(found: dict) -> str:
+    """For how many comparisons the interval is widened; nothing where it is for one."""
+    count = sum(row["difference"] is not None for row in found["headline"])
+    return f", adjusted for {count} comparisons" if count > 1 else ""
 
 
 def _line(folder: Path, found: dict) -> dict[str, str]:
