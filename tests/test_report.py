@@ -255,7 +255,10 @@ def test_the_index_page_gathers_answers_results_checks_and_states(step):
         step.results,
         {
             "findings": [{"check": "Patients <cross>", "result": "0 of 1,353", "verdict": "good"}],
-            "answers": {"Which is better?": "Neither: 0.1 points [-0.2, 0.4]."},
+            "answers": {
+                "Does it matter?": "Not asked in this run.",
+                "Which is better?": "Neither: 0.1 points [-0.2, 0.4].",
+            },
             "headline": [{"AUC": 0.95812, "model": "Xception-LSTM", "parameters": 16936529}],
         },
     )
@@ -275,6 +278,7 @@ def test_the_index_page_gathers_answers_results_checks_and_states(step):
     page = read(step.page.with_name("index.html"))
     text = " ".join(page.main.text.split())
     assert "Neither: 0.1 points [-0.2, 0.4]." in text
+    assert [dt.text for dt in page.select("dl.answers dt")] == ["Which is better?", "Does it matter?"]
     assert "16,936,529" in text
     assert "0.958" in text
     assert [th.text for th in page.select_one("#results ~ .table").select("th")] == [

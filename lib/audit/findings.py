@@ -150,7 +150,7 @@ def _naive(audit: Audit) -> Finding | None:
     naive, kin, both = audit.naive, audit.kinship, audit.two_kinds
     if not naive.test:
         return None
-    said = f"By the bare number person<N>, {naive.shared} of {naive.test} test patients would seem to occur in train"
+    said = f"By the number alone, {naive.shared} of {naive.test} bacterial and viral test patients would seem to occur in train"
     if both:
         said += f"; {both:,} numbers occur as bacteria and as virus"
     if len(kin) == 2:

@@ -90,6 +90,9 @@ def _answers(results: dict[Step, dict[str, Any]]) -> str:
         results, key=lambda step: (*(not step.name.startswith(first) for first in ANSWERED_BY), step.name)
     )
     answers = [pair for step in order for pair in (results[step].get("answers") or {}).items()]
+    answers.sort(
+        key=lambda pair: str(pair[1]).startswith("Not asked")
+    )  # what this run does not answer comes last
     rows = "".join(f"<dt>{_e(question)}</dt><dd>{_e(answer)}</dd>" for question, answer in answers)
     return f'<h2 id="answers">Answers</h2><dl class="answers">{rows}</dl>' if rows else ""
 
