@@ -68,6 +68,8 @@ def _gray(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I"):
         wide = np.asarray(picture).astype(np.int64)
         low, high = wide.min(), wide.max()
+        if low == high:
+            raise ImageError("blank")
         if low < 0 or high >= 1 << 16 or (high < 1 << 15 and (wide % 257).any()):
             raise ImageError(f"pixels of unknown depth: values {low} to {high}")
         return Image.fromarray((wide // 257).astype(np.uint8))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import os
 import re
 from collections import deque
@@ -61,10 +60,15 @@ def patient_key(name: str) -> tuple[str | None, str]:
     return None, "unknown"
 
 
+def is_litter(part: str) -> bool:
+    """Whether a file or folder of this name is no part of any set of images."""
+    return part.startswith(".") or part in LITTER
+
+
 def place(name: str) -> tuple[str, str, int] | None:
     """(folder of the data set, split, label) of a path in POSIX form; None for litter and whatever is in no class of a split."""
     *folders, last = PurePosixPath(name).parts
-    if any(part.startswith(".") or part in LITTER for part in (*folders, last)):
+    if any(map(is_litter, (*folders, last))):
         return None
     labelled = [at for at, part in enumerate(folders) if part.upper() in CLASSES]
     divided = [at for at in range(labelled[-1]) if folders[at].lower() in SPLITS] if labelled else []
@@ -79,27 +83,19 @@ def place(name: str) -> tuple[str, str, int] | None:
 def select(names: Iterable[str]) -> list[str]:
     """The paths to index, sorted. Of a set that is there twice, one inside the other (as in Kaggle's zip), the outer one.
 
-    Raises IndexingError for two sets side by side.
+    Raises IndexingError for two sets side by side that hold the same paths.
     """
-    chosen: dict[str, str] = {}
-    folders: dict[str, set[str]] = {}  # split -> those of the sets that have it
+    chosen: dict[str, tuple[str, str]] = {}  # path within its set -> folder of the set, path
     for name in sorted(names, key=lambda name: (name.count("/"), name)):
         if found := place(name):
-            chosen.setdefault(name.removeprefix(found[0]).lstrip("/"), name)
-            folders.setdefault(found[1], set()).add(found[0])
-    for split, sets in folders.items():
-        _check_nested(split, sets)
-    return sorted(chosen.values())
-
-
-def _check_nested(split: str, folders: set[str]) -> None:
-    """Raises IndexingError unless each of the sets that have this split lies inside the next larger one, as a copy may."""
-    for outer, inner in itertools.pairwise(sorted(folders)):
-        if not PurePosixPath(inner).is_relative_to(outer):
-            raise IndexingError(
-                f"there are two sets side by side, {printable(outer)} and {printable(inner)}, each with a folder {split}; "
-                "keep one of them"
-            )
+            folder, within = found[0], name.removeprefix(found[0]).lstrip("/")
+            outer, _ = chosen.setdefault(within, (folder, name))
+            if not PurePosixPath(folder).is_relative_to(outer):
+                raise IndexingError(
+                    f"there are two sets side by side, {printable(outer)} and {printable(folder)}, each with "
+                    f"{printable(within)}; keep one of them"
+                )
+    return sorted(name for _, name in chosen.values())
 
 
 def find_images(raw_dir: Path) -> list[str]:
@@ -108,22 +104,32 @@ def find_images(raw_dir: Path) -> list[str]:
         return select(files_below(raw_dir))
     except IndexingError as error:
         raise IndexingError(f"{raw_dir} cannot be used: {error}") from None
+    except OSError as error:
+        raise IndexingError(
+            f"{raw_dir} cannot be used: {error.filename} cannot be read ({error.strerror})"
+        ) from None
 
 
-def files_below(folder: Path | str, below: str = "", above: tuple[str, ...] = ()) -> Iterator[str]:
-    """Paths of all files in a folder, each after `below`, in POSIX form.
+def files_below(folder: Path | str) -> Iterator[str]:
+    """Paths of all files in a folder, in POSIX form. Linked folders are gone into as well, unless they are in `folder` anyway."""
+    top = os.path.realpath(folder)
 
-    Linked folders are gone into as well, but never back into one of those that were gone through (`above`).
-    """
-    here = os.path.realpath(folder)
-    if here in above:
-        return
-    for name in os.listdir(folder):
-        path = os.path.join(folder, name)
-        if os.path.isdir(path):
-            yield from files_below(path, f"{below}{name}/", (*above, here))
-        else:
-            yield below + name
+    def seen_anyway(path: str) -> bool:
+        target = Path(os.path.realpath(path))
+        return target.is_relative_to(top) and not any(map(is_litter, target.relative_to(top).parts))
+
+    def below(folder: str, before: str, above: tuple[str, ...]) -> Iterator[str]:
+        here = os.path.realpath(folder)
+        if here in above:  # a link back to where we came from
+            return
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
+            if not os.path.isdir(path):
+                yield before + name
+            elif not (os.path.islink(path) and seen_anyway(path)):
+                yield from below(path, f"{before}{name}/", (*above, here))
+
+    return below(str(folder), "", ())
 
 
 def file_stamps(raw_dir: Path, names: Iterable[str]) -> list[tuple[str, int, int]]:

@@ -213,7 +213,7 @@ def test_two_processes_give_what_one_gives(cfg, tmp_path):
 
 
 def test_every_image_of_a_split_is_scored_in_an_order_of_its_own():
-    """600 images, as the control has, in one batch: images that share an order would make chance look like an effect."""
+    """As many test images as the study has (the control has fewer) in one batch: images that share an order would make chance look like an effect."""
     seen = []
 
     class Spy(torch.nn.Module):

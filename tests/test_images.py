@@ -103,10 +103,12 @@ def test_floating_point_pixels_are_refused(largest):
         images.decode(encoded(Image.fromarray(np.float32([[0, largest]])), "TIFF"))
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "RGB", "P", "CMYK", "I;16"])
-def test_blank_image_is_refused(mode):
+@pytest.mark.parametrize(
+    ("mode", "value"), [("1", 1), ("L", 9), ("RGB", 9), ("P", 9), ("CMYK", 9), ("I;16", 0), ("I;16", 300)]
+)
+def test_blank_image_is_refused(mode, value):
     with pytest.raises(images.ImageError, match="blank"):
-        images.decode(encoded(Image.new(mode, (9, 9)), "TIFF"))
+        images.decode(encoded(Image.new(mode, (9, 9), value), "TIFF"))
 
 
 def test_jpeg_modes_agree(gray):

@@ -120,13 +120,48 @@ def test_of_nested_sets_the_outermost_wins_and_adds_what_it_lacks():
 def test_sets_side_by_side_are_refused_by_name(tmp_path, other):
     good_tree(tmp_path, top="a/")
     good_tree(tmp_path, top=f"{other}/")
-    with pytest.raises(IndexingError, match=f"side by side, a and {other}, each with a folder t"):
+    with pytest.raises(IndexingError, match=f"side by side, a and {other}, each with t"):
         index.build(tmp_path, progress=False)
 
 
 def test_splits_may_lie_in_folders_of_their_own():
     names = ["learn/train/NORMAL/1.png", "score/test/NORMAL/1.png"]
     assert index.select(names) == names
+
+
+def test_folders_of_one_set_each_may_lie_side_by_side():
+    names = ["ill/train/PNEUMONIA/1.png", "normal/train/NORMAL/1.png"]
+    assert index.select(names) == names
+
+
+def test_a_link_to_what_is_there_anyway_adds_nothing(tmp_path):
+    good_tree(tmp_path)
+    expected = index.find_images(tmp_path)
+    (tmp_path / "latest").symlink_to(tmp_path / expected[0].split("/")[0])
+    (tmp_path / NORMAL).parent.with_name("normal").symlink_to("NORMAL")
+    assert index.find_images(tmp_path) == expected
+
+
+def test_a_link_to_a_hidden_folder_is_gone_into(tmp_path):
+    good_tree(tmp_path)
+    expected, folder = index.find_images(tmp_path), (tmp_path / NORMAL).parent
+    folder.rename(tmp_path / ".kept")
+    folder.symlink_to(tmp_path / ".kept")
+    assert index.find_images(tmp_path) == expected
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    good_tree(tmp_path)
+    real = os.listdir
+
+    def listdir(folder):
+        if str(folder).endswith("NORMAL"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return real(folder)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    with pytest.raises(IndexingError, match=r"cannot be used: .*NORMAL cannot be read \(Permission denied\)"):
+        index.find_images(tmp_path)
 
 
 def test_linked_folders_are_gone_into_and_not_back(tmp_path):

@@ -350,7 +350,7 @@ def test_the_readme_says_what_the_lstm_sees_where_the_truth_is_known(tmp_path, r
     controlled(folder, gains=SEEN if relation else SEEN - {("relation", "lstm-raster")})
     said = sequence.control([folder])
     verb = "learns" if relation else "is not seen to learn"
-    assert "an LSTM read out like that learns where one opacity lies (test AUC 0." in said
+    assert "an LSTM read out at its last step, as there, learns where one opacity lies (test AUC 0." in said
     assert f", and {verb} whether two are in one lung or in both (test AUC 0." in said
     assert ("could be in radiographs" in said) != relation
     assert "| lstm-raster sees the relation too |" in "".join(sequence.answers([folder]))

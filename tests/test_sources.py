@@ -190,6 +190,15 @@ def test_folder_filled_by_hand_is_never_replaced(tmp_path, cfg, monkeypatch, cap
     assert "holds 8 files that `make data` did not put there" in capsys.readouterr().err
 
 
+def test_litter_is_nothing_that_was_put_there_by_hand(tmp_path, cfg):
+    for name in ("Thumbs.db", ".cache/kept.json", "__MACOSX/x.png"):
+        path = cfg.raw_dir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    assert make_data(cfg, "--source", str(zipped(tmp_path / "set.zip", small_set()))) == 0
+    assert len(index.find_images(cfg.raw_dir)) == 16
+
+
 def test_image_that_was_added_by_hand_is_kept(tmp_path, cfg, monkeypatch):
     sources.fetch(cfg, source=zipped(tmp_path / "set.zip", small_set()), progress=False)
     added = cfg.raw_dir / "chest_xray/train/NORMAL/IM-0900-0001.png"
@@ -312,7 +321,7 @@ def test_set_without_both_classes(tmp_path, cfg, capsys, packed):
 def test_two_sets_side_by_side(tmp_path, cfg, capsys, packed):
     members = small_set("a/") | small_set("b/")
     source = zipped(tmp_path / "set.zip", members) if packed else unzipped(tmp_path / "set", members)
-    assert "there are two sets side by side, a and b, each with a folder t" in refused(cfg, source, capsys)
+    assert "there are two sets side by side, a and b, each with t" in refused(cfg, source, capsys)
 
 
 def test_two_sets_in_the_folder_of_images(tmp_path, cfg, capsys):

@@ -141,7 +141,7 @@ def findings(controls: dict[str, Control]) -> list[dict[str, str]]:
         ),
         _finding(
             "Without the arrangement nothing is left to see",
-            f"On the images of both tasks {', '.join(map(_gap, blind[:-1]))} and {_gap(blind[-1])} against mean-pooling",
+            f"On the images of place and relation {', '.join(map(_gap, blind[:-1]))} and {_gap(blind[-1])} against mean-pooling",
             not any(row["differs"] for row in blind),
         ),
         _finding(

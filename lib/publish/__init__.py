@@ -170,12 +170,13 @@ def _verify_control(folder: Path, recorded: dict) -> int:
     for task, found in again.items():
         for name, table in (("auc", found.effects.auc), ("differences", found.effects.heads)):
             rows = table.to_dict("records")
-            figures += _agree(folder, f"control {task}", stated[task][name], rows, key="variant")
+            figures += _agree(folder, f"control {task}", stated[task].get(name, []), rows, key="variant")
         runs = [
-            _run_rows(rows) for rows in (stated[task]["per_seed"], found.effects.per_seed.to_dict("records"))
+            _run_rows(rows)
+            for rows in (stated[task].get("per_seed", []), found.effects.per_seed.to_dict("records"))
         ]
         figures += _agree(folder, f"control {task}", *runs, key="run")
-    if again and (checks := control.findings(again)) != recorded["checks"]:
+    if set(again) == set(control.TASKS) and (checks := control.findings(again)) != recorded.get("checks"):
         raise PublishError(f"{folder.name}: the control's checks are not what the predictions give: {checks}")
     return figures
 

@@ -137,8 +137,8 @@ def _check_replaceable(config: Config, known: dict[str, Any]) -> None:
     """Raises SourceError for a raw folder with files but without a note: what is there was put there by hand."""
     if known or not config.raw_dir.is_dir():
         return
-    names = [PurePosixPath(name).name for name in index.files_below(config.raw_dir)]
-    if by_hand := [name for name in names if not name.startswith(".")]:
+    paths = [PurePosixPath(name).parts for name in index.files_below(config.raw_dir)]
+    if by_hand := [parts for parts in paths if not any(map(index.is_litter, parts))]:
         raise SourceError(
             f"{config.raw_dir} holds {len(by_hand):,} files that `make data` did not put there, and it would replace them; "
             "move the folder away first"

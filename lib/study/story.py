@@ -17,6 +17,7 @@ from lib.study.steps import State, Step, all_steps
 
 HEADER_TIME = re.compile(r"\b(\d\d)\s+([\d.]+)\s*(s|min|h)\b")  # "02 35 min" in a profile's header
 HEADER_RATE = re.compile(r"([\d.]+)\s*GFLOP/s")
+TRAINING = ("02", "03", "06")  # steps that train, or find what was trained
 SECONDS = {"s": 1, "min": 60, "h": 3600}
 
 
@@ -61,8 +62,9 @@ def expect(steps: list[Step], header: str, command: str, *, fresh: bool = False)
     scaled = {step.name: written[step.name[:2]] * scale for step in steps if step.name[:2] in written}
     states = {step.name: state for step in steps if not fresh and (state := step.state())}
     same = [name for name, state in states.items() if (state.status, state.command) == ("done", command)]
-    # In less than half of the measured time a step has found its models, not trained them.
-    seen = {name: took for name in same if (took := states[name].duration_s) >= scaled.get(name, 0) / 2}
+    # In less than half of the measured time a step that trains has found its models.
+    least = {name: scaled.get(name, 0) / 2 for name in same if name[:2] in TRAINING}
+    seen = {name: took for name in same if (took := states[name].duration_s) >= least.get(name, 0)}
     if len(seen) == len(steps):
         return Expectation(seen, busy(states.values()), "as the last time here")
     guessed = scaled | seen
