@@ -19,7 +19,7 @@ from lib import files, images, index, phantoms, splits
 from lib.config import Config, fingerprint
 from lib.trouble import SourceError
 
-FORMAT = 2  # of the store; a change rebuilds it
+FORMAT = 3  # of the store, and of what it leaves out; a change rebuilds it
 
 
 @dataclass(frozen=True)

@@ -345,15 +345,29 @@ SEEN = {("place", "lstm-raster"), ("relation", "lstm-raster"), ("relation", cont
 @pytest.mark.parametrize("relation", [True, False])
 def test_the_readme_says_what_the_lstm_sees_where_the_truth_is_known(tmp_path, relation):
     folder = asked(tmp_path / "tuned", 0.5)
-    assert sequence.control([folder]) == ""
+    assert sequence.known_truth([folder]) == ""
     assert "truth is known" not in "".join(sequence.answers([folder]))
     controlled(folder, gains=SEEN if relation else SEEN - {("relation", "lstm-raster")})
-    said = sequence.control([folder])
+    said = sequence.known_truth([folder])
     verb = "learns" if relation else "is not seen to learn"
     assert "an LSTM read out at its last step, as there, learns where one opacity lies (test AUC 0." in said
     assert f", and {verb} whether two are in one lung or in both (test AUC 0." in said
     assert ("could be in radiographs" in said) != relation
     assert "| lstm-raster sees the relation too |" in "".join(sequence.answers([folder]))
+
+
+def test_the_readme_says_what_the_read_out_that_learns_a_relation_makes_of_radiographs(tmp_path):
+    few = asked(tmp_path / "tuned", 0.5)
+    many = asked(tmp_path / "quick", 0.5, heads=("mean-mlp", "lstm-raster", control.LSTM))
+    seen = SEEN - {("relation", "lstm-raster")}
+    for folder in (few, many):
+        controlled(folder, gains=seen)
+    row = ablation.analyse(ablation.read(many / "ablation"), n_boot=100).row(control.LSTM)
+    gap = f"is {row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}], adjusted for 2 comparisons."
+    assert sequence.known_truth([few, many]).endswith(gap)
+    assert "largest value" not in sequence.known_truth([few])
+    controlled(many, gains=seen - {("relation", control.LSTM)})  # it does not learn it either
+    assert "largest value" not in sequence.known_truth([few, many])
 
 
 def test_what_a_control_states_is_verified(results):

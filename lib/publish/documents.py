@@ -37,7 +37,7 @@ def render(results: Path) -> str:
     shown = foremost.rows(results)
     parts = [
         sequence.answer(published(results)),
-        sequence.control(published(results)),
+        sequence.known_truth(published(results)),
         _headline(shown),
         "Mean over seeds, on the 624 images of the official test set; 95% intervals resample patients and seeds. The threshold and "
         "the epoch were chosen on patients held out of train. Each model is shown by the recipe that was put first before it was scored, and by the original "

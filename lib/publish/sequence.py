@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib import ablation, files
+from lib.ablation.control import LSTM as LARGEST
 from lib.tables import markdown
 
 TAUGHT = {"place": "where one opacity lies", "relation": "whether two are in one lung or in both"}
@@ -28,28 +29,42 @@ def answer(folders: list[Path]) -> str:
     return f"**Does the LSTM help?** {' '.join(said)}" if said else ""
 
 
-def control(folders: list[Path]) -> str:
+def known_truth(folders: list[Path]) -> str:
     """Could that head have seen anything? What it reaches where the truth is known, by the first profile that asked."""
-    for asked in _asked(folders).values():
-        folder, found = asked[0]
-        if not found.get("control"):
-            continue
-        learned, said = zip(
-            *(_learned(found["control"][task], what) for task, what in TAUGHT.items()), strict=True
-        )
-        text = (
-            f"Where the truth is known (synthetic chests, `{folder.name}`), an LSTM read out at its last step, as there, "
-            f"{said[0]}, and {said[1]}; mean-pooling can only guess either."
-        )
-        silent = " A pattern of a kind that it does not reliably learn there could be in radiographs and leave no difference here."
-        return text if all(learned) else text + silent
-    return ""
+    asked = [one for recipes in _asked(folders).values() for one in recipes if one[1].get("control")]
+    if not asked:
+        return ""
+    folder, found = asked[0]
+    learned, said = zip(
+        *(_learned(found["control"][task], what) for task, what in TAUGHT.items()), strict=True
+    )
+    text = (
+        f"Where the truth is known (synthetic chests, `{folder.name}`), an LSTM read out at its last step, as there, "
+        f"{said[0]}, and {said[1]}; mean-pooling can only guess either."
+    )
+    if all(learned):
+        return text
+    text += " A pattern of a kind that it does not reliably learn there could be in radiographs and leave no difference here."
+    return " ".join([text, *_largest(asked)])
 
 
-def _learned(task: dict, what: str) -> tuple[bool, str]:
-    """Whether the LSTM of the headline is seen to learn a control task, and the same in words, with what its seeds reach."""
-    reached = [f"{row['auc']:.3f}" for row in task["per_seed"] if row["variant"] == ablation.BASE]
-    row = next(row for row in task["differences"] if row["variant"] == ablation.BASE)
+def _largest(asked: list[tuple[Path, dict]]) -> list[str]:
+    """What the read-out that learns the relation makes of radiographs, by the first profile that has it; empty without one."""
+    for folder, found in asked:
+        row = next((row for row in found["headline"] if row["variant"] == LARGEST), None)
+        learned, said = _learned(found["control"]["relation"], "that relation", LARGEST)
+        if row and learned:
+            return [
+                f"Read out at its largest value it {said}, and on radiographs (`{folder.name}`, {REGIMES[found['regime']].lower()}) "
+                f"its test AUC minus that of mean-pooling is {_gap(row)}{_family(found)}."
+            ]
+    return []
+
+
+def _learned(task: dict, what: str, head: str = ablation.BASE) -> tuple[bool, str]:
+    """Whether a head is seen to learn a control task, and the same in words, with what its seeds reach."""
+    reached = [f"{row['auc']:.3f}" for row in task["per_seed"] if row["variant"] == head]
+    row = next(row for row in task["differences"] if row["variant"] == head)
     learned = bool(row["differs"] and row["difference"] > 0)
     span = (
         f"{min(reached)} to {max(reached)} by seed"
