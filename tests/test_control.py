@@ -187,4 +187,4 @@ def test_findings_fail_where_the_ablation_does(change, fails):
     found = control.findings({task: Found(task, rows) for task in control.TASKS})
     assert {name for name, row in zip(CHECKS, found, strict=True) if row["verdict"] == "bad"} == fails
     assert ("such a relation may still be there" in found[2]["result"]) == ("relation too" in fails)
-    assert "test AUC 0.460 to 0.990 by seed" in found[2]["result"]
+    assert "(test AUC 0.460 to 0.990 by seed)" in found[2]["result"]

@@ -136,7 +136,8 @@ def findings(controls: dict[str, Control]) -> list[dict[str, str]]:
         ),
         _finding(
             f"{BASE} sees the relation too",
-            f"On the same images the head that the first question is about reaches {_gap(asked)}, test AUC {_seeds(relation)}{limit}",
+            f"On the same images {_gap(asked)} against mean-pooling, for the head that the first question is about (test AUC "
+            f"{_seeds(relation)}){limit}",
             _gains(asked),
         ),
         _finding(
