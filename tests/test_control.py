@@ -124,28 +124,28 @@ def test_errors(task, n, message):
         control.draw(task, n, seed=0)
 
 
-def scores(task: control.Task, name: str, seed: int = 0) -> float:
+def scores(task: control.Task, name: str) -> float:
     variant = next(v for v in control.HEADS[task.name] if v.name == name)
     train = dataclasses.replace(protocol(config.load("demo")), **control.TRAIN)
     splits = {split: np.flatnonzero(task.table["split"] == split) for split in ("train", "val", "test")}
     y = task.table["label"].to_numpy()
     size = Size(control.CHANNELS, control.HIDDEN, 32, 0.0)
-    done = fit(lambda: reader(variant, size), task.maps(variant), y, splits, train=train, seed=seed)
+    done = fit(lambda: reader(variant, size), task.maps(variant), y, splits, train=train, seed=0)
     return auc(y[splits["test"]], done.logits["test"].round(grid.DECIMALS))
 
 
 def test_only_a_head_that_knows_the_arrangement_solves_it():
     torch.manual_seed(0)
     task = control.draw("relation", 500, seed=0)
-    assert max(scores(task, control.LSTM, seed) for seed in (0, 1)) > 0.85  # not every seed learns it
+    assert scores(task, control.LSTM) > 0.85
     assert abs(scores(task, control.SHUFFLED) - 0.5) < 0.15
-    assert scores(task, "mean-mlp") == pytest.approx(0.5, abs=1e-3)  # twins tie but for rounding
+    assert scores(task, "mean-mlp") == 0.5  # twins tie: they differ by less than the published digits
 
 
 def test_the_head_of_the_first_question_tells_a_place():
     task = control.draw("place", 500, seed=0)
     assert scores(task, "lstm-raster") > 0.95
-    assert scores(task, "mean-mlp") == pytest.approx(0.5, abs=1e-3)
+    assert scores(task, "mean-mlp") == 0.5
 
 
 CHECKS = ("place", "relation", "relation too", "nothing left", "none can")
