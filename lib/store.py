@@ -15,7 +15,7 @@ import filelock
 import numpy as np
 import pandas as pd
 
-from lib import files, images, index, phantoms, splits
+from lib import files, images, index, phantoms, splits, tree
 from lib.config import Config, fingerprint
 from lib.trouble import SourceError
 
@@ -96,7 +96,7 @@ def _draw(config: Config) -> None:
 
 def _stamp(config: Config) -> str:
     """Changes when a file of the raw folder is added, removed, resized or touched; reads no image."""
-    listed = index.file_stamps(config.raw_dir, index.find_images(config.raw_dir))
+    listed = tree.file_stamps(config.raw_dir, tree.find_images(config.raw_dir))
     return fingerprint(
         [FORMAT, config.data.image_size, config.data.aspect, index.note(config.raw_dir), listed]
     )

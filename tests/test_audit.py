@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from lib import audit, config, splits
-from lib.audit import copies, duplicates, findings, patients, shift, shortcuts
+from lib.audit import apart, copies, duplicates, findings, patients, shift, shortcuts
 from lib.plots import audit as plots
 from lib.stats import Interval
 from lib.store import PixelStore
@@ -489,7 +489,7 @@ def test_near_duplicates(audited, columns, verdict, said):
     ],
 )  # fmt: skip
 def test_probes_in_words(name, interval, check, verdict, said):
-    found = findings._probe(name, pd.Series({"test": interval}))
+    found = apart.probe(name, pd.Series({"test": interval}))
     assert (found[0], found[2]) == (check, verdict)
     assert said in found[1]
 
@@ -513,10 +513,10 @@ def test_blocks_in_words(audited):
 )
 def test_shift_in_words(audited, test, val, verdict, blind):
     shifts = audited.shift | {("test", None): test, ("val", None): val}
-    said, found = found_of(audited, findings._validation, shift=shifts)
+    said, found = found_of(audited, apart.validation, shift=shifts)
     assert found == verdict
     assert ("cannot be seen there" in said) == blind
-    _, said, found = findings._apart("Shift", test, "a from b")
+    _, said, found = apart.told_apart("Shift", test, "a from b")
     differ = test is not None and test.low > 0.5
     assert ("they differ." in said) == differ
     assert found == ("info" if test is None else "caution" if differ else "good")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lib import index
+from lib import index, tree
 from lib.trouble import IndexingError, SourceError
 
 NORMAL = "chest_xray/train/NORMAL/IM-0001-0001.png"
@@ -90,7 +90,7 @@ def test_patient_is_kind_and_number(name, patient, subtype):
     ],
 )
 def test_place_of_a_path(name, expected):
-    assert index.place(name) == expected
+    assert tree.place(name) == expected
 
 
 def test_kaggle_val_is_folded_into_train_and_its_second_copy_ignored(tmp_path):
@@ -112,8 +112,8 @@ def test_of_nested_sets_the_outermost_wins_and_adds_what_it_lacks():
         "x/a/b/train/NORMAL/1.png",
         "x/a/train/NORMAL/2.png",
     ]
-    assert index.select(names) == ["x/a/train/NORMAL/2.png", "x/train/NORMAL/1.png"]
-    assert index.select(["train/NORMAL/1.png", "a/train/NORMAL/1.png"]) == ["train/NORMAL/1.png"]
+    assert tree.select(names) == ["x/a/train/NORMAL/2.png", "x/train/NORMAL/1.png"]
+    assert tree.select(["train/NORMAL/1.png", "a/train/NORMAL/1.png"]) == ["train/NORMAL/1.png"]
 
 
 @pytest.mark.parametrize("other", ["b", "ab", "x/a"])
@@ -126,28 +126,28 @@ def test_sets_side_by_side_are_refused_by_name(tmp_path, other):
 
 def test_splits_may_lie_in_folders_of_their_own():
     names = ["learn/train/NORMAL/1.png", "score/test/NORMAL/1.png"]
-    assert index.select(names) == names
+    assert tree.select(names) == names
 
 
 def test_folders_of_one_set_each_may_lie_side_by_side():
     names = ["ill/train/PNEUMONIA/1.png", "normal/train/NORMAL/1.png"]
-    assert index.select(names) == names
+    assert tree.select(names) == names
 
 
 def test_a_link_to_what_is_there_anyway_adds_nothing(tmp_path):
     good_tree(tmp_path)
-    expected = index.find_images(tmp_path)
+    expected = tree.find_images(tmp_path)
     (tmp_path / "latest").symlink_to(tmp_path / expected[0].split("/")[0])
     (tmp_path / NORMAL).parent.with_name("normal").symlink_to("NORMAL")
-    assert index.find_images(tmp_path) == expected
+    assert tree.find_images(tmp_path) == expected
 
 
 def test_a_link_to_a_hidden_folder_is_gone_into(tmp_path):
     good_tree(tmp_path)
-    expected, folder = index.find_images(tmp_path), (tmp_path / NORMAL).parent
+    expected, folder = tree.find_images(tmp_path), (tmp_path / NORMAL).parent
     folder.rename(tmp_path / ".kept")
     folder.symlink_to(tmp_path / ".kept")
-    assert index.find_images(tmp_path) == expected
+    assert tree.find_images(tmp_path) == expected
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
@@ -161,20 +161,20 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "listdir", listdir)
     with pytest.raises(IndexingError, match=r"cannot be used: .*NORMAL cannot be read \(Permission denied\)"):
-        index.find_images(tmp_path)
+        tree.find_images(tmp_path)
 
 
 def test_linked_folders_are_gone_into_and_not_back(tmp_path):
     real, raw = tmp_path / "real", tmp_path / "raw"
     good_tree(real)
-    expected = index.find_images(real)
+    expected = tree.find_images(real)
     for one, other in (("a", "b"), ("b", "a")):  # round and round
         (raw / one).mkdir(parents=True)
         (raw / one / "on").symlink_to(raw / other)
     (raw / "chest_xray").symlink_to(real / "chest_xray")
     (real / "chest_xray" / "train" / "NORMAL" / "back").symlink_to(raw)
     (real / "chest_xray" / "itself").symlink_to("itself")
-    assert index.find_images(raw) == expected
+    assert tree.find_images(raw) == expected
     assert len(index.accepted(index.build(raw, progress=False))) == 12
 
 

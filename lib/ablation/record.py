@@ -50,14 +50,15 @@ def as_json(config: Config, result: Result, effects: Effects, controls: Mapping)
     """What reports/results/<profile>/06_ablation.json holds. controls: `control.Control` by task."""
     from lib.ablation import control
 
+    checks = control.findings(controls)
     return {
         "regime": config.ablation.regime,
         "seeds": list(config.ablation.seeds),
         "n_boot": config.n_boot,
         "data_fingerprint": result.data_fingerprint,
         "answers": answers(effects),
-        "findings": findings(effects) + control.findings(controls),
-        "checks": control.findings(controls),
+        "findings": findings(effects) + checks,
+        "checks": checks,
         "headline": plain(headline(effects, result.costs())),
         "orders": plain(effects.orders),
         "beyond": plain(effects.beyond),

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from lib.audit.shift import CLASSES, NAMES
-from lib.audit.shortcuts import NAMES as PROBES
+from lib.audit import apart
+from lib.audit.apart import Finding
 from lib.splits import SPLITS
 from lib.stats import Interval
 
 if TYPE_CHECKING:
     from lib.audit import Audit
 
-Finding = tuple[str, str, str]  # check, result, verdict
 PUBLISHED = {("train", 0): 1349, ("train", 1): 3883, ("test", 0): 234, ("test", 1): 390}
 SURE = 0.95  # share of copies made on purpose from which on their kind counts as found
-STRONG = 0.8  # AUC from which on a shortcut is called strong
-# Probes that the lungs reach: yardsticks of how little is needed, not shortcuts.
-WHOLE = {
-    "bytes": "a file grows with whatever structure its image has, lungs included",
-    "gray": "part of the task needs no fine structure",
-    "thumbnail": "part of the task needs no fine structure",
-}
 
 
 def of(audit: Audit) -> list[Finding]:
@@ -34,11 +24,11 @@ def of(audit: Audit) -> list[Finding]:
         _alike(audit),
         _found(audit),
         _blocks(audit),
-        *_shift(audit),
-        _differences(audit),
-        _validation(audit),
+        *apart.shift(audit),
+        apart.differences(audit),
+        apart.validation(audit),
     ]
-    return [finding for finding in found + _probes(audit) if finding]
+    return [finding for finding in found + apart.probes(audit) if finding]
 
 
 def answer(audit: Audit) -> str:
@@ -228,78 +218,3 @@ def _blocks(audit: Audit) -> Finding | None:
         f"{expected:.0f}: the test set is {'made of blocks of the numbering' if blocky else 'spread over the numbering'}."
     )
     return "How test was chosen", said, "caution" if blocky else "good"
-
-
-def _shift(audit: Audit) -> list[Finding]:
-    return [
-        _apart(f"Shift of test, {name}", audit.shift[("test", label)], f"test from training images ({name})")
-        for label, name in ((None, "all"), *CLASSES.items())
-    ]
-
-
-def _validation(audit: Audit) -> Finding:
-    check, said, verdict = _apart(
-        "Shift of validation", audit.shift[("val", None)], "validation from training images"
-    )
-    test = audit.shift[("test", None)]
-    if test and test.low > 0.5 and verdict == "good":
-        said += (
-            " So validation has no shift like that of test to show, and what that costs cannot be seen there."
-        )
-        verdict = "caution"
-    return check, said, verdict
-
-
-def _apart(check: str, auc: Interval | None, what: str) -> Finding:
-    if auc is None:
-        return check, f"Too few patients to tell {what}.", "info"
-    shifted = auc.low > 0.5
-    said = f"Simple measurements tell {what} with AUC {auc}: they {'differ' if shifted else 'are not seen to differ'}."
-    return check, said, "caution" if shifted else "good"
-
-
-def _differences(audit: Audit) -> Finding:
-    clear = audit.differences[[found.excludes(0.0) for found in audit.differences["difference"]]]
-    said = f"{len(clear)} of {len(audit.differences)} differences between test and train exclude 0"
-    for label, name in CLASSES.items():
-        part = clear[clear["label"] == label]
-        if not part.empty:
-            row = part.loc[part["difference"].map(lambda found: abs(found.estimate)).idxmax()]
-            said += f"; the largest of {name} images is {NAMES[row['measurement']]}, {row['difference']} standard deviations"
-    return (
-        "What differs in test",
-        f"{said}.",
-        "caution" if len(clear) > 0.05 * len(audit.differences) + 1 else "good",
-    )
-
-
-def _probes(audit: Audit) -> list[Finding]:
-    return [
-        _probe(name, part.set_index("split")["auc"])
-        for name, part in audit.probes.groupby("probe", sort=False)
-    ]
-
-
-def _probe(name: str, auc: pd.Series) -> Finding:
-    check = f"{'Yardstick' if name in WHOLE else 'Shortcut'}: {PROBES[name].removesuffix(' alone')}"
-    found = {split: value for split, value in auc.items() if isinstance(value, Interval)}
-    if not found:
-        return (
-            check,
-            "It cannot be asked: the same for every image of this copy, or a class is missing.",
-            "info",
-        )
-    said = ", ".join(f"{value} on {split}" for split, value in found.items())
-    strongest = max(value.low for value in found.values())
-    if strongest <= 0.5:
-        few = max(value.high for value in found.values()) > STRONG
-        return (
-            check,
-            f"The label is not seen to be told by it: AUC {said}"
-            + ("; these are too few images to rule it out." if few else "."),
-            "caution" if few else "good",
-        )
-    if name in WHOLE:
-        return check, f"The label can be told from it with AUC {said}: {WHOLE[name]}.", "info"
-    how, verdict = ("well", "bad") if strongest > STRONG else ("in part", "caution")
-    return check, f"The label can {how} be told without looking at the lungs: AUC {said}.", verdict

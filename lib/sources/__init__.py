@@ -11,7 +11,7 @@ from typing import Any
 import filelock
 
 from lib import config as configs
-from lib import files, index
+from lib import files, index, tree
 from lib.config import Config
 from lib.sources import archive, download, medmnist
 from lib.trouble import IndexingError, SourceError
@@ -81,7 +81,7 @@ def _fetch_images(config: Config, source: Path | None, *, progress: bool) -> Non
 def _take_images(
     config: Config, source: Path, *, there: int, known: dict[str, Any], about: dict[str, Any], progress: bool
 ) -> None:
-    about = {"name": index.printable(source.name), "patients": True, **_identity(source), **about}
+    about = {"name": tree.printable(source.name), "patients": True, **_identity(source), **about}
     if there >= known.get("images", 1) and known.get("identity") == about["identity"]:
         print(f"Images: {there:,} of {about['name']} are in {config.raw_dir} already.")
         return
@@ -107,7 +107,7 @@ def _take_images(
 def _identity(source: Path) -> dict[str, Any]:
     """What tells one source from another: a file's SHA-256, or a folder's names, sizes and times."""
     if source.is_dir():
-        listed = index.file_stamps(source, archive.images_in(source))
+        listed = tree.file_stamps(source, archive.images_in(source))
         return {"kind": "folder", "identity": configs.fingerprint(listed)}
     digest = files.sha256(source)
     kind = "npz" if source.suffix.lower() == ".npz" else "zip"
@@ -118,7 +118,7 @@ def _identity(source: Path) -> dict[str, Any]:
 def _images_there(config: Config) -> int:
     """How many images the raw folder holds. Raises SourceError where they are no one set."""
     try:
-        return len(index.find_images(config.raw_dir)) if config.raw_dir.is_dir() else 0
+        return len(tree.find_images(config.raw_dir)) if config.raw_dir.is_dir() else 0
     except IndexingError as error:
         raise SourceError(str(error)) from None
 
@@ -137,8 +137,8 @@ def _check_replaceable(config: Config, known: dict[str, Any]) -> None:
     """Raises SourceError for a raw folder with files but without a note: what is there was put there by hand."""
     if known or not config.raw_dir.is_dir():
         return
-    paths = [PurePosixPath(name).parts for name in index.files_below(config.raw_dir)]
-    if by_hand := [parts for parts in paths if not any(map(index.is_litter, parts))]:
+    paths = [PurePosixPath(name).parts for name in tree.files_below(config.raw_dir)]
+    if by_hand := [parts for parts in paths if not any(map(tree.is_litter, parts))]:
         raise SourceError(
             f"{config.raw_dir} holds {len(by_hand):,} files that `make data` did not put there, and it would replace them; "
             "move the folder away first"

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm.auto import tqdm
 
-from lib import index
+from lib import index, tree
 from lib.trouble import IndexingError, SourceError
 
 # The public archive holds 1.2 GB in 5,856 images, which hardly shrink in a zip.
@@ -60,19 +60,19 @@ def copy(source: Path, folder: Path, *, progress: bool = True) -> int:
 
 def images_in(source: Path) -> list[str]:
     """The paths to keep of a folder tree. Raises SourceError as `images_among` does."""
-    return images_among(source, index.files_below(source))
+    return images_among(source, tree.files_below(source))
 
 
 def images_among(source: Path, names: Iterable[str]) -> list[str]:
     """The paths to keep. Raises SourceError unless they are the data set: both classes in train and test, patients in the names."""
     try:
-        kept = [name for name in index.select(names) if PurePosixPath(name).suffix.lower() in index.SUFFIXES]
-        places = {name: index.place(name) for name in kept}
+        kept = [name for name in tree.select(names) if PurePosixPath(name).suffix.lower() in index.SUFFIXES]
+        places = {name: tree.place(name) for name in kept}
         index.check_classes((index.SPLITS[split], label) for _, split, label in places.values())
     except IndexingError as error:
         raise SourceError(f"{source} is not the data set: {error}") from None
     wrong = [
-        f"{index.printable(name)}: {reason}"
+        f"{tree.printable(name)}: {reason}"
         for name, (_, _, label) in places.items()
         if (reason := index.contradiction(name, label))
     ]
