@@ -257,7 +257,7 @@ def drawn(seed: int, head: int, images: pd.DataFrame, lift: float) -> np.ndarray
     return noise + (1.5 + lift * head) * images["y_true"].to_numpy()
 
 
-def asked(folder: Path, lift: float, *, heads=("mean-mlp", "lstm-raster")) -> Path:
+def asked(folder: Path, lift: float, *, heads=("mean-mlp", "lstm-raster"), regime="finetuned") -> Path:
     """A profile whose ablation is recorded, its LSTM better by `lift`."""
     images = table(0, 0)
     tables = {
@@ -270,7 +270,7 @@ def asked(folder: Path, lift: float, *, heads=("mean-mlp", "lstm-raster")) -> Pa
     rows = record.plain(ablation.headline(effects))
     files.write_json(
         folder / "06_ablation.json",
-        {"regime": "finetuned", "n_boot": 100, "answers": ablation.answers(effects), "headline": rows},
+        {"regime": regime, "n_boot": 100, "answers": ablation.answers(effects), "headline": rows},
     )
     return folder
 
@@ -366,7 +366,15 @@ def test_the_readme_says_what_the_read_out_that_learns_a_relation_makes_of_radio
     gap = f"is {row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}], adjusted for 2 comparisons."
     assert sequence.known_truth([few, many]).endswith(gap)
     assert "largest value" not in sequence.known_truth([few])
+    frozen = asked(tmp_path / "frozen", 0.9, heads=("mean-mlp", "lstm-raster", control.LSTM), regime="frozen")
+    controlled(frozen, gains=seen)
+    row = ablation.analyse(ablation.read(frozen / "ablation"), n_boot=100).row(control.LSTM)
+    first, other = sequence.known_truth([few, many, frozen]).split(gap)
+    assert "(`quick`, with the backbone trained along)" in first
+    assert other.startswith(" On frozen features (`frozen`) it learns that relation (test AUC 0.")
+    assert f"and the difference is {row['difference']:+.4f} [" in other
     controlled(many, gains=seen - {("relation", control.LSTM)})  # it does not learn it either
+    assert "(`frozen`, on frozen features)" in sequence.known_truth([few, many, frozen])
     assert "largest value" not in sequence.known_truth([few, many])
 
 

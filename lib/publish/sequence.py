@@ -31,10 +31,13 @@ def answer(folders: list[Path]) -> str:
 
 def known_truth(folders: list[Path]) -> str:
     """Could that head have seen anything? What it reaches where the truth is known, by the first profile that asked."""
-    asked = [one for recipes in _asked(folders).values() for one in recipes if one[1].get("control")]
-    if not asked:
+    regimes = {
+        regime: [one for one in asked if one[1].get("control")] for regime, asked in _asked(folders).items()
+    }
+    first = next((one for asked in regimes.values() for one in asked), None)
+    if first is None:
         return ""
-    folder, found = asked[0]
+    folder, found = first
     learned, said = zip(
         *(_learned(found["control"][task], what) for task, what in TAUGHT.items()), strict=True
     )
@@ -45,20 +48,25 @@ def known_truth(folders: list[Path]) -> str:
     if all(learned):
         return text
     text += " A pattern of a kind that it does not reliably learn there could be in radiographs and leave no difference here."
-    return " ".join([text, *_largest(asked)])
+    return " ".join([text, *_largest(regimes)])
 
 
-def _largest(asked: list[tuple[Path, dict]]) -> list[str]:
-    """What the read-out that learns the relation makes of radiographs, by the first profile that has it; empty without one."""
-    for folder, found in asked:
-        row = next((row for row in found["headline"] if row["variant"] == LARGEST), None)
-        learned, said = _learned(found["control"]["relation"], "that relation", LARGEST)
-        if row and learned:
-            return [
-                f"Read out at its largest value it {said}, and on radiographs (`{folder.name}`, {REGIMES[found['regime']].lower()}) "
-                f"its test AUC minus that of mean-pooling is {_gap(row)}{_family(found)}."
-            ]
-    return []
+def _largest(regimes: dict[str, list[tuple[Path, dict]]]) -> list[str]:
+    """What the read-out that learns the relation makes of radiographs, one sentence a regime, by its first profile that can say."""
+    said: list[str] = []
+    for regime, asked in regimes.items():
+        for folder, found in asked:
+            row = next((row for row in found["headline"] if row["variant"] == LARGEST), None)
+            learned, reached = _learned(found["control"]["relation"], "that relation", LARGEST)
+            if row and learned:
+                gap, place = f"{_gap(row)}{_family(found)}", f"`{folder.name}`"
+                said.append(
+                    f"{regime} ({place}) it {reached}, and the difference is {gap}." if said
+                    else f"Read out at its largest value it {reached}, and on radiographs ({place}, {regime[0].lower()}{regime[1:]}) its test "
+                    f"AUC minus that of mean-pooling is {gap}."
+                )  # fmt: skip
+                break
+    return said
 
 
 def _learned(task: dict, what: str, head: str = ablation.BASE) -> tuple[bool, str]:
