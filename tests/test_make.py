@@ -227,6 +227,21 @@ def test_other_settings_run_again_and_so_does_fresh(bench):
     assert "FRESH=1" in (bench.root / "calls").read_text()
 
 
+@pytest.mark.parametrize(
+    ("words", "waits"),
+    [
+        (["PROFILE=full"], True),
+        (["PROFILE=quick"], False),
+        (["PROFILE=quick", "SET=ablation.regime=finetuned"], True),
+    ],
+)
+def test_a_fine_tuned_ablation_waits_for_the_model_it_takes_over(bench, words, waits):
+    (profile,) = (word.removeprefix("PROFILE=") for word in words if word.startswith("PROFILE="))
+    bench.make(f"reports/{profile}/06_ablation.ipynb", *words)
+    assert ("run 02_train_xception_lstm" in bench.calls) == waits
+    assert bench.calls[-1] == "run 06_ablation"
+
+
 def test_a_failure_stops_make_and_leaves_what_was_good(bench):
     bench.make("all")
     page = bench.root / "reports" / "demo" / "04_compare.html"
