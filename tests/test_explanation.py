@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lib import config, gradcam
-from lib.gradcam import Maps, attribution, cases, deletion, explanation, telling, trust
+from lib.gradcam import Maps, attribution, cases, deletion, explanation, geometry, telling, trust
 from lib.gradcam.question import targets_of
 from lib.models import CustomCNNLSTM
 from lib.pixels import PixelStore
@@ -242,8 +242,8 @@ def test_deletion_takes_images_rankings_targets_and_patients_of_one_subset(netwo
     curves, better = explanation.deletions(study, found)
     for (_, images, ranks, targets), _ in drawn:
         places = cells(gradcam.to_pixels(images)).argmax(1)
-        assert (cells(ranks["gradcam"].repeat(4, 1).repeat(4, 2)).argmax(1) == places).all()
-        assert ranks["edges"].shape == ranks["gradcam"].shape
+        assert (cells(ranks["gradcam"]).argmax(1) == places).all()
+        assert ranks["edges"].shape == (12, CELLS, CELLS)
         assert len(targets) == len(places) == 12
     for ((_, images, _, targets), _), ((_, patients), _), maps in zip(
         drawn, weighed, found.values(), strict=True
@@ -320,7 +320,7 @@ def seeds_study(network, store, seeds):
     return dataclasses.replace(study, networks={model: own[0].load() for model, own in runs.items()})
 
 
-def test_other_seeds_are_asked_of_the_first_ones_class_and_never_meet_themselves(network, monkeypatch):
+def test_every_seed_is_asked_where_it_sees_pneumonia_and_never_meets_itself(network, monkeypatch):
     asked = []
 
     def explained(model, images, *, target=None, **_):
@@ -334,14 +334,10 @@ def test_other_seeds_are_asked_of_the_first_ones_class_and_never_meet_themselves
     store = gray_store()
     store.index["patient"] = [f"p{k // 2}" for k in range(len(store.index))]
     study = seeds_study(network, store, {FIRST: (1, 2, 3, 4, 5), SECOND: (6,)})
-    found = explanation.maps(study)
-    first = found[FIRST].targets
-    asked.clear()
+    found = explanation.seen(study)
+    assert {seed for seed, _ in asked} == {1, 2, 3, 4, 5, 6}
+    assert {target for _, target in asked} == {1}
     agreed = explanation.agreements(study, found)
-    for seed in (2, 3, 4, 5):
-        targets = [t for own, part in asked if own == seed for t in part]
-        assert targets == first.tolist()
-    assert {seed for seed, _ in asked} == {2, 3, 4, 5}
     assert list(agreed) == ["models", "5 seeds of Xception-LSTM"]
     own = agreed["5 seeds of Xception-LSTM"]
     maps = [run.load().map.ravel() for run in study.runs[FIRST]]
@@ -355,14 +351,37 @@ def test_other_seeds_are_asked_of_the_first_ones_class_and_never_meet_themselves
     assert own.same.n == 10 * len(study.rows)
 
 
+def test_masses_take_every_seeds_maps_and_networks_that_have_learned_nothing(network):
+    rows = np.arange(1, 11)
+    study = study_of(network, square_store(), rows=rows, **{"explain.costly_images": 4})
+    marked = marking(study.rows, np.ones(len(rows), bool))
+    scored = explanation.masses(study, {FIRST: [marked, marked], SECOND: [marked]})
+    assert [scored[model]["border"].seeds for model in (FIRST, SECOND)] == [2, 1]
+    assert scored[FIRST]["border"].own.estimate == pytest.approx(scored[SECOND]["border"].own.estimate)
+    assert 0.2 < scored[FIRST]["corners"].blind < 5
+
+
 def test_one_seed_of_each_model_is_compared_between_models_alone(network, monkeypatch):
     study = seeds_study(network, gray_store(), {FIRST: (1,), SECOND: (6,)})
     n = len(study.rows)
     found = {
-        model: Maps(np.repeat(net.map[None], n, 0), np.ones(n), np.ones(n, int), "", "gradcam", (SIDE, SIDE))
+        model: [
+            Maps(np.repeat(net.map[None], n, 0), np.ones(n), np.ones(n, int), "", "gradcam", (SIDE, SIDE))
+        ]
         for model, net in study.networks.items()
     }
     assert list(explanation.agreements(study, found)) == ["models"]
+
+
+def test_models_are_compared_where_their_cells_look(network):
+    """One marks the second cell of an even grid; the other's cells lie half a tile further down and right."""
+    study = study_of(network, square_store(), rows=np.arange(1, 13))
+    marked = marking(study.rows, np.ones(12, bool))
+    shifted = dataclasses.replace(marked, grid=geometry.Grid(1.5 + 2, 4))
+    same = explanation.agreements(study, {FIRST: [marked], SECOND: [marked]})["models"].same.estimate
+    apart = explanation.agreements(study, {FIRST: [marked], SECOND: [shifted]})["models"].same.estimate
+    assert same == pytest.approx(1)
+    assert apart < 0.99
 
 
 # the costly images, and profiles

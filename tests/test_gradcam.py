@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 
 from lib import gradcam
 from lib.bench import map_speed
-from lib.gradcam import Maps, overlay, question
+from lib.gradcam import Maps, geometry, overlay, question
 from lib.gradcam.question import ExplainError
 from lib.models import CNNLSTM, CustomCNNLSTM, XceptionLSTM
 
@@ -72,12 +73,17 @@ def reference(model, images, layer, targets, method=GradCAM):
     return scaled
 
 
+def tiled(maps):
+    """Drawn as the package draws them, as if the cells tiled the image evenly; 0 where a map is blank."""
+    return np.nan_to_num(dataclasses.replace(maps, grid=None).scaled())
+
+
 def test_equal_to_the_grad_cam_package(model):
     images, targets = batch(), [0, 1, 1]
     maps = gradcam.explain(model, images, target=targets)
     expected = reference(model, images, maps.layer, targets)
     assert maps.values.max() > 0
-    assert np.abs(np.nan_to_num(maps.scaled()) - expected).max() < 1e-5
+    assert np.abs(tiled(maps) - expected).max() < 1e-5
     assert np.all(expected[maps.blank] == 0)
 
 
@@ -93,7 +99,7 @@ def test_equal_to_the_package_at_another_layer_in_the_frozen_prefix(xception):
     for parameter in xception.parameters():
         parameter.requires_grad_(True)
     expected = reference(xception, images, layer, [1, 1])
-    assert np.abs(np.nan_to_num(maps.scaled()) - expected).max() < 1e-5
+    assert np.abs(tiled(maps) - expected).max() < 1e-5
 
 
 def test_equal_to_the_package_after_an_inplace_relu_changed_the_layers_output(xception):
@@ -102,7 +108,7 @@ def test_equal_to_the_package_after_an_inplace_relu_changed_the_layers_output(xc
     maps = gradcam.explain(xception, images, layer="backbone.body.bn4", target=1)
     xception.backbone.body.act4.inplace = False
     expected = reference(xception, images, "backbone.body.bn4", [1, 1])
-    assert np.abs(np.nan_to_num(maps.scaled()) - expected).max() < 1e-5
+    assert np.abs(tiled(maps) - expected).max() < 1e-5
 
 
 def test_gradcam_plus_plus_is_the_packages_at_a_rectified_layer(custom):
@@ -112,7 +118,73 @@ def test_gradcam_plus_plus_is_the_packages_at_a_rectified_layer(custom):
     )  # beside such gradients the package's epsilon does not count
     maps = gradcam.explain(big, images, layer="backbone.7", target=1, method="gradcam++")
     expected = reference(big, images, "backbone.7", [1, 1, 1], GradCAMPlusPlus)
-    assert np.abs(np.nan_to_num(maps.scaled()) - expected).max() < 1e-3
+    assert np.abs(tiled(maps) - expected).max() < 1e-3
+
+
+def linear(backbone):
+    """The backbone as one symmetric linear filter: means for convolutions and pools, no normalisation, no ReLU."""
+    for parent in list(backbone.modules()):
+        for name, part in list(parent.named_children()):
+            if isinstance(part, nn.MaxPool2d):
+                setattr(parent, name, nn.AvgPool2d(part.kernel_size, part.stride, part.padding))
+            elif isinstance(part, (nn.BatchNorm2d, nn.ReLU)):
+                setattr(parent, name, nn.Identity())
+            elif isinstance(part, nn.Conv2d):
+                nn.init.constant_(part.weight, 1 / part.weight[0].numel())
+    return backbone.double()
+
+
+@pytest.mark.parametrize(
+    ("layer", "wide", "cell"),
+    [("act4", 1024, 15), ("block3", 1024, 30), ("conv2", 64, 9), ("block12.rep.1", 1024, 30)],
+)
+def test_a_cell_is_drawn_where_its_receptive_field_is_centred(layer, wide, cell):
+    """The gradient of one cell of a linear Xception with respect to the image has its centre of mass there."""
+    twin = XceptionLSTM().eval()
+    grid = geometry.grid_of(twin, twin.backbone.body.get_submodule(layer), wide)
+    body, kept = linear(twin.backbone).body, {}
+    body.get_submodule(layer).register_forward_hook(lambda m, i, o: kept.update(map=o))
+    image = torch.zeros(1, 3, 64, wide, dtype=torch.float64, requires_grad=True)
+    body(image)
+    (gradient,) = torch.autograd.grad(kept["map"][0, 0, :, cell].sum(), image)
+    weight = gradient.sum((0, 1, 2))
+    centre = float((weight * torch.arange(wide)).sum() / weight.sum())
+    assert grid.start + grid.step * cell == pytest.approx(centre, abs=0.02)
+
+
+def test_cells_that_tile_the_image_are_drawn_as_tiles(custom):
+    images = batch(2)
+    for layer in ("backbone.0", "backbone.3", "backbone.7"):
+        maps = gradcam.explain(custom, images, layer=layer)
+        assert np.nanmax(np.abs(maps.scaled() - dataclasses.replace(maps, grid=None).scaled())) < 1e-5
+    assert geometry.grid_of(custom, custom.backbone, 64) is None  # it ends in an adaptive pooling
+
+
+def test_a_resized_image_is_seen_in_its_own_pixels():
+    model = XceptionLSTM(input_size=112)
+    plain = XceptionLSTM()
+    large, small = (
+        geometry.grid_of(m, m.backbone.body.act4, side) for m, side in ((model, 56), (plain, 112))
+    )
+    assert large.step == small.step / 2
+    assert large.start + 0.5 == pytest.approx((small.start + 0.5) / 2)
+
+
+def test_a_picture_has_each_cell_in_its_place_and_goes_on_beyond_the_last():
+    values = np.array([[[0, 1.0], [2, 3]]])
+    drawn = overlay.resize(values, (8, 8), geometry.Grid(1, 4))[0]
+    assert drawn[1, [1, 3, 5, 7]].tolist() == [0, 0.5, 1, 1]
+    assert drawn[[0, 5, 7], 0].tolist() == [0, 2, 2]
+
+
+def test_the_default_layer_is_rectified(custom):
+    """Negative values that the ReLU takes away cannot be evidence."""
+    assert question.default_layer(custom) == "backbone.7"
+    assert isinstance(custom.backbone[7], nn.ReLU)
+    maps = gradcam.explain(custom, batch(), target=1)
+    live = custom.backbone(batch()).detach()  # pooled from what the layer gives out
+    assert (live >= 0).all()
+    assert maps.layer == "backbone.7"
 
 
 @pytest.mark.parametrize("layer", ["backbone.6", "backbone.3", "backbone.7"])

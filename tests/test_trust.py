@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from lib.gradcam import (
     attribution,
     cases,
     deletion,
+    geometry,
     localisation,
     means,
     randomised,
@@ -224,6 +227,30 @@ def test_shuffling_keeps_the_values_and_changes_their_order(model):
     assert torch.equal(part.bias, -before["bias"])
 
 
+def test_shuffled_is_the_end_of_the_cascade(model):
+    images = torch.randn(3, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    twin = randomised.shuffled(model, images, seed=0)
+    found = randomised.cascade(model, images, seed=0, steps=4)
+    trained = gradcam.explain(model, images)
+    blind = gradcam.explain(twin, images, target=trained.targets)
+    left = similarity.rank_correlation(trained.values, blind.values)
+    np.testing.assert_allclose(found[found["step"] == found["step"].max()]["rank_correlation"], left)
+
+
+@pytest.mark.parametrize(("free", "bad"), [(True, True), (False, False)])
+def test_a_map_free_of_the_weights_is_found_out(model, monkeypatch, free, bad):
+    """End to end: a 'map' of the image's own brightness stays as it is when the weights are shuffled."""
+    images = torch.randn(6, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    bright = torch.nn.functional.avg_pool2d(images.mean(1), 4).numpy()
+    if free:
+        own = gradcam.explain
+        monkeypatch.setattr(
+            gradcam, "explain", lambda *a, **k: dataclasses.replace(own(*a, **k), values=bright)
+        )
+    cascade = randomised.cascade(model, images, seed=0, steps=3).assign(shuffle=0)
+    assert (trust.on_cascade("custom_cnn_lstm", cascade)[0]["verdict"] == "bad") == bad
+
+
 def test_a_cascade_needs_three_steps(model):
     with pytest.raises(ValueError, match="steps is 2; a cascade needs at least 3"):
         randomised.cascade(model, torch.randn(1, 3, 28, 28), seed=0, steps=2)
@@ -268,11 +295,47 @@ def test_several_pairs_agree_by_the_mean_of_their_pairs_and_no_set_meets_itself(
     patients = np.arange(10)
     pairs = [(a, b), (a, c), (b, c)]
     alone = [agreement.agree(*pair, patients, **BOOT) for pair in pairs]
-    found = agreement.agree_over(pairs, patients, **BOOT)
+    found = agreement.agree_over([a, b, c], patients, **BOOT)
     assert found.same.estimate == pytest.approx(np.mean([one.same.estimate for one in alone]))
     assert found.other == pytest.approx(np.mean([one.other for one in alone]))
     assert found.beyond.estimate == pytest.approx(np.mean([one.beyond.estimate for one in alone]))
     assert (found.same.n, found.same.n_patients) == (30, 10)
+
+
+def test_maps_that_say_only_what_the_image_is_called_do_not_agree_on_the_image():
+    """Two templates, one a class, and noise: other patients of the same class agree as much as the image itself."""
+    n, called = 40, np.arange(40) % 2
+    templates = np.stack([blob(8, 8), blob(24, 24)])[called]
+    first, second = (templates + 0.05 * RNG.random((n, 32, 32)) for _ in range(2))
+    found = agreement.agree(first, second, np.arange(n), called, **BOOT)
+    assert abs(found.beyond.estimate) < 0.01
+    assert trust.on_agreement("models", found)[0]["verdict"] != "good"
+    mixed = agreement.agree(first, second, np.arange(n), **BOOT)
+    assert mixed.beyond.low > 0.1  # what the classes taken together would have passed for
+
+
+def test_seeds_that_differ_widen_the_interval_of_their_agreement():
+    """Four seeds share their maps and one has its own: patients alone would take the mean of the pairs for certain."""
+    n = 30
+    shared, other = RNG.random((2, n, 8, 8))
+    sets = [shared + 0.01 * RNG.random(shared.shape) for _ in range(4)] + [other]
+    found = agreement.agree_over(sets, np.arange(n), **BOOT).same
+    assert found.estimate == pytest.approx(0.6, abs=0.05)
+    assert found.low < 0.4
+    assert found.high > 0.9
+
+
+def test_the_mean_over_seeds_is_as_uncertain_as_its_seeds():
+    values = np.repeat([[0.9], [1.0], [1.1], [1.2], [1.3]], 30, axis=1) + 0.001 * RNG.random((5, 30))
+    found = means.over_seeds(values, np.arange(30), [(k,) for k in range(5)], **BOOT)
+    assert found.estimate == pytest.approx(values.mean())
+    assert found.low < 0.98
+    assert found.high > 1.22
+    values[0] = np.nan  # a seed without a map
+    values[1, :10] = np.nan
+    left = means.over_seeds(values, np.arange(30), [(k,) for k in range(5)], **BOOT)
+    assert left.estimate == pytest.approx(np.nanmean(values))
+    assert (left.n, left.n_patients) == (3 * 30 + 20, 30)
 
 
 def test_images_of_one_patient_are_not_other_patients():
@@ -351,8 +414,29 @@ def test_verdicts_of_deletion_follow_the_interval(low, high, verdict):
     assert row["verdict"] == verdict
     assert "edges" in row["result"]
     (row,) = trust.on_deletion("custom_cnn_lstm", found.assign(left=0.97))
-    assert row["verdict"] == "caution"  # no place matters to a model that keeps its class without any
+    assert row["verdict"] == verdict  # the class that survives at the end may go on the way there
     assert "0.97 when all is blurred" in row["result"]
+
+
+@pytest.mark.parametrize(("place", "verdict"), [((3, 3), "good"), ((28, 28), "bad")])
+def test_a_model_that_keeps_its_class_when_all_is_blurred_still_tells_the_right_map_from_the_wrong(
+    place, verdict
+):
+    """It looks for contrast in one corner and takes a smooth image for ill as well, as some models do."""
+
+    def model(images):
+        corner = images[:, 0, :8, :8].mean((1, 2))
+        smooth = (images[:, 0].diff(dim=1).abs().mean((1, 2)) < 0.05).float()
+        return 12 * corner - 4 + 12 * smooth
+
+    n = 12
+    images = lesion_images(n)
+    images[:, :, 8:] += 0.6 * torch.rand(n, 3, 24, 32, generator=torch.Generator().manual_seed(0))
+    maps = {"gradcam": np.repeat(blob(*place, width=4)[None], n, 0), "random": RNG.random((n, 32, 32))}
+    curve = deletion.curves(model, images, maps, np.ones(n), steps=6, seed=0)
+    found = deletion.advantages(curve, np.arange(n), of="gradcam", **BOOT)
+    assert found["left"].iloc[0] > trust.KEPT
+    assert trust.on_deletion("custom_cnn_lstm", found)[0]["verdict"] == verdict
 
 
 @pytest.mark.parametrize(
@@ -372,7 +456,8 @@ def test_few_patients_conclude_nothing_and_are_counted(n_patients, wanted):
         ]
     )
     rows = trust.on_deletion("xception_lstm", better)
-    rows += trust.on_masses("xception_lstm", {"border": own(1.5), "corners": own(0.5)})
+    border, corners = (trust.Mass(own(estimate), 1, np.nan) for estimate in (1.5, 0.5))
+    rows += trust.on_masses("xception_lstm", {"border": border, "corners": corners})
     rows += trust.on_localisation("xception_lstm", known)
     rows += trust.on_agreement("models", agreement.Agreement(own(0.8), 0.1, own(0.7)))
     verdicts = [row["verdict"] for row in rows]
@@ -417,18 +502,41 @@ def test_what_is_left_when_everything_is_deleted():
 
 def test_verdicts_of_border_mass():
     found = {
-        "border": interval(0.5, 0.4, 0.6),
-        "corners": interval(1.5, 1.2, 1.8),
-        "other": interval(1, 0.8, 1.2),
+        "border": trust.Mass(interval(0.5, 0.4, 0.6), 5, 1.0),
+        "corners": trust.Mass(interval(1.5, 1.2, 1.8), 1, 2.0),
+        "other": trust.Mass(interval(1, 0.8, 1.2), 1, 1.0),
+        "blind": trust.Mass(interval(0.78, 0.7, 0.9), 1, 0.8),
     }
-    assert [row["verdict"] for row in trust.on_masses("xception_lstm", found)] == ["good", "bad", "caution"]
+    rows = trust.on_masses("xception_lstm", found)
+    # The last keeps off the region no better than a network that has learned nothing.
+    assert [row["verdict"] for row in rows] == ["good", "bad", "caution", "caution"]
+    assert "(5 seeds); with all weights shuffled 1.00" in rows[0]["result"]
+
+
+def test_masses_are_of_all_seeds_and_of_the_places_where_cells_look():
+    values = np.zeros((10, 7, 7))
+    values[:, 0, 3] = (
+        1.0  # the uppermost row: tiles put its middle 15 pixels down, the last layer of Xception looks at pixel 3
+    )
+    even, seen = maps_of(values, (224, 224)), maps_of(values, (224, 224), grid=geometry.Grid(3, 32))
+    inside = maps_of(np.roll(values, 3, axis=1), (224, 224))
+    found = trust.masses([even, inside], [inside], np.arange(10), **BOOT)["border"]
+    assert found.seeds == 2
+    assert found.blind < 0.1
+    alone = [
+        trust.masses([one], [inside], np.arange(10), **BOOT)["border"].own.estimate for one in (even, inside)
+    ]
+    assert found.own.estimate == pytest.approx(np.mean(alone))
+    assert trust.masses([seen], [inside], np.arange(10), **BOOT)["border"].own.estimate > alone[0]
 
 
 @pytest.mark.parametrize(
     ("left", "verdict"), [(0.1, "good"), (-0.1, "good"), (0.5, "caution"), (0.9, "bad"), (np.nan, "good")]
 )
 def test_verdicts_of_randomisation(left, verdict):
-    cascade = pd.DataFrame({"step": [0, 1], "rank_correlation": [1.0, left], "ssim": [1.0, 0.3]})
+    cascade = pd.DataFrame(
+        {"step": [0, 1], "image": 0, "shuffle": 0, "rank_correlation": [1.0, left], "ssim": [1.0, 0.3]}
+    )
     (row,) = trust.on_cascade("xception_lstm", cascade)
     assert row["verdict"] == verdict
     assert row["result"].endswith("(1 image)")
@@ -438,7 +546,15 @@ def test_verdicts_of_randomisation(left, verdict):
 def test_a_cascade_counts_the_images_that_it_compares():
     """Three of four trained maps are there, and one of them is left when all is shuffled."""
     correlation = [1, 1, 1, np.nan, 0.1, np.nan, np.nan, np.nan]
-    cascade = pd.DataFrame({"step": [0] * 4 + [1] * 4, "rank_correlation": correlation, "ssim": 0.5})
+    cascade = pd.DataFrame(
+        {
+            "step": [0] * 4 + [1] * 4,
+            "image": [0, 1, 2, 3] * 2,
+            "shuffle": 0,
+            "rank_correlation": correlation,
+            "ssim": 0.5,
+        }
+    )
     assert trust.on_cascade("xception_lstm", cascade)[0]["result"].endswith("(1 image)")
     cascade.loc[4, "rank_correlation"] = np.nan
     (row,) = trust.on_cascade("xception_lstm", cascade)
@@ -454,18 +570,18 @@ def advantages_of(left):
 def test_what_a_blurred_image_is_called_is_said_as_it_was_measured():
     said = telling.blurred({"xception_lstm": advantages_of(0.999), "custom_cnn_lstm": advantages_of(0.12)})
     assert "still given 1.00 by Xception-LSTM and 0.12 by Custom CNN-LSTM" in said
-    assert "as with Xception-LSTM, no place" in said
+    assert "as with Xception-LSTM, a curve tells by what happens on the way" in said
     low = telling.blurred({"xception_lstm": advantages_of(0.3), "custom_cnn_lstm": advantages_of(np.nan)})
     assert "0.30 by Xception-LSTM (mean" in low
-    assert "no place can be shown" not in low
+    assert "on the way" not in low
     assert "nan" not in low
     assert telling.blurred({"xception_lstm": advantages_of(np.nan)}) == "No image that takes part has a map."
 
 
-def maps_of(values, size=(32, 32), logits=None):
+def maps_of(values, size=(32, 32), logits=None, grid=None):
     n = len(values)
     logits = np.ones(n, np.float32) if logits is None else np.asarray(logits, np.float32)
-    return Maps(np.asarray(values, np.float32), logits, np.ones(n, int), "layer", "gradcam", size)
+    return Maps(np.asarray(values, np.float32), logits, np.ones(n, int), "layer", "gradcam", size, grid)
 
 
 @pytest.mark.parametrize(("blanks", "verdict"), [(0, "good"), (1, "caution"), (10, "bad")])
@@ -530,17 +646,18 @@ def test_the_sentence_counts_the_table():
     assert list(trust.table(rows)) == ["check", "result", "verdict"]
 
 
-def test_maps_and_rivals_have_one_resolution():
+def test_rivals_are_as_coarse_as_the_maps_which_are_drawn_where_they_look():
     maps = gradcam.Maps(RNG.random((2, 7, 7)), np.ones(2), np.ones(2, int), "l", "gradcam", (28, 28))
     ranks = trust.rankings(maps, RNG.integers(0, 255, (2, 28, 28)).astype(np.uint8), seed=0)
     assert list(ranks) == ["gradcam", *rivals.RIVALS]
-    assert {values.shape for values in ranks.values()} == {(2, 7, 7)}
+    assert {ranks[name].shape for name in rivals.RIVALS} == {(2, 7, 7)}
+    np.testing.assert_array_equal(ranks["gradcam"], maps.pictures())
 
 
 def test_a_model_with_blank_maps_alone_is_judged_without_numbers():
     blank, patients = maps_of(np.zeros((4, 4, 4))), np.arange(4)
     assert trust.on_blank("custom_cnn_lstm", blank)[0]["verdict"] == "bad"
-    rows = trust.on_masses("custom_cnn_lstm", trust.masses(blank, patients, **BOOT))
+    rows = trust.on_masses("custom_cnn_lstm", trust.masses([blank], [blank], patients, **BOOT))
     rows += trust.on_agreement(
         "models", agreement.agree(blank.values, RNG.random((4, 4, 4)), patients, **BOOT)
     )
@@ -565,7 +682,8 @@ def judged_of_a_dead_model():
     """What the checks say of it that look at weights and at tokens."""
     network, images = dead_model(), torch.randn(3, 3, 28, 28, generator=torch.Generator().manual_seed(0))
     features = attribution.features_of(network, images)
-    rows = trust.on_cascade("custom_cnn_lstm", randomised.cascade(network, images, seed=0, steps=3))
+    cascade = randomised.cascade(network, images, seed=0, steps=3).assign(shuffle=0)
+    rows = trust.on_cascade("custom_cnn_lstm", cascade)
     assert "none of the 3 images has a map" in rows[0]["result"]
     return rows + trust.on_tokens(
         "custom_cnn_lstm",

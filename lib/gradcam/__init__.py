@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lib import memory
 from lib.gradcam import overlay
+from lib.gradcam.geometry import Grid, grid_of
 from lib.gradcam.question import (
     ExplainError,
     checked,
@@ -37,6 +38,7 @@ class Maps:
     logits   (B,) float32, positive for pneumonia
     targets  (B,) the class explained, 0 normal, 1 pneumonia
     size     (H, W) of the images
+    grid     where in the image the cells look; None where they tile it evenly
     """
 
     values: np.ndarray
@@ -45,6 +47,7 @@ class Maps:
     layer: str
     method: str
     size: tuple[int, int]
+    grid: Grid | None = None
 
     @property
     def blank(self) -> np.ndarray:
@@ -56,12 +59,16 @@ class Maps:
         chosen = {name: getattr(self, name)[positions] for name in ("values", "logits", "targets")}
         return replace(self, **chosen)
 
+    def pictures(self) -> np.ndarray:
+        """(B, H, W) at the size of the images, not scaled: each cell where it looks."""
+        return overlay.resize(self.values, self.size, self.grid)
+
     def scaled(self, *, by: str = "image") -> np.ndarray:
         """(B, H, W) in [0, 1] at the size of the images, each by its own range (`by="batch"`: by a common one).
 
         A blank map is nan.
         """
-        return overlay.scale(overlay.resize(self.values, self.size), by=by)
+        return overlay.scale(self.pictures(), by=by)
 
     def heat(self, *, colours: str = overlay.COLOURS, by: str = "image") -> np.ndarray:
         """(B, H, W, 3) uint8: the heat maps. A blank map is gray."""
@@ -92,7 +99,7 @@ def explain(
     """Class activation maps of a batch (B, 3, H, W): one forward pass, and one backward pass down to the layer.
 
     layer   a module of the model or its dotted name; None: the last layer of Xception, the last convolution of the
-            custom model, as in the original notebook
+            custom model, as in the original notebook, both after their ReLU
     target  1 (pneumonia, the logit), 0 (normal, minus the logit), "logit" (the same as 1), one of these for each image,
             or None: the class that each image's logit predicts, at probability 0.5
     method  gradcam (Selvaraju et al. 2017), gradcam++ (Chattopadhay et al. 2018) or ablation, which takes no gradient:
@@ -132,6 +139,7 @@ def explain(
         layer=name,
         method=method,
         size=tuple(images.shape[2:]),
+        grid=grid_of(model, module, images.shape[-1]),
     )
 
 

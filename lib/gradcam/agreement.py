@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from lib.gradcam.means import mean_interval
+from lib.gradcam.means import over_seeds
 from lib.gradcam.similarity import rank_correlation
 from lib.stats import Interval
 
@@ -20,7 +21,8 @@ class Agreement:
     """Rank correlation of two sets of maps.
 
     same      of the same image, mean and interval
-    other     the first set's map with the second's maps of other patients: agreement that owes nothing to the image
+    other     the first set's map with the second's maps of other patients whose images are called the same: agreement that
+              owes nothing to the image but its class
     beyond    same - other, with its interval
     """
 
@@ -30,42 +32,66 @@ class Agreement:
 
 
 def agree(
-    first: np.ndarray, second: np.ndarray, patients: np.ndarray, *, n_boot: int, seed: int
+    first: np.ndarray,
+    second: np.ndarray,
+    patients: np.ndarray,
+    called: np.ndarray | None = None,
+    *,
+    n_boot: int,
+    seed: int,
 ) -> Agreement:
-    """Agreement of maps (B, h, w) with maps (B, h', w') of the same B images, at the coarser of the two resolutions."""
-    return agree_over([(first, second)], patients, n_boot=n_boot, seed=seed)
+    """Agreement of maps (B, h, w) with maps (B, h', w') of the same B images, at the coarser of the two resolutions.
+
+    called  (B,) what the images are called; maps of images called otherwise are not compared. None: all are called the same.
+    """
+    return agree_over([first, second], patients, called, n_boot=n_boot, seed=seed, seeds=False)
 
 
 def agree_over(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]], patients: np.ndarray, *, n_boot: int, seed: int
+    sets: Sequence[np.ndarray],
+    patients: np.ndarray,
+    called: np.ndarray | None = None,
+    *,
+    n_boot: int,
+    seed: int,
+    seeds: bool = True,
 ) -> Agreement:
-    """Agreement over pairs of sets of maps of the same B images, such as every two of several seeds.
+    """Agreement over every two of several sets of maps of the same B images, such as those of several seeds.
 
+    seeds  whether the sets are a sample themselves, and resampled along with the patients
     Each pair is compared by itself: in one long list of all pairs, a set would meet itself under other patients' maps.
     """
-    found = [_compared(first, second, np.asarray(patients)) for first, second in pairs]
-    same, expected = (np.concatenate(values) for values in zip(*found, strict=True))  # (pairs * B,)
-    patients = np.tile(patients, len(pairs))
+    patients = np.asarray(patients)
+    called = np.zeros(len(patients)) if called is None else np.asarray(called)
+    pairs = list(itertools.combinations(range(len(sets)), 2))
+    found = [_compared(sets[a], sets[b], patients, called) for a, b in pairs]
+    same, expected = (np.stack(values) for values in zip(*found, strict=True))  # (pairs, B)
     kept = np.isfinite(same) & np.isfinite(expected)
+    how = {"seeds": pairs if seeds else [(0,)], "n_boot": n_boot, "seed": seed}
     return Agreement(
-        mean_interval(same, patients, n_boot=n_boot, seed=seed),
+        over_seeds(same, patients, **how),
         float(expected[kept].mean()) if kept.any() else float("nan"),
-        mean_interval(same - expected, patients, n_boot=n_boot, seed=seed),
+        over_seeds(same - expected, patients, **how),
     )
 
 
-def _compared(first: np.ndarray, second: np.ndarray, patients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _compared(
+    first: np.ndarray, second: np.ndarray, patients: np.ndarray, called: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Correlation of each of the first maps with the second of the same image, and on average of other patients: (B,) each."""
     side = tuple(min(a, b) for a, b in zip(first.shape[1:], second.shape[1:], strict=True))
     a, b = (
         np.stack([cv2.resize(m, side[::-1], interpolation=cv2.INTER_AREA) for m in maps])
         for maps in (first, second)
     )
-    other = np.full((len(a), len(a)), np.nan)
-    for shift in np.unique(np.linspace(1, len(a) - 1, min(len(a) - 1, OTHERS)).round().astype(int)):
+    total, counted = np.zeros(len(a)), np.zeros(len(a))
+    for shift in range(1, len(a)):
         partner = np.roll(np.arange(len(a)), shift)
-        different = patients != patients[partner]
-        other[shift] = np.where(different, rank_correlation(a, b[partner]), np.nan)
-    counted = np.isfinite(other).sum(0)
-    expected = np.where(counted > 0, np.nansum(other, axis=0) / np.maximum(counted, 1), np.nan)
+        wanted = (patients != patients[partner]) & (called == called[partner]) & (counted < OTHERS)
+        if wanted.any():
+            found = np.full(len(a), np.nan)
+            found[wanted] = rank_correlation(a[wanted], b[partner[wanted]])
+            total += np.nan_to_num(found)
+            counted += np.isfinite(found)
+    expected = np.where(counted > 0, total / np.maximum(counted, 1), np.nan)
     return rank_correlation(a, b), expected

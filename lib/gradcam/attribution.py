@@ -124,6 +124,18 @@ def last_tenth(shares: np.ndarray) -> float:
     return float(own[np.isfinite(own)].mean()) if np.isfinite(own).any() else float("nan")
 
 
+def largest_tenth(shares: np.ndarray) -> float:
+    """The mean share (B, T) of the tenth of successive steps (at least one) that has most; 0.1 or so if none is preferred.
+
+    Rows of nan are left out; nan where there is no other.
+    """
+    mean = shares[np.isfinite(shares).all(1)]
+    if not len(mean):
+        return float("nan")
+    width = max(1, round(shares.shape[1] / 10))
+    return float(np.lib.stride_tricks.sliding_window_view(mean.mean(0), width).sum(1).max())
+
+
 def largest_gap(scores: TokenScores) -> float:
     """What integrated gradients leave unexplained at most; nan where the score of no image changes."""
     gap = scores.gap[~np.isnan(scores.gap)]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -17,9 +17,12 @@ from lib.config import MODELS, Config
 from lib.gradcam import Maps, agreement, attribution, cases, deletion, question, randomised, trust
 from lib.gradcam.agreement import Agreement
 from lib.gradcam.attribution import TokenScores
+from lib.gradcam.trust import Mass
 from lib.models import CNNLSTM
 from lib.plots.style import NAMES
 from lib.runs import Run
+
+SHUFFLES = 3  # draws of shuffled weights that a control rests on
 
 
 @dataclass(frozen=True)
@@ -173,11 +176,17 @@ def profiles(study: Study, model: str) -> dict[str, dict[str, np.ndarray]]:
 
 
 def cascades(study: Study) -> dict[str, pd.DataFrame]:
-    """Parameter randomisation of each model on the costly images."""
+    """Parameter randomisation of each model on the costly images, in several draws (column `shuffle`)."""
     explain = study.config.explain
     images = study.images[study.costly]
     return {
-        model: randomised.cascade(net, images, seed=explain.seed, steps=explain.steps)
+        model: pd.concat(
+            [
+                randomised.cascade(net, images, seed=explain.seed + k, steps=explain.steps).assign(shuffle=k)
+                for k in range(SHUFFLES)
+            ],
+            ignore_index=True,
+        )
         for model, net in study.networks.items()
     }
 
@@ -216,23 +225,57 @@ def localisations(study: Study) -> dict[str, pd.DataFrame]:
     }  # fmt: skip
 
 
-def agreements(study: Study, found: dict[str, Maps]) -> dict[str, Agreement]:
-    """Between the models, and for each model with several seeds across those, over all pairs of seeds."""
-    first, second = (maps.values for maps in found.values())
-    agreed = {"models": agreement.agree(first, second, study.patients, **study.boot)}
-    for model, own in study.runs.items():
-        if len(own) < 2:
-            continue
-        every = [found[model].values]
-        for run in own[1:]:  # the class explained stays that of the first seed
-            every.append(
-                gradcam.explain_in_batches(load(run), study.images, target=found[model].targets).values
+def seen(study: Study) -> dict[str, list[Maps]]:
+    """Grad-CAM of the sample for pneumonia, by model, one a seed: where each of them sees it, whatever it calls the image."""
+    return {
+        model: [
+            gradcam.explain_in_batches(network, study.images, target=1)
+            for network in (study.networks[model], *(load(run) for run in own[1:]))
+        ]
+        for model, own in study.runs.items()
+    }
+
+
+def masses(study: Study, found: dict[str, list[Maps]]) -> dict[str, dict[str, Mass]]:
+    """By model and region: mass there over an even map's, of every seed's maps, and of networks with shuffled weights."""
+    explain, chosen = study.config.explain, study.costly
+    made = {}
+    for model, network in study.networks.items():
+        images = study.images[chosen]
+        blind = [
+            gradcam.explain_in_batches(
+                randomised.shuffled(network, images, seed=explain.seed + k), images, target=1
             )
-        pairs = list(itertools.combinations(every, 2))
-        agreed[f"{len(own)} seeds of {NAMES.get(model, model)}"] = agreement.agree_over(
-            pairs, study.patients, **study.boot
+            for k in range(SHUFFLES)
+        ]
+        made[model] = trust.masses(found[model], blind, study.patients, **study.boot)
+    return made
+
+
+def agreements(study: Study, found: dict[str, list[Maps]]) -> dict[str, Agreement]:
+    """Between the models' first seeds, and for each model with several seeds across those, over all pairs of seeds."""
+    calls = {model: np.mean([own.logits for own in maps], axis=0) > 0 for model, maps in found.items()}
+    both = np.stack([maps[0].logits > 0 for maps in found.values()])
+    agreed = {
+        "models": agreement.agree(
+            *_on_common_cells([maps[0] for maps in found.values()]), study.patients, both[0] * 2 + both[1], **study.boot
         )
+    }  # fmt: skip
+    for model, own in found.items():
+        if len(own) > 1:
+            agreed[f"{len(own)} seeds of {NAMES.get(model, model)}"] = agreement.agree_over(
+                [maps.values for maps in own], study.patients, calls[model], **study.boot
+            )
     return agreed
+
+
+def _on_common_cells(maps: Sequence[Maps]) -> list[np.ndarray]:
+    """The maps of several layers on even tiles of the image, as many as the coarsest has cells."""
+    side = min(own.values.shape[1] for own in maps)
+    return [
+        np.stack([cv2.resize(m, (side, side), interpolation=cv2.INTER_AREA) for m in own.pictures()])
+        for own in maps
+    ]
 
 
 def advantage_lines(found: dict[str, pd.DataFrame]) -> list[tuple[str, str, object]]:

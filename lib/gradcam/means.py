@@ -1,12 +1,15 @@
-"""What is the mean over images, when patients are resampled?"""
+"""What is the mean over images, when patients are resampled, and seeds where there are several?"""
 
 from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from lib import stats
-from lib.stats import Interval
+from lib.stats import Draws, Interval
 
 # A percentile interval is too narrow for few patients. In simulations of normal values whose mean is 0, a 95% interval
 # leaves 0 out in 49% at 2 patients, 27% at 3, 18% at 4, 15% at 5 and 9% at 8: from fewer than these nothing is concluded.
@@ -37,3 +40,35 @@ def mean_interval(values: np.ndarray, patients: np.ndarray, *, n_boot: int, seed
         return Interval(estimate, np.nan, np.nan, 0.95, int(kept.sum()), n_patients)
     table = pd.DataFrame({"patient": patients[kept], "y_true": 0, "score": values[kept]})
     return stats.patient_bootstrap(table, mean, n_boot=n_boot, seed=seed, both_classes=False)
+
+
+def over_seeds(
+    values: np.ndarray, patients: np.ndarray, seeds: Sequence[tuple[int, ...]], *, n_boot: int, seed: int
+) -> Interval:
+    """The mean of several values an image, patients and seeds resampled; values that are nan are left out.
+
+    values  (R, B), a row for each measurement, such as one a seed or one a pair of seeds
+    seeds   of each row, those that it rests on; a row counts as often as all of them were drawn
+    """
+    if len(values) == 1:
+        return mean_interval(values[0], patients, n_boot=n_boot, seed=seed)
+    values, patients = np.asarray(values, float), np.asarray(patients)
+    kept = np.isfinite(values).any(0)
+    n, n_patients = int(np.isfinite(values).sum()), len(np.unique(patients[kept]))
+    if n_patients < 2:
+        return Interval(
+            float(values[np.isfinite(values)].mean()) if n else np.nan, np.nan, np.nan, 0.95, n, n_patients
+        )
+    valid, filled = np.isfinite(values[:, kept]), np.nan_to_num(values[:, kept])
+    images = np.concatenate(
+        list(stats.patient_weights(pd.Series(patients[kept]), n_boot, seed=seed))
+    )  # (n_boot, B)
+    k = len(set(itertools.chain.from_iterable(seeds)))
+    drawn = np.random.default_rng([seed, 1]).multinomial(k, np.full(k, 1 / k), size=n_boot)  # (n_boot, k)
+    rows = np.stack([drawn[:, list(own)].prod(1) for own in seeds], axis=1)  # (n_boot, R)
+    with np.errstate(invalid="ignore"):  # a draw of one seed alone holds no pair
+        means = ((rows @ filled) * images).sum(1) / ((rows @ valid) * images).sum(1)
+    each = np.array([row[np.isfinite(row)].mean() for row in values if np.isfinite(row).any()])
+    alone = len(each) > 1 and all(len(own) == 1 for own in seeds)
+    scarce = ((float(each.var(ddof=1)) / k, k),) if alone else ()
+    return Draws(np.array([filled.sum() / valid.sum()]), means, n, n_patients, scarce).interval()

@@ -6,16 +6,26 @@ import cv2
 import matplotlib
 import numpy as np
 
+from lib.gradcam.geometry import Grid
+
 COLOURS = (
     "inferno"  # perceptually uniform; the original notebook's "jet" invents edges where the map has none
 )
 SCALES = ("image", "batch")
 
 
-def resize(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Maps (B, h, w) -> (B, H, W), bilinear; size is (H, W)."""
+def resize(maps: np.ndarray, size: tuple[int, int], grid: Grid | None = None) -> np.ndarray:
+    """Maps (B, h, w) -> (B, H, W), bilinear; size is (H, W).
+
+    grid  where the cells look; beyond the outermost ones their value goes on. None: they tile the image evenly.
+    """
     height, width = size
-    return np.stack([cv2.resize(m.astype(np.float32), (width, height)) for m in maps])
+    if grid is None:
+        return np.stack([cv2.resize(m.astype(np.float32), (width, height)) for m in maps])
+    rows, columns = ((np.arange(side) - grid.start) / grid.step for side in size)
+    places = [np.float32(axis) for axis in np.meshgrid(columns, rows)]
+    how = {"interpolation": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
+    return np.stack([cv2.remap(m.astype(np.float32), *places, **how) for m in maps])
 
 
 def blank(maps: np.ndarray) -> np.ndarray:

@@ -31,14 +31,20 @@ def layer_names(model: CNNLSTM) -> list[str]:
 
 
 def default_layer(model: CNNLSTM) -> str:
-    """The last layer of Xception (after its ReLU); the last convolution (before it) of any other backbone."""
+    """The last layer of Xception; the last convolution of any other backbone. Both after their ReLU, where they have one.
+
+    Before it, a channel's negative values times a negative weight would count as evidence, though the head never sees them.
+    """
     names = {id(module): name for name, module in model.named_modules()}
     if hasattr(model.backbone, "stages"):
         return names[id(model.backbone.stages()[-1])]
-    convolutions = [m for m in model.backbone.modules() if isinstance(m, nn.Conv2d)]
+    parts = list(model.backbone.modules())
+    convolutions = [k for k, part in enumerate(parts) if isinstance(part, nn.Conv2d)]
     if not convolutions:
         raise ExplainError(f"{type(model).__name__} has no convolution to explain; name a layer")
-    return names[id(convolutions[-1])]
+    last = convolutions[-1]
+    rectified = last + 1 < len(parts) and isinstance(parts[last + 1], nn.ReLU)
+    return names[id(parts[last + rectified])]
 
 
 def find_layer(model: CNNLSTM, layer: str | nn.Module | None) -> tuple[str, nn.Module]:

@@ -46,6 +46,15 @@ def cascade(
     return pd.DataFrame(rows)
 
 
+def shuffled(model: CNNLSTM, images: Tensor, *, seed: int) -> CNNLSTM:
+    """A copy with all weights shuffled, as at the end of a cascade with the same seed: a network that has learned nothing."""
+    twin, rng, names = copy.deepcopy(model).eval(), np.random.default_rng(seed), parts_from_top(model)
+    for name in names:
+        shuffle_weights(twin.get_submodule(name), rng)
+    _recalibrate(twin, names, images)
+    return twin
+
+
 def parts_from_top(model: CNNLSTM) -> list[str]:
     """Names of the parts that have weights, from the logit down to the image."""
     names = ["classifier", "sequence", *reversed(question.layer_names(model))]

@@ -136,7 +136,7 @@ def blurred(advantages: dict[str, pd.DataFrame]) -> str:
     kept = [name for name, share in left.items() if share > trust.KEPT]
     words = f"When all of the image is blurred, the class explained is still given {' and '.join(parts)} (mean probability)."
     if kept:
-        words += f" Where it survives so, as with {' and '.join(kept)}, no place can be shown to matter."
+        words += f" Where it survives so, as with {' and '.join(kept)}, a curve tells by what happens on the way, not by its end."
     return words
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from torch import Tensor
 from lib import devices
 from lib.gradcam import Maps, attribution, localisation
 from lib.gradcam.agreement import Agreement
-from lib.gradcam.means import FEWEST, known, mean_interval
+from lib.gradcam.means import FEWEST, known, mean_interval, over_seeds
 from lib.gradcam.rivals import rivals
 from lib.inference import FastRest, Frozen
 from lib.models import CNNLSTM
@@ -22,9 +23,23 @@ from lib.stats import Interval
 FREE_OF_WEIGHTS, BOUND_TO_WEIGHTS = 0.6, 0.3
 MANY_BLANK = 0.1
 COMPLETE = 0.01
-KEPT = 0.5  # probability of the class explained with all of the image blurred: above it, deletion can tell nothing
-UNEVEN = 0.5  # share of the gradient in the last tenth of the steps
+KEPT = 0.5  # probability of the class explained with all of the image blurred: above it, the class goes only on the way there
+MOST = 0.5  # share of the gradient in one tenth of the steps
 Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Mass:
+    """Mass in a region over the region's share of the area; 1 is what an even map has.
+
+    own    of the models' maps, the mean over seeds and images, patients and seeds resampled
+    seeds  how many
+    blind  the mean of maps of networks with shuffled weights; nan where these are blank
+    """
+
+    own: Interval
+    seeds: int
+    blind: float
 
 
 def predictor(model: CNNLSTM) -> Callable[[Tensor], Tensor]:
@@ -36,8 +51,11 @@ def predictor(model: CNNLSTM) -> Callable[[Tensor], Tensor]:
 
 
 def rankings(maps: Maps, pixels: np.ndarray, *, seed: int) -> dict[str, np.ndarray]:
-    """The maps and their rivals, at one resolution: by name, (B, h, w). The maps come first, under their method's name."""
-    return {maps.method: maps.values} | rivals(pixels, maps.values.shape[1:], seed=seed)
+    """The maps and their rivals by name, (B, H, W) and (B, h, w). The maps come first, under their method's name.
+
+    The rivals are as coarse as the maps, whose cells are drawn where they look; those of the rivals tile the image.
+    """
+    return {maps.method: maps.pictures()} | rivals(pixels, maps.values.shape[1:], seed=seed)
 
 
 def called_pneumonia(maps: Maps, n: int) -> np.ndarray:
@@ -72,12 +90,23 @@ def localise(
     return pd.DataFrame(rows)
 
 
-def masses(maps: Maps, patients: np.ndarray, *, n_boot: int, seed: int) -> dict[str, Interval]:
-    """Mass in the border and in the corners over their shares of the area (1 is what an even map has)."""
-    return {
-        name: mean_interval(localisation.mass_ratio(maps.values, region), patients, n_boot=n_boot, seed=seed)
-        for name, region in localisation.regions(maps.size).items()
-    }
+def masses(
+    maps: Sequence[Maps], blind: Sequence[Maps], patients: np.ndarray, *, n_boot: int, seed: int
+) -> dict[str, Mass]:
+    """Mass in the border and in the corners, of each seed's maps and of those of networks with shuffled weights."""
+    found = {}
+    for name, region in localisation.regions(maps[0].size).items():
+        own, none = (
+            np.stack([localisation.mass_ratio(one.pictures(), region) for one in some])
+            for some in (maps, blind)
+        )
+        seeds = [(k,) for k in range(len(own))]
+        interval = over_seeds(own, patients, seeds, n_boot=n_boot, seed=seed)
+        known_values = none[np.isfinite(none)]
+        found[name] = Mass(
+            interval, len(own), float(known_values.mean()) if len(known_values) else float("nan")
+        )
+    return found
 
 
 def on_blank(model: str, maps: Maps) -> list[Row]:
@@ -88,20 +117,25 @@ def on_blank(model: str, maps: Maps) -> list[Row]:
 
 
 def on_cascade(model: str, cascade: pd.DataFrame) -> list[Row]:
-    """The map must change with the weights: the correlation left when all of them are shuffled."""
-    check, correlation = "Map depends on the weights", cascade.set_index("step")["rank_correlation"]
-    mapped = int(correlation.loc[[0]].notna().sum())
+    """The map must change with the weights: the correlation left when all of them are shuffled, over all draws."""
+    check, trained = "Map depends on the weights", cascade[cascade["step"] == 0]
+    mapped = trained.loc[trained["rank_correlation"].notna(), "image"].nunique()
     if not mapped:
-        result = f"none of the {len(correlation.loc[[0]])} images has a map that could change"
+        result = f"none of the {trained['image'].nunique()} images has a map that could change"
         return [_row(check, model, result, "caution")]
     last = cascade[cascade["step"] == cascade["step"].max()]
-    left, n = last["rank_correlation"].abs().mean(), int(last["rank_correlation"].notna().sum())
+    left = last["rank_correlation"].abs().mean()
+    n = last.loc[last["rank_correlation"].notna(), "image"].nunique()
     if not n:
         result = f"no map left once all are shuffled ({_images(mapped)})"
         return [_row(check, model, result, "good")]
     verdict = "good" if left < BOUND_TO_WEIGHTS else "caution" if left < FREE_OF_WEIGHTS else "bad"
+    drawn = last.groupby("shuffle")["rank_correlation"].mean().dropna()
+    by_draw = (
+        f"{drawn.min():+.2f} to {drawn.max():+.2f} in {len(drawn)} draws" if len(drawn) > 1 else "one draw"
+    )
     result = (
-        f"rank correlation {last['rank_correlation'].mean():+.2f} (mean size {left:.2f}), "
+        f"rank correlation {last['rank_correlation'].mean():+.2f} ({by_draw}; mean size {left:.2f}), "
         f"SSIM {last['ssim'].mean():.2f} with all weights shuffled ({_images(n)})"
     )
     return [_row(check, model, result, verdict)]
@@ -110,7 +144,8 @@ def on_cascade(model: str, cascade: pd.DataFrame) -> list[Row]:
 def on_deletion(model: str, advantages: pd.DataFrame) -> list[Row]:
     """The marked places must matter more than those of every rival: all intervals above 0.
 
-    Where the class survives the loss of every place, no place can be shown to matter, and nothing is concluded.
+    A class may survive the blur of the whole image and still go on the way there, where a part is blurred: the curves
+    between, not their end, tell maps of the right places from others.
     """
     rows = []
     for kind, group in advantages.groupby("kind", sort=False):
@@ -120,25 +155,29 @@ def on_deletion(model: str, advantages: pd.DataFrame) -> list[Row]:
         result = f"hardest rival {rival}: {_said(hardest)}"
         if known(hardest):
             result = f"{hardest} over the hardest rival, {rival} ({_images(hardest.n)})"
-        verdict, left = _verdict_above(group["advantage"]), group["left"].iloc[0]
+        left = group["left"].iloc[0]
         if left > KEPT:
-            verdict = "caution"
-            result += f"; cannot tell, for the model still gives the class {left:.2f} when all is blurred"
-        rows.append(_row(f"Marked places matter: {kind}", model, result, verdict))
+            result += f"; the model still gives the class {left:.2f} when all is blurred"
+        rows.append(_row(f"Marked places matter: {kind}", model, result, _verdict_above(group["advantage"])))
     return rows
 
 
-def on_masses(model: str, found: dict[str, Interval]) -> list[Row]:
-    """Less mass than an even map in border and corners, where no lung is."""
-    return [
-        _row(
-            f"Keeps off the {region}",
-            model,
-            f"{interval} times an even map's share" if known(interval) else _said(interval),
-            _against(interval, 1, below=True) if known(interval) else "caution",
-        )
-        for region, interval in found.items()
-    ]
+def on_masses(model: str, found: dict[str, Mass]) -> list[Row]:
+    """Less mass than an even map in border and corners, where no lung is; good only if less than without learning, too."""
+    rows = []
+    for region, mass in found.items():
+        result, verdict = _said(mass.own), "caution"
+        if known(mass.own):
+            verdict = _against(mass.own, 1, below=True)
+            result = (
+                f"{mass.own} times an even map's share ({mass.seeds} seed{'s' if mass.seeds > 1 else ''})"
+            )
+        if np.isfinite(mass.blind):
+            result += f"; with all weights shuffled {mass.blind:.2f}"
+            if verdict == "good" and not mass.own.high < mass.blind:
+                verdict = "caution"
+        rows.append(_row(f"Keeps off the {region}", model, result, verdict))
+    return rows
 
 
 def on_localisation(model: str, found: pd.DataFrame) -> list[Row]:
@@ -171,19 +210,19 @@ def on_agreement(who: str, found: Agreement) -> list[Row]:
 
 
 def on_tokens(model: str, scores: attribution.TokenScores, shares: np.ndarray) -> list[Row]:
-    """Integrated gradients leave next to nothing out, and no tenth of the steps has most of the gradient.
+    """The integral of integrated gradients has converged, and no tenth of the steps has most of the gradient.
 
     A model that answers the same to every image has neither change of score nor gradient: there is nothing to judge.
     """
-    worst, last = attribution.largest_gap(scores), attribution.last_tenth(shares)
+    worst, most = attribution.largest_gap(scores), attribution.largest_tenth(shares)
     complete, bias = "no image changes the score of an empty sequence", "the logit of no image has a gradient"
     if not np.isnan(worst):
         complete = f"largest gap {worst:.2%} in {scores.steps} evaluations"
-    if not np.isnan(last):
-        bias = f"{last:.0%} of the gradient in the last tenth of the tokens"
+    if not np.isnan(most):
+        bias = f"{most:.0%} of the gradient in the tenth of the tokens that has most"
     return [
-        _row("Integrated gradients add up", model, complete, "good" if worst <= COMPLETE else "caution"),
-        _row("Tokens are read evenly", model, bias, "good" if last <= UNEVEN else "caution"),
+        _row("Integrated gradients converge", model, complete, "good" if worst <= COMPLETE else "caution"),
+        _row("No tenth of the tokens decides", model, bias, "good" if most <= MOST else "caution"),
     ]
 
 
