@@ -7,6 +7,7 @@ or without them on the validation rows; every figure is of the test rows.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def part(table: pd.DataFrame, split: str) -> pd.DataFrame:
 
 def deciding(table: pd.DataFrame) -> pd.DataFrame:
     """The rows on which thresholds and temperatures are chosen: calibration, or validation where there are none."""
-    return part(table, "calibration" if "calibration" in set(table["split"]) else "val")
+    return part(table, "calibration" if (table["split"] == "calibration").any() else "val")
 
 
 def together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -103,23 +104,33 @@ def thresholds(table: pd.DataFrame) -> dict[str, float]:
     index takes the one nearest to 0.5; a target of sensitivity or specificity takes the cut that costs the other least.
     """
     held = deciding(table)
-    score, y_true = held["logit"].to_numpy(dtype=float), held["y_true"].to_numpy()
-    if len(set(y_true)) < 2:
+    if held["y_true"].nunique() < 2:
         raise ValueError("thresholds need held-out images of both classes")
-    levels = np.unique(score)
-    cuts = np.concatenate([[levels[0] - 1], (levels[1:] + levels[:-1]) / 2, [levels[-1] + 1]])
-    called = score[None, :] >= cuts[:, None]  # (cuts, images)
-    sensitivity, specificity = called[:, y_true == 1].mean(1), (~called[:, y_true == 0]).mean(1)
-    index = sensitivity + specificity
-    best = cuts[np.isclose(index, index.max(), rtol=0, atol=1e-12)]
-    chosen = {
-        "half": 0.0,
-        "youden": best[np.abs(best).argmin()],
-        "sensitivity_95": cuts[sensitivity >= 0.95].max(),
-        "specificity_90": cuts[specificity >= 0.90].min(),
-        "specificity_95": cuts[specificity >= 0.95].min(),
-    }
-    return {name: float(expit(chosen[name])) for name in POINTS}
+    chosen = metrics.cuts(held["y_true"], held["logit"])
+    return {"half": 0.5} | {point: float(expit(cut[0])) for point, cut in chosen.items()}
+
+
+def thresholds_redrawn(table: pd.DataFrame, *, n_boot: int, seed: int) -> dict[str, np.ndarray]:
+    """What `thresholds` gives for each resample of the `deciding` patients, by point [n_boot]; nan where it lacks a class.
+
+    Tables with the same patients have the same resamples, drawn apart from those of the test patients.
+    """
+    held = deciding(table)
+    codes = pd.factorize(held["patient"], sort=True)[0]
+    score, y_true = (held[name].to_numpy(dtype=float).tobytes() for name in ("logit", "y_true"))
+    return _redrawn(codes.tobytes(), y_true, score, n_boot, seed)
+
+
+@functools.lru_cache(maxsize=32)  # all metrics at a threshold, and all points, ask for the same
+def _redrawn(codes: bytes, y_true: bytes, score: bytes, n_boot: int, seed: int) -> dict[str, np.ndarray]:
+    patients = pd.Series(np.frombuffer(codes, dtype=np.intp))
+    columns = np.frombuffer(y_true), np.frombuffer(score)
+    blocks = [
+        metrics.cuts(*columns, weights)
+        for weights in stats.patient_weights(patients, n_boot, seed=seed, stream=1)
+    ]
+    found = {point: expit(np.concatenate([block[point] for block in blocks])) for point in blocks[0]}
+    return {"half": np.full(n_boot, 0.5)} | found
 
 
 def draws(
@@ -135,6 +146,9 @@ def draws(
 ) -> Draws:
     """The metric `name` of one model on the test rows, patients and seeds resampled.
 
+    Where its threshold is chosen, the `deciding` patients are resampled too and choose it again: the seeds share them, and
+    so do both models of a difference. A temperature is held as fitted, so the intervals of scaled figures leave its error out.
+
     tables    predictions of one model, one table a seed, all splits
     point     operating point of the metrics that need one
     scaled    after temperature scaling, fitted on the `deciding` rows
@@ -146,11 +160,14 @@ def draws(
         tests = [calibration.scaled(test, t) for test, t in zip(tests, fitted, strict=True)]
     if subtypes is not None:
         tests = [test[test["subtype"].isin(subtypes)] for test in tests]
+    redrawn = None
+    if name in metrics.OPERATING:
+        redrawn = [thresholds_redrawn(table, n_boot=n_boot, seed=seed)[point] for table in tables]
     # Logits for rankings: a sigmoid near 1 runs out of digits and would tie images that differ.
     score = "logit" if name in metrics.RANKING else "probability"
     return stats.resample(
         tests, [_metric(table, name, point) for table in tables], n_boot=n_boot, seed=seed, stream=stream, score=score,
-        both_classes=subtypes is None or name in metrics.RANKING,
+        both_classes=subtypes is None or name in metrics.RANKING, redrawn=redrawn,
     )  # fmt: skip
 
 
@@ -172,8 +189,8 @@ def headline(
 
     Columns model, seeds, n, n_patients, threshold and temperature (means over seeds), auc_sd (over seeds), and for every
     metric `m` its mean over seeds `m` with `m_low` and `m_high`; brier, log_loss and ece also `_scaled`, after
-    temperature scaling. Metrics with a threshold are at Youden's index on the `deciding` rows. The same tables, n_boot and seed
-    give the same digits.
+    temperature scaling. Metrics with a threshold are at Youden's index on the `deciding` rows, whose patients are resampled too;
+    temperatures are held as fitted. The same tables, n_boot and seed give the same digits.
     """
     rows = []
     for stream, (model, tables) in enumerate(predictions.items()):
@@ -209,19 +226,19 @@ COUNTED = {
 
 
 def widened(found: Interval, tables: Sequence[pd.DataFrame], name: str, point: str = CHOSEN) -> Interval:
-    """A proportion of exactly 0 or 1 has no width in a bootstrap; give it the exact bound instead.
+    """A proportion near 0 or 1 has too little width in a bootstrap; let it reach the exact bound at least.
 
-    Clopper & Pearson (1934), counting each patient as one trial, of the seed with the fewest. Other intervals are
-    returned as they are.
+    See `stats.no_surer_than_counts`: each patient is one trial, of the seed with the fewest. What is no proportion and what
+    is not defined are returned as they are.
     """
-    if name not in COUNTED or found.estimate not in (0.0, 1.0):
+    if name not in COUNTED or np.isnan(found.estimate):
         return found
     trials = found.n_patients
     for table in tables:
         test = part(table, "test")
         called = test["probability"] >= thresholds(table)[point]
         trials = min(trials, test.loc[COUNTED[name](test["y_true"], called), "patient"].nunique())
-    return stats.exact_at_edge(found, trials)
+    return stats.no_surer_than_counts(found, trials)
 
 
 def operating_table(predictions: Predictions, *, n_boot: int = 2000, seed: int = 42) -> pd.DataFrame:

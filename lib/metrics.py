@@ -21,11 +21,11 @@ def _vectorised(function: Callable) -> Callable:
     """A function of (y_true, score, weights [r, n]) -> [r], made to serve a plain sample as well."""
 
     @functools.wraps(function)
-    def metric(y_true, score, weights=None):
+    def metric(y_true, score, weights=None, *own):
         y_true, score = np.asarray(y_true, dtype=float), np.asarray(score, dtype=float)
         plain = weights is None
         with np.errstate(divide="ignore", invalid="ignore"):
-            values = function(y_true, score, np.ones((1, len(y_true))) if plain else weights)
+            values = function(y_true, score, np.ones((1, len(y_true))) if plain else weights, *own)
         return float(values[0]) if plain else values
 
     return weighted(metric)
@@ -101,17 +101,57 @@ def expected_calibration_error(y_true, score, weights):
     return np.abs(gaps).sum(1) / weights.sum(1)
 
 
-def confusion(y_true, score, weights=None, *, threshold: float) -> tuple[np.ndarray, ...]:
-    """True positives, false positives, false negatives and true negatives, each [r] ([1] without weights)."""
-    y_true, called = np.asarray(y_true) == 1, np.asarray(score) >= threshold
+def cuts(y_true, score, weights=None) -> dict[str, np.ndarray]:
+    """Where to cut, by operating point: a score for each resample [r] ([1] without weights), nan where it lacks a class.
+
+    A cut lies halfway between two neighbouring scores of the images that the resample holds, or 1 beyond the outermost. Of
+    several equally good ones Youden's index takes the one nearest to 0; a target of sensitivity or specificity takes the
+    cut that costs the other least.
+    """
+    y_true, score = np.asarray(y_true, dtype=float), np.asarray(score, dtype=float)
     weights = np.ones((1, len(y_true))) if weights is None else weights
-    cells = (y_true & called, ~y_true & called, y_true & ~called, ~y_true & ~called)
-    return tuple((weights @ np.stack(cells, axis=1).astype(float)).T)
+    positives, negatives = groups(y_true, -score, weights)  # (r, levels), lowest score first
+    cut = _halfway(np.unique(score), positives + negatives > 0)  # (r, levels + 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ill = positives.sum(1, keepdims=True)
+        sensitivity = (ill - np.pad(positives.cumsum(1), ((0, 0), (1, 0)))) / ill
+        specificity = np.pad(negatives.cumsum(1), ((0, 0), (1, 0))) / negatives.sum(1, keepdims=True)
+    index = sensitivity + specificity
+    best = ~np.isnan(cut) & (index.max(1, keepdims=True) - index <= 1e-12)
+    nearest = np.where(best, np.abs(cut), np.inf).argmin(1)
+    found = {
+        "youden": np.take_along_axis(cut, nearest[:, None], axis=1)[:, 0],
+        "sensitivity_95": np.fmax.reduce(np.where(sensitivity >= 0.95, cut, np.nan), axis=1),
+        "specificity_90": np.fmin.reduce(np.where(specificity >= 0.90, cut, np.nan), axis=1),
+        "specificity_95": np.fmin.reduce(np.where(specificity >= 0.95, cut, np.nan), axis=1),
+    }
+    return {point: np.where(np.isnan(index[:, 0]), np.nan, values) for point, values in found.items()}
+
+
+def _halfway(levels: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """Cuts [r, levels + 1]: one below each level that is held [r, levels], one above all; nan below levels that are not."""
+    last = np.maximum.accumulate(np.where(held, np.arange(len(levels)), -1), axis=1)
+    before = np.pad(last[:, :-1], ((0, 0), (1, 0)), constant_values=-1)  # the nearest held level further down
+    cut = np.where(before < 0, levels - 1, (levels + levels[before]) / 2)
+    return np.column_stack([np.where(held, cut, np.nan), levels[last[:, -1]] + 1])
+
+
+def confusion(y_true, score, weights=None, *, threshold: float | np.ndarray) -> tuple[np.ndarray, ...]:
+    """True positives, false positives, false negatives and true negatives, each [r] ([1] without weights).
+
+    threshold  one, or one a resample [r]; at nan all four are nan
+    """
+    truth = np.stack([np.asarray(y_true) == 1, np.asarray(y_true) != 1], axis=1).astype(float)  # (n, 2)
+    threshold = np.reshape(threshold, (-1, 1))
+    weights = np.ones((1, len(truth))) if weights is None else weights
+    called = np.where(np.asarray(score) >= threshold, weights, 0.0) @ truth  # (r, 2)
+    called = np.where(np.isnan(threshold), np.nan, called)
+    return *called.T, *(weights @ truth - called).T
 
 
 def _mcc(tp, fp, fn, tn):
     scale = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
-    return np.where(scale > 0, (tp * tn - fp * fn) / np.where(scale > 0, scale, 1), 0.0)
+    return np.where(scale == 0, 0.0, (tp * tn - fp * fn) / np.where(scale > 0, scale, 1))
 
 
 # Each from the four cells. MCC of a model that calls everything alike is 0, its limit (Chicco & Jurman 2020).
@@ -153,13 +193,16 @@ LOWER_IS_BETTER = ("brier", "log_loss", "ece")
 
 
 def at(name: str, threshold: float) -> Callable:
-    """The metric `name` of OPERATING at a threshold, for example at("sensitivity", 0.5)."""
+    """The metric `name` of OPERATING at a threshold, for example at("sensitivity", 0.5).
+
+    It takes a fourth argument besides: thresholds [r] of the resamples' own, in place of this one.
+    """
     if name not in OPERATING:
         raise ValueError(f"unknown metric {name!r}; with a threshold there are {', '.join(OPERATING)}")
 
     @_vectorised
-    def metric(y_true, score, weights):
-        return OPERATING[name](*confusion(y_true, score, weights, threshold=threshold))
+    def metric(y_true, score, weights, own=threshold):
+        return OPERATING[name](*confusion(y_true, score, weights, threshold=own))
 
     metric.__name__ = name
     return metric

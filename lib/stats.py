@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm, t
+from scipy.stats import beta, norm, t
 
 Metric = Callable[..., float]
 BLOCK = 4_000_000  # weights held at once while resampling; bounds the memory to some tens of megabytes
+FEW = 5  # patients with a miss: up to these a bootstrap of a share is too sure of itself
 
 
 @dataclass(frozen=True)
@@ -160,12 +161,14 @@ def resample(
     stream: int = 0,
     score: str = "score",
     both_classes: bool = True,
+    redrawn: Sequence[np.ndarray] | None = None,
 ) -> Draws:
     """One model's metric when patients and seeds are resampled together; with one seed, patients alone.
 
     tables   one a seed, all of the same images, as `patient_bootstrap` takes them
     metrics  one a table: a threshold may differ from seed to seed
     stream   which independent draw of the seeds; another one for the other model of a difference
+    redrawn  one a table: a value a resample [n_boot], which a `weighted` metric takes after the weights as its threshold
     """
     for table in tables:
         _check(table, score, both_classes=both_classes)
@@ -178,13 +181,10 @@ def resample(
     )
     values = np.stack(
         [
-            np.concatenate(
-                [
-                    _resampled(metric, *column, block)
-                    for block in patient_weights(table["patient"], n_boot, seed=seed)
-                ]
+            _over_patients(metric, table["patient"], column, own, n_boot=n_boot, seed=seed)
+            for metric, table, column, own in zip(
+                metrics, tables, columns, redrawn or [None] * len(tables), strict=True
             )
-            for table, metric, column in zip(tables, metrics, columns, strict=True)
         ]
     )  # (seeds, n_boot)
     chosen = np.random.default_rng([seed, stream, 1]).integers(len(tables), size=(len(tables), n_boot))
@@ -194,30 +194,44 @@ def resample(
     return Draws(per_seed, mean, len(patients), patients.nunique(), seeds)
 
 
-def patient_weights(patients: pd.Series, n_boot: int, *, seed: int) -> Iterator[np.ndarray]:
+def _over_patients(
+    metric: Metric, patients: pd.Series, column: tuple, redrawn: np.ndarray | None, *, n_boot: int, seed: int
+) -> np.ndarray:
+    """`metric` in every resample of the patients [n_boot], at the thresholds `redrawn` unless there are none."""
+    values, start = [], 0
+    for weights in patient_weights(patients, n_boot, seed=seed):
+        own = () if redrawn is None else (redrawn[start : start + len(weights)],)
+        values.append(_resampled(metric, *column, weights, *own))
+        start += len(weights)
+    return np.concatenate(values)
+
+
+def patient_weights(patients: pd.Series, n_boot: int, *, seed: int, stream: int = 0) -> Iterator[np.ndarray]:
     """How often each image occurs in each resample of the patients: blocks of weights [r, n], n_boot rows in all.
 
-    The draw depends on the patients' names and the seed, not on the order of the rows.
+    The draw depends on the patients' names and the seed, not on the order of the rows; another `stream` is drawn apart.
     """
     codes, names = pd.factorize(patients, sort=True)
     rows = max(1, BLOCK // len(codes))
     for start in range(0, n_boot, rows):
-        yield _weights(codes.tobytes(), len(names), min(rows, n_boot - start), seed, start)
+        yield _weights(codes.tobytes(), len(names), min(rows, n_boot - start), seed, start, stream)
 
 
 @functools.lru_cache(maxsize=2)  # some fifteen metrics in a row ask for the same draw
-def _weights(codes: bytes, n_patients: int, size: int, seed: int, start: int) -> np.ndarray:
-    rng = np.random.default_rng([seed, start])
+def _weights(codes: bytes, n_patients: int, size: int, seed: int, start: int, stream: int) -> np.ndarray:
+    rng = np.random.default_rng([seed, start, 0, stream])  # of stream 0 the same as [seed, start]
     counts = rng.multinomial(n_patients, np.full(n_patients, 1 / n_patients), size=size)
     weights = counts[:, np.frombuffer(codes, dtype=np.intp)].astype(float)
     weights.flags.writeable = False
     return weights
 
 
-def _resampled(metric: Metric, y_true: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """`metric` under each row of integer weights [r, n] -> r values."""
+def _resampled(
+    metric: Metric, y_true: np.ndarray, scores: np.ndarray, weights: np.ndarray, *own
+) -> np.ndarray:
+    """`metric` under each row of integer weights [r, n] -> r values; `own` are thresholds of the rows, if it takes them."""
     if getattr(metric, "takes_weights", False):
-        return np.asarray(metric(y_true, scores, weights))
+        return np.asarray(metric(y_true, scores, weights, *own))
     values = []
     for row in weights.astype(int):
         again = np.repeat(np.arange(len(row)), row)
@@ -227,16 +241,14 @@ def _resampled(metric: Metric, y_true: np.ndarray, scores: np.ndarray, weights: 
 
 
 def interval(estimate: float, values: np.ndarray, *, level: float, n: int, n_patients: int) -> Interval:
-    """Percentile interval from resampled values; nan among them are left out.
+    """Percentile interval from resampled values; nan among them are left out. An estimate of nan has bounds of nan.
 
     Raises ValueError for a level outside (0, 1) or when no value is left.
     """
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; it must lie between 0 and 1, for example 0.95")
     values = values[~np.isnan(values)]
-    if not len(values) and np.isnan(
-        estimate
-    ):  # undefined in the sample too, as PPV is when nothing is called positive
+    if np.isnan(estimate):  # as PPV is when nothing is called positive
         return Interval(np.nan, np.nan, np.nan, level, n, n_patients)
     if not len(values):
         raise ValueError("no resample holds both classes: too few patients for an interval")
@@ -244,15 +256,20 @@ def interval(estimate: float, values: np.ndarray, *, level: float, n: int, n_pat
     return Interval(float(estimate), float(low), float(high), level, n, n_patients)
 
 
-def exact_at_edge(found: Interval, trials: int) -> Interval:
-    """The interval of a share of exactly 0 or 1 in `trials` independent trials (Clopper & Pearson 1934).
+def no_surer_than_counts(found: Interval, trials: int) -> Interval:
+    """The interval of a share, as wide at least as the exact one of `trials` independent trials where few of them miss.
 
-    A bootstrap gives such a share no width, since no resample can differ.
+    A bootstrap gives a share of 0 or 1 no width, since no resample can differ, and its neighbours too little. The count of
+    misses is their share times the trials, so a mean over seeds has one too (Clopper & Pearson 1934; Korn & Graubard 1998).
+    Beyond FEW it stands still: the bound of more misses is that of the bootstrap, but never closer to 1 than that of FEW.
     """
-    bound = ((1 - found.level) / 2) ** (1 / trials)
-    if found.estimate == 1:
-        return dataclasses.replace(found, low=bound, high=1.0)
-    return dataclasses.replace(found, low=0.0, high=1 - bound)
+    tail = (1 - found.level) / 2
+    hits, misses = np.minimum(FEW, trials * np.array([found.estimate, 1 - found.estimate]))
+    low = beta.ppf(tail, trials - misses, misses + 1)  # nan without a hit, as high is without a miss
+    high = beta.ppf(1 - tail, hits + 1, trials - hits)
+    return dataclasses.replace(
+        found, low=float(np.fmin(found.low, low)), high=float(np.fmax(found.high, high))
+    )
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

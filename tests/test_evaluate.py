@@ -6,7 +6,7 @@ import pytest
 from scipy.special import expit, logit
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
-from lib import calibration, evaluate, metrics
+from lib import calibration, evaluate, metrics, stats
 from tests.predictions import table
 
 
@@ -97,6 +97,85 @@ class TestThresholds:
             evaluate.thresholds(ill[(ill["split"] == "test") | (ill["y_true"] == 1)])
 
 
+class TestThresholdsRedrawn:
+    """Each resample of the deciding patients chooses as `thresholds` does on the table that it is."""
+
+    def held(self, rng, *, ties):
+        """A few images of fewer patients; whole logits tie many of them."""
+        n = rng.integers(3, 60)
+        y = np.r_[0, 1, rng.integers(0, 2, n - 2)]
+        score = rng.normal(0, 1.5, n) + rng.uniform(0, 4) * y + rng.normal()
+        return pd.DataFrame(
+            {"image": [f"i{k}" for k in range(n)], "patient": [f"p{k}" for k in rng.integers(0, n // 2 + 1, n)],
+             "split": "val", "subtype": "x", "y_true": y, "logit": score.round() if ties else score}
+        )  # fmt: skip
+
+    @pytest.mark.parametrize("ties", [False, True])
+    def test_they_are_those_of_the_repeated_table(self, ties):
+        rng, lacking = np.random.default_rng(5), 0
+        for study in range(40):
+            held = self.held(rng, ties=ties)
+            found = evaluate.thresholds_redrawn(held, n_boot=10, seed=study)
+            (weights,) = stats.patient_weights(held["patient"], 10, seed=study, stream=1)
+            for k, row in enumerate(weights.astype(int)):
+                again, own = (
+                    held.iloc[np.repeat(np.arange(len(held)), row)],
+                    {p: v[k] for p, v in found.items()},
+                )
+                if again["y_true"].nunique() == 2:
+                    assert own == evaluate.thresholds(again)
+                else:
+                    lacking += 1
+                    assert own.pop("half") == 0.5
+                    assert np.isnan(list(own.values())).all()
+        assert lacking
+
+    def test_blocks_change_nothing_but_the_draw(self, monkeypatch):
+        monkeypatch.setattr(stats, "BLOCK", 90 * 7)
+        found = evaluate.draws([table(1)], "specificity", n_boot=20, seed=1)
+        test, cuts = evaluate.part(table(1), "test"), evaluate.thresholds_redrawn(table(1), n_boot=20, seed=1)
+        weights = np.concatenate(list(stats.patient_weights(test["patient"], 20, seed=1)))
+        for value, row, cut in zip(found.values, weights.astype(int), cuts["youden"], strict=True):
+            assert value == rates(test.iloc[np.repeat(np.arange(90), row)], cut)[1]
+
+    def test_seeds_and_models_share_the_patients_who_decide(self):
+        one, other = (evaluate.draws([table(1)], "accuracy", n_boot=40, seed=1, stream=k) for k in (0, 1))
+        assert ((one - other).values == 0).all()
+        assert evaluate.draws([table(1)] * 3, "accuracy", n_boot=40, seed=1).values == pytest.approx(
+            one.values
+        )
+
+    def test_the_patients_who_decide_are_drawn_apart_from_those_of_the_test(self):
+        patients = pd.Series([f"p{k}" for k in range(50)])
+        (test,), (deciding,) = (stats.patient_weights(patients, 200, seed=1, stream=k) for k in (0, 1))
+        assert abs(np.corrcoef(test.ravel(), deciding.ravel())[0, 1]) < 0.05
+
+    def test_a_resample_whose_deciding_patients_lack_a_class_is_left_out(self):
+        rows = table(1)
+        normal = rows[(rows["split"] == "val") & (rows["y_true"] == 0)]
+        scarce = rows.drop(normal.index[normal["patient"] != normal["patient"].iloc[0]])  # one normal patient
+        for name in metrics.OPERATING:
+            found = evaluate.draws([scarce], name, n_boot=100, seed=1)
+            assert 0.2 < np.isnan(found.values).mean() < 0.6, name  # about 1 in e
+            assert np.isfinite([found.interval().low, found.interval().high]).all(), name
+
+    def test_a_threshold_that_nobody_chose_stays(self):
+        test = evaluate.part(table(1), "test")
+        fixed = stats.patient_bootstrap(
+            test, metrics.at("accuracy", 0.5), n_boot=80, seed=1, score="probability"
+        )
+        assert evaluate.draws([table(1)], "accuracy", n_boot=80, seed=1, point="half").interval() == fixed
+
+    def test_a_chosen_threshold_widens_the_interval(self):
+        test, cut = evaluate.part(table(1), "test"), evaluate.thresholds(table(1))["youden"]
+        held = stats.patient_bootstrap(
+            test, metrics.at("specificity", cut), n_boot=400, seed=1, score="probability"
+        )
+        found = evaluate.draws([table(1)], "specificity", n_boot=400, seed=1).interval()
+        assert found.estimate == held.estimate
+        assert found.high - found.low > 1.2 * (held.high - held.low)
+
+
 class TestFigures:
     @pytest.fixture
     def predictions(self):
@@ -171,6 +250,18 @@ class TestFigures:
         row = evaluate.headline({"xception_lstm": [sure]}, n_boot=40).iloc[0]
         assert row["sensitivity"] == row["sensitivity_high"] == 1
         assert row["sensitivity_low"] == pytest.approx(0.025 ** (1 / 30), abs=1e-6)  # 30 patients are ill
+
+    def test_one_miss_leaves_less_than_none(self):
+        """Of a single seed, whose sensitivity a bootstrap alone would call surer with one miss than with none."""
+        lows = []
+        for missed in range(8):
+            sure = table(1, shift=40.0)
+            ill = sure[(sure["split"] == "test") & (sure["y_true"] == 1)].drop_duplicates("patient").index
+            sure.loc[ill[:missed], "logit"] = -40.0
+            sure = evaluate.with_probability(sure.drop(columns="probability"))
+            found = evaluate.draws([sure], "sensitivity", n_boot=400, seed=1).interval()
+            lows.append(evaluate.widened(found, [sure], "sensitivity").low)
+        assert (np.diff(lows) < 0).all()
 
     def test_a_predictive_value_of_one_has_the_width_that_the_patients_so_called_leave(self):
         """Ten normal patients are called normal by one seed and 15 by the other, and none who is ill."""

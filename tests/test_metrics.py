@@ -94,6 +94,23 @@ def test_an_image_at_the_threshold_is_pneumonia():
     assert (tp[0], fp[0], fn[0], tn[0]) == (1, 1, 1, 1)
 
 
+@pytest.mark.parametrize("name", metrics.OPERATING)
+def test_each_resample_may_have_a_threshold_of_its_own(name):
+    y, score = sample()
+    weights = np.random.default_rng(1).integers(0, 4, (4, len(y))).astype(float)
+    own = np.array([0.2, THRESHOLD, np.nan, 0.8])
+    found = metrics.at(name, THRESHOLD)(y, score, weights, own)
+    assert found[[0, 1, 3]].tolist() == [metrics.at(name, own[k])(y, score, weights)[k] for k in (0, 1, 3)]
+    assert np.isnan(found[2])
+
+
+def test_a_cut_lies_halfway_between_images_that_the_resample_holds():
+    """With the image at 1 left out the neighbours are -1 and 2; with both that are ill left out there is no cut."""
+    found = metrics.cuts([0, 0, 1, 1], [-2, -1, 1, 2], np.array([[1, 1, 1, 1], [1, 1, 0, 1], [1, 1, 0, 0.0]]))
+    assert found["youden"].tolist()[:2] == found["sensitivity_95"].tolist()[:2] == [0, 0.5]
+    assert np.isnan([cut[2] for cut in found.values()]).all()
+
+
 def test_an_unknown_metric_is_named():
     with pytest.raises(ValueError, match="unknown metric 'auc'; with a threshold there are accuracy"):
         metrics.at("auc", 0.5)

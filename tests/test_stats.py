@@ -139,18 +139,40 @@ class TestDegenerateTables:
             found = stats.patient_bootstrap(table, metric, n_boot=200, seed=1)
             assert (found.low, found.estimate, found.high) == (0.0, 0.5, 1.0)
 
-    def test_a_perfect_share_gets_an_exact_bound(self):
-        perfect = stats.Interval(1.0, 1.0, 1.0, 0.95, 40, 30)
-        theirs = scipy_stats.binomtest(30, 30).proportion_ci(0.95, "exact")
-        found = stats.exact_at_edge(perfect, 30)
-        assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
-        none = stats.exact_at_edge(stats.Interval(0.0, 0.0, 0.0, 0.95, 40, 30), 30)
-        assert (none.low, none.high) == pytest.approx((1 - theirs.high, 1 - theirs.low))
+    @pytest.mark.parametrize("misses", range(4))
+    def test_a_share_that_few_miss_gets_an_exact_bound(self, misses):
+        """On both sides, the bootstrap having given it none."""
+        share = 1 - misses / 30
+        theirs = scipy_stats.binomtest(30 - misses, 30).proportion_ci(0.95, "exact")
+        found = stats.no_surer_than_counts(stats.Interval(share, share, share, 0.95, 40, 30), 30)
+        assert found.low == pytest.approx(theirs.low)
+        few = stats.no_surer_than_counts(stats.Interval(1 - share, 1 - share, 1 - share, 0.95, 40, 30), 30)
+        assert (few.low, few.high) == pytest.approx((1 - found.high, 1 - theirs.low))
+
+    def test_a_bound_falls_with_every_miss(self):
+        patients = [f"p{k}" for k in range(203)]
+        lows = []
+        for misses in range(20):
+            table = pd.DataFrame(
+                {"patient": patients, "y_true": 1, "score": 1.0 * (np.arange(203) >= misses)}
+            )
+            found = stats.patient_bootstrap(
+                table, metrics.at("sensitivity", 0.5), n_boot=1000, seed=1, both_classes=False
+            )
+            lows.append(stats.no_surer_than_counts(found, 203).low)
+        assert lows[0] == pytest.approx(0.025 ** (1 / 203))
+        assert (np.diff(lows) <= 0).all()
+        assert (np.diff(lows[: stats.FEW + 1]) < 0).all()
+
+    def test_a_share_that_many_miss_keeps_its_interval(self):
+        found = stats.Interval(0.8, 0.74, 0.85, 0.95, 300, 200)
+        assert stats.no_surer_than_counts(found, 200) == found
 
     def test_an_undefined_estimate_has_an_undefined_interval(self):
         found = stats.interval(np.nan, np.full(10, np.nan), level=0.95, n=3, n_patients=2)
         assert np.isnan([found.estimate, found.low, found.high]).all()
         assert not found.excludes(0)
+        assert np.isnan(stats.interval(np.nan, np.arange(10.0), level=0.95, n=3, n_patients=2).low)
 
     def test_an_estimate_without_a_resample_is_an_error(self):
         with pytest.raises(ValueError, match="too few patients for an interval"):

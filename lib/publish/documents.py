@@ -14,6 +14,8 @@ from lib.tables import markdown
 
 BEGIN, END = "<!-- results: written by `make publish` -->", "<!-- end of results -->"
 
+INTERVALS = "95% intervals resample the test patients, the seeds and, for figures at a chosen threshold, the patients who choose it."
+
 # Published results on the same 624 test images, with what limits the comparison.
 ANCHORS = (
     ("Kermany 2018, Inception-v3", "92.8", "0.968", "the test images seem to have guided stopping"),
@@ -39,8 +41,8 @@ def render(results: Path) -> str:
         sequence.answer(published(results)),
         sequence.known_truth(published(results)),
         _headline(shown),
-        "Mean over seeds, on the 624 images of the official test set; 95% intervals resample patients and seeds. The threshold and "
-        "the epoch were chosen on patients held out of train. Each model is shown by the recipe that was put first before it was scored, and by the original "
+        "Mean over seeds, on the 624 images of the official test set. The threshold and the epoch were chosen on patients held out of "
+        f"train. {INTERVALS} Each model is shown by the recipe that was put first before it was scored, and by the original "
         "study's protocol (`full`, or `quick`, its short form for 2 cores); every recipe that was scored: [models/README.md](models/README.md).",
         foremost.threshold(results),
         foremost.at_sensitivity(results),
@@ -75,6 +77,8 @@ def model_card(results: Path) -> str:
     return "\n\n".join(
         [
             *map(_metrics, shown),
+            f"{INTERVALS} The temperature of the figures after scaling is held as it was fitted. A share that few patients miss has an "
+            "interval at least as wide as the exact one that counts patients.",
             *(_points(published(results)[0]) if shown else []),
             "### Every recipe that was scored",
             _headline(every(results)),
@@ -206,7 +210,8 @@ def _points(folder: Path) -> list[str]:
     groups = groups.assign(model=groups["model"].map(style.NAMES), auc=groups["auc"].fillna(""))
     return [
         f"### Operating points and subgroups, profile `{folder.name}`",
-        "Each threshold but 0.5 is a probability chosen on patients held out of train (mean over seeds) and applied to the test images.",
+        "Each threshold but 0.5 is a probability chosen on patients held out of train (mean over seeds) and applied to the test images; "
+        "in every resample it is chosen again.",
         markdown(points.astype(str)),
         f"At {evaluate.POINTS[evaluate.CHOSEN]}; the AUC is against the normal images.",
         markdown(groups.astype(str)),

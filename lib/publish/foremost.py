@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from lib import evaluate, metrics
 from lib.plots import style
@@ -34,12 +36,8 @@ def at_sensitivity(results: Path) -> str:
     """What the first model shown reaches at the other usual threshold: the one that keeps a given sensitivity where it is chosen."""
     model, (folder, _) = next(iter(best(results).items()))
     tables, n_boot = evaluate.recorded(folder)[model], record(folder)["n_boot"]
-    found = {}
-    for name in ("accuracy", "sensitivity", "specificity"):
-        drawn = evaluate.draws(tables, name, n_boot=n_boot, seed=42, point="sensitivity_95").interval()
-        found |= evaluate.flat(name, evaluate.widened(drawn, tables, name, "sensitivity_95"))
     accuracy, sensitivity, specificity = (
-        interval(found, name, ".1f", 100) for name in ("accuracy", "sensitivity", "specificity")
+        _share(tables, name, "sensitivity_95", n_boot) for name in ("accuracy", "sensitivity", "specificity")
     )
     return (
         f"At the highest threshold that keeps 95% sensitivity on the same images it reaches accuracy {accuracy}%, sensitivity "
@@ -50,15 +48,37 @@ def at_sensitivity(results: Path) -> str:
 def together(results: Path) -> str:
     """What the seeds of the first model shown reach as one: their mean logit an image. Empty for a single seed."""
     model, (folder, _) = next(iter(best(results).items()))
-    tables = evaluate.recorded(folder)[model]
+    tables, n_boot = evaluate.recorded(folder)[model], record(folder)["n_boot"]
     if len(tables) < 2:
         return ""
-    one = evaluate.headline({model: [evaluate.together(tables)]}, n_boot=record(folder)["n_boot"]).iloc[0]
+    one = [evaluate.together(tables)]
+    auc = evaluate.draws(one, "auc", n_boot=n_boot, seed=42).interval()
     return (
-        f"The {len(tables)} seeds of {style.NAMES[model]} (`{folder.name}`) as one model, their logits averaged: test AUC "
-        f"{interval(one, 'auc', '.3f')}, accuracy {interval(one, 'accuracy', '.1f', 100)}% at its own threshold; these intervals "
-        "resample patients."
+        f"The {len(tables)} seeds of {style.NAMES[model]} (`{folder.name}`) as one model, their logits averaged: test AUC {auc}, "
+        f"accuracy {_share(one, 'accuracy', 'half', n_boot)}% at probability 0.5, where the seeds one by one have "
+        f"{_share(tables, 'accuracy', 'half', n_boot)}%, and {_share(one, 'accuracy', evaluate.CHOSEN, n_boot)}% at its own "
+        f"threshold. {_cut(one[0], n_boot)}"
     )
+
+
+def _cut(table: pd.DataFrame, n_boot: int) -> str:
+    """How sure a threshold is, for a reader who sees two accuracies of one model."""
+    held, chosen = evaluate.deciding(table), evaluate.thresholds(table)[evaluate.CHOSEN]
+    normal = held.loc[held["y_true"] == 0, "probability"]
+    again = evaluate.thresholds_redrawn(table, n_boot=n_boot, seed=42)[evaluate.CHOSEN]
+    low, high = np.nanquantile(again, [0.025, 0.975])
+    return (
+        f"Its two accuracies are of the same averaged logits and differ by the cut alone. That threshold, {chosen:.3f}, is chosen with "
+        f"{(normal >= chosen).sum()} of {len(normal)} normal images at or above it; when the patients who choose it are resampled, as they "
+        f"are for every interval at a chosen threshold, it lies between {low:.3f} and {high:.3f} in 95% of resamples."
+    )
+
+
+def _share(tables: Sequence[pd.DataFrame], name: str, point: str, n_boot: int) -> str:
+    """A proportion in per cent with its interval, as the headline has it but at any operating point."""
+    drawn = evaluate.draws(tables, name, n_boot=n_boot, seed=42, point=point).interval()
+    found = evaluate.flat(name, evaluate.widened(drawn, tables, name, point))
+    return interval(found, name, ".1f", 100)
 
 
 def labels(shown: dict[str, tuple[Path, dict]]) -> dict[str, str]:
