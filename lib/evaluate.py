@@ -147,7 +147,9 @@ def draws(
     """The metric `name` of one model on the test rows, patients and seeds resampled.
 
     Where its threshold is chosen, the `deciding` patients are resampled too and choose it again: the seeds share them, and
-    so do both models of a difference. A temperature is held as fitted, so the intervals of scaled figures leave its error out.
+    so do both models of a difference. Where an image or two decide the cut the interval stays rather narrow: in 150 studies drawn
+    from the mean logits of `calibrated`, 95% cover the specificity at the best cut in 91%, and in 37% with the threshold held.
+    A temperature is held as fitted, so the intervals of scaled figures leave its error out.
 
     tables    predictions of one model, one table a seed, all splits
     point     operating point of the metrics that need one
