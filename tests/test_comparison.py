@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.stats import norm
+from scipy.stats import norm, t
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from lib import comparison, evaluate, metrics, models, pixels
-from lib.comparison import compared, cost, mistakes, original, paired, probe
-from lib.stats import Interval, resample
+from lib.comparison import compared, cost, mistakes, original, paired, probe, scored
+from lib.stats import Draws, Interval, resample
 from tests import tiny
 from tests.predictions import table
 
@@ -107,6 +107,23 @@ class TestPaired:
         with pytest.raises(ValueError, match="must lie between 0 and 1"):
             paired.detectable(0.02, power=1)
 
+    def test_the_same_holds_of_few_seeds_whose_spread_is_estimated(self):
+        """Patients make a standard error of 1, five seeds a model with a standard deviation of 2.5 the rest; the interval decides."""
+        rng, k, spread = np.random.default_rng(3), 5, 2.5
+
+        def study(true):
+            seeds = rng.normal(0, spread, (2, k))
+            variances = [(float(own.var(ddof=1)) / k, k) for own in seeds]
+            gap = true + rng.normal() + seeds[0].mean() - seeds[1].mean()
+            error = np.sqrt(1 + sum(variance * (k - 1) / k for variance, _ in variances))
+            return Draws(np.array([gap]), gap + rng.normal(0, error, 2000), 100, 50, tuple(variances))
+
+        known = Draws(np.zeros(1), np.sqrt(1 + 2 * spread**2 / k * (k - 1) / k) * rng.normal(size=100_000), 100, 50,
+                      2 * ((spread**2 / k, k),))  # fmt: skip
+        size = paired.detectable(known.error, paired.degrees_of_freedom(known))
+        found = np.mean([study(size).interval().excludes(0) for _ in range(2000)])
+        assert found == pytest.approx(0.8, abs=0.035)
+
 
 class TestDifferences:
     def test_it_is_the_first_minus_the_second(self):
@@ -123,7 +140,18 @@ class TestDifferences:
             assert found.loc[name, "difference"].estimate == pytest.approx(
                 np.mean(rows["a"]) - np.mean(rows["b"])
             )
-            assert found.loc[name, "detectable"] == pytest.approx(2.8016 * found.loc[name, "error"], rel=1e-3)
+            drawn = [
+                evaluate.draws(tables, name, n_boot=200, seed=42, stream=k)
+                for k, tables in enumerate((ours, theirs))
+            ]
+            freedom = paired.degrees_of_freedom(drawn[0] - drawn[1])
+            assert freedom < 100
+            sizes = t.ppf(0.975, freedom) + t.ppf(0.8, freedom)
+            assert found.loc[name, "detectable"] == pytest.approx(sizes * found.loc[name, "error"])
+
+    def test_one_seed_leaves_the_normal_quantiles(self):
+        found = comparison.differences({"a": [table(1)], "b": [table(2)]}, ["auc"], n_boot=200).iloc[0]
+        assert found["detectable"] == pytest.approx(2.8016 * found["error"], rel=1e-4)
 
     def test_seeds_of_the_two_models_are_drawn_apart(self):
         """Two models with the same five tables differ by nothing in truth, but who draws which seed is chance."""
@@ -424,15 +452,14 @@ class TestSentences:
             model: [table(10 * k + j, shift=2 - k) for j in range(3)]
             for k, model in enumerate(("xception_lstm", "custom_cnn_lstm"))
         }
-        shown = compared.Comparison.aucs(
-            SimpleNamespace(predictions=predictions, config=SimpleNamespace(n_boot=100))
-        )
+        shown = compared.Comparison.aucs(SimpleNamespace(predictions=predictions, n_boot=100))
         for row in evaluate.headline(predictions, n_boot=100).itertuples():
             interval = shown[row.model]
             assert (interval.low, interval.high) == pytest.approx((row.auc_low, row.auc_high), abs=1e-6)
 
     def reading(self, low, high):
-        table = pd.DataFrame({"reading": ["trained", "shuffled"]})
+        auc = Interval(0.9, 0.8, 0.95, 0.95, 90, 45)
+        table = pd.DataFrame({"reading": ["trained", "shuffled"], "auc": [auc, auc]})
         return table.assign(difference=[None, Interval((low + high) / 2, low, high, 0.95, 90, 45)])
 
     @pytest.mark.parametrize(
@@ -444,11 +471,13 @@ class TestSentences:
         ],
     )
     def test_a_model_relies_on_the_order_only_where_it_surely_loses_without(self, low, high, verdict):
-        said = compared.sequence_sentence(
-            SimpleNamespace(readings={"xception_lstm": self.reading(low, high)})
-        )
+        readings = {"xception_lstm": self.reading(low, high)}
+        runs = {"xception_lstm": [SimpleNamespace(seed=44), SimpleNamespace(seed=45)]}
+        found = SimpleNamespace(readings=readings, runs=runs)
+        said = compared.sequence_sentence(found)
         assert said.startswith(f"Xception-LSTM {verdict}")
-        assert f"[{low:+.3f}, {high:+.3f}]" in said
+        assert f"[{low:+.3f}, {high:+.3f}] (seed 44, 90 test images; patients resampled). Whether" in said
+        assert scored.sequence_sentence(compared.reading_rows(found)) == said  # as it is recorded
 
     def test_the_headline_is_said_with_its_counts(self, found):
         row, said = found.headline.iloc[0], compared.headline_sentence(found)

@@ -161,7 +161,9 @@ WORKS = {
 class Found:
     def __init__(self, task: str, rows: dict):
         self.effects, self.task, self.rows = self, task, rows
-        self.per_seed = pd.DataFrame({"variant": ["lstm-raster"] * 2, "seed": [0, 1], "auc": [0.46, 0.99]})
+        reached = {"lstm-raster": [0.46, 0.99], control.LSTM: [0.97, 0.99]}
+        rows = [(name, k, value) for name, values in reached.items() for k, value in enumerate(values)]
+        self.per_seed = pd.DataFrame(rows, columns=["variant", "seed", "auc"])
 
     def row(self, name):
         return self.rows.get((self.task, name), NONE)
@@ -187,4 +189,15 @@ def test_findings_fail_where_the_ablation_does(change, fails):
     found = control.findings({task: Found(task, rows) for task in control.TASKS})
     assert {name for name, row in zip(CHECKS, found, strict=True) if row["verdict"] == "bad"} == fails
     assert ("such a relation may still be there" in found[2]["result"]) == ("relation too" in fails)
-    assert "(test AUC 0.460 to 0.990 by seed)" in found[2]["result"]
+    assert "(test AUC 0.460 to 0.990 by seed, 1 of 2 above 0.9)" in found[2]["result"]
+    assert found[1]["result"].endswith("(test AUC 0.970 to 0.990 by seed).")  # all of them: nothing to count
+
+
+@pytest.mark.parametrize(("null", "verdict"), [(GAIN, "bad"), (NONE, "good"), (LOSS, "caution")])
+def test_a_head_that_loses_where_no_sequence_can_help_is_a_caution(null, verdict):
+    rows = WORKS | {("amount", "lstm-raster"): null}
+    found = control.findings({task: Found(task, rows) for task in control.TASKS})[-1]
+    assert found["verdict"] == verdict
+    assert ("zero there does not by itself say that the sequence tells nothing" in found["result"]) == (
+        verdict == "caution"
+    )

@@ -10,6 +10,7 @@ import pandas as pd
 import scipy.stats
 
 from lib.ablation.variants import BASE, REFERENCE
+from lib.comparison.paired import degrees_of_freedom
 from lib.metrics import auc
 from lib.stats import Draws, holm, mean_of, resample
 
@@ -162,12 +163,6 @@ def largest_deviation(values: np.ndarray, level: float) -> float:
     centred = np.abs(values - values.mean(1, keepdims=True))
     scaled = np.divide(centred, error, out=np.zeros_like(centred), where=error > 0)
     return float(np.quantile(scaled.max(0), level))
-
-
-def degrees_of_freedom(draws: Draws) -> float:
-    """Of the standard error, by Satterthwaite (1946): few where the spread of few seeds makes most of it."""
-    scarce = sum(variance**2 / (k - 1) for variance, k in draws.seeds)
-    return draws.error**4 / scarce if scarce > 0 else np.inf
 
 
 def order_components(per_seed: Mapping[str, Mapping[int, float]]) -> dict:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from lib.ablation.conclusions import answers, findings
-from lib.ablation.effects import Effects
+from lib.ablation.effects import Effects, analyse
+from lib.ablation.published import read
 from lib.ablation.regimes import Result
+from lib.ablation.variants import all_variants
 from lib.config import Config
 
 
@@ -48,18 +51,38 @@ def _how_often(config: Config) -> str:
 
 def as_json(config: Config, result: Result, effects: Effects, controls: Mapping) -> dict:
     """What reports/results/<profile>/06_ablation.json holds. controls: `control.Control` by task."""
+    return stated(effects, controls, n_boot=config.n_boot) | {
+        "regime": config.ablation.regime,
+        "data_fingerprint": result.data_fingerprint,
+        "headline": plain(headline(effects, result.costs())),
+    }
+
+
+def recorded(folder: Path, *, n_boot: int) -> dict:
+    """The same from the test predictions that `published.write` kept in `folder`, without what they do not tell.
+
+    That is the regime, the fingerprint of the images and, in the headline, parameters, validation AUC and seconds.
+    """
     from lib.ablation import control
 
-    checks = control.findings(controls)
+    tables = read(folder)
+    order = [*all_variants(), *tables]  # as the grid has them, for sentences list them so
+    effects = analyse({name: tables[name] for name in sorted(tables, key=order.index)}, n_boot=n_boot)
+    return stated(effects, control.read(folder, n_boot=n_boot), n_boot=n_boot)
+
+
+def stated(effects: Effects, controls: Mapping, *, n_boot: int) -> dict:
+    """What follows from the test predictions of the grid and of its controls; without all of these, no checks."""
+    from lib.ablation import control
+
+    checks = control.findings(controls) if set(controls) == set(control.TASKS) else []
     return {
-        "regime": config.ablation.regime,
-        "seeds": list(config.ablation.seeds),
-        "n_boot": config.n_boot,
-        "data_fingerprint": result.data_fingerprint,
+        "seeds": sorted(int(seed) for seed in effects.per_seed["seed"].unique()),
+        "n_boot": n_boot,
         "answers": answers(effects),
         "findings": findings(effects) + checks,
         "checks": checks,
-        "headline": plain(headline(effects, result.costs())),
+        "headline": plain(headline(effects)),
         "orders": plain(effects.orders),
         "beyond": plain(effects.beyond),
         "components": effects.components,

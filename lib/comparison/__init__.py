@@ -35,7 +35,8 @@ def differences(
             second, name, n_boot=n_boot, seed=seed, stream=1
         )
         row = {"metric": name, "difference": found.interval(level), "error": found.error}
-        rows.append(row | {"detectable": paired.detectable(found.error, level=level)})
+        freedom = paired.degrees_of_freedom(found)
+        rows.append(row | {"detectable": paired.detectable(found.error, freedom, level=level)})
     return pd.DataFrame(rows)
 
 

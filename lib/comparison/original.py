@@ -15,11 +15,11 @@ from lib.plots.style import NAMES
 OPTIMISTIC = "test_accuracy_optimistic"  # of history.csv: the test images scored after every epoch, at 0.5
 
 
-def comparison_table(runs: dict[str, Sequence], architectures: dict[str, str]) -> pd.DataFrame:
+def comparison_table(runs: dict[str, Sequence], architectures: dict[str, str] | None = None) -> pd.DataFrame:
     """One row a model, means over its seeds: parameters, accuracies on the test images at 0.5, mean epoch time.
 
     runs           by model, `runs.Run`s (or anything with their `history`, `predictions` and `info`)
-    architectures  by model, from `architecture`
+    architectures  by model, from `architecture`; without them the table lacks the column
     returns        index model; parameters (trainable), total_parameters, accuracy (epoch chosen on validation),
                    final_accuracy (last epoch), best_accuracy (best epoch on the test images: optimistic), epoch_seconds,
                    architecture; final and best are nan where the test images were not scored every epoch
@@ -34,8 +34,9 @@ def comparison_table(runs: dict[str, Sequence], architectures: dict[str, str]) -
             "final_accuracy": np.mean([_recorded(run).iloc[-1] for run in own]),
             "best_accuracy": np.mean([_recorded(run).max() for run in own]),
             "epoch_seconds": np.mean([run.history["seconds"].mean() for run in own]),
-            "architecture": architectures[model],
         }
+        if architectures:
+            rows[model]["architecture"] = architectures[model]
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
 
 

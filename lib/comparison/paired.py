@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest, norm, rankdata
+from scipy.stats import binomtest, norm, rankdata, t
+
+from lib.stats import Draws
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,18 @@ def mcnemar(y_true, first, second, *, patient=None) -> PairedTest:
     return PairedTest("McNemar", difference, float("nan"), float(p_value), len(y_true), n_patients)
 
 
-def detectable(error: float, *, level: float = 0.95, power: float = 0.8) -> float:
+def degrees_of_freedom(draws: Draws) -> float:
+    """Of the standard error, by Satterthwaite (1946): few where the spread of few seeds makes most of it."""
+    scarce = sum(variance**2 / (k - 1) for variance, k in draws.seeds)
+    return draws.error**4 / scarce if scarce > 0 else np.inf
+
+
+def detectable(error: float, freedom: float = np.inf, *, level: float = 0.95, power: float = 0.8) -> float:
     """The smallest true difference that a two-sided test at `level` finds with probability `power`.
 
-    error  standard error of the difference
+    error    standard error of the difference
+    freedom  its degrees of freedom: Student's quantiles, as in the interval of few seeds
     """
     if not 0 < power < 1 or not 0 < level < 1:
         raise ValueError(f"level {level} and power {power} must lie between 0 and 1")
-    return float((norm.ppf((1 + level) / 2) + norm.ppf(power)) * error)
+    return float((t.ppf((1 + level) / 2, freedom) + t.ppf(power, freedom)) * error)

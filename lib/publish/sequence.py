@@ -45,10 +45,23 @@ def known_truth(folders: list[Path]) -> str:
         f"Where the truth is known (synthetic chests, `{folder.name}`), an LSTM read out at its last step, as there, "
         f"{said[0]}, and {said[1]}; mean-pooling can only guess either."
     )
+    cost = _cost(found["control"]["amount"])
     if all(learned):
-        return text
+        return " ".join([text, *cost])
     text += " A pattern of a kind that it does not reliably learn there could be in radiographs and leave no difference here."
-    return " ".join([text, *_largest(regimes)])
+    return " ".join([text, *_largest(regimes), *cost])
+
+
+def _cost(task: dict) -> list[str]:
+    """What the LSTM loses where no sequence can help, and what that makes of a difference of zero; nothing where it is not seen to lose."""
+    row = next(row for row in task["differences"] if row["variant"] == ablation.BASE)
+    if not (row["differs"] and row["difference"] < 0):
+        return []
+    return [
+        "Where the sum over the synthetic patches tells all there is to know, the test AUC of an LSTM read out at its last step minus that "
+        f"of mean-pooling with as many weights is {_gap(row)}: a difference on radiographs is any gain of the sequence less such a "
+        "cost, so zero there does not by itself mean that the sequence tells nothing."
+    ]
 
 
 def _largest(regimes: dict[str, list[tuple[Path, dict]]]) -> list[str]:

@@ -1,0 +1,212 @@
+"""What do two models' recorded runs say? All of the comparison that needs predictions, histories and run.json, and no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from lib import comparison, evaluate, files, stats
+from lib.comparison import mistakes, original
+from lib.config import MODELS
+from lib.plots.style import NAMES
+
+BETTER, SEQUENCE, COST = QUESTIONS = (
+    "Which model is better?",
+    "Do the trained models use the sequence?",
+    "What does the larger model cost?",
+)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A run as the results folder keeps it: what `runs.Run` has, without the model."""
+
+    seed: int
+    predictions: pd.DataFrame
+    history: pd.DataFrame
+    info: dict
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What is computed from both models' runs, each once."""
+
+    runs: dict[str, Sequence]  # by model: `Kept` or `runs.Run`
+    n_boot: int
+
+    @property
+    def names(self) -> list[str]:
+        return [NAMES[model] for model in self.runs]
+
+    @cached_property
+    def predictions(self) -> evaluate.Predictions:
+        return {
+            model: [evaluate.with_probability(run.predictions) for run in own]
+            for model, own in self.runs.items()
+        }
+
+    @cached_property
+    def headline(self) -> pd.DataFrame:
+        return evaluate.headline(self.predictions, n_boot=self.n_boot)
+
+    @cached_property
+    def differences(self) -> pd.DataFrame:
+        return comparison.differences(self.predictions, n_boot=self.n_boot)
+
+    @cached_property
+    def conclusion(self) -> str:
+        return comparison.conclusion(self.differences, self.names)
+
+    @cached_property
+    def tests(self) -> pd.DataFrame:
+        return comparison.paired_tests(self.predictions)
+
+    @cached_property
+    def operating(self) -> pd.DataFrame:
+        return evaluate.operating_table(self.predictions, n_boot=self.n_boot)
+
+    @cached_property
+    def subgroups(self) -> pd.DataFrame:
+        return evaluate.subgroups(self.predictions, n_boot=self.n_boot)
+
+    @cached_property
+    def original(self) -> pd.DataFrame:
+        return original.comparison_table(self.runs)
+
+    @cached_property
+    def optimism(self) -> pd.DataFrame:
+        return original.optimism(self.runs)
+
+    @cached_property
+    def mistakes(self) -> pd.DataFrame:
+        return mistakes.table(self.predictions)
+
+
+def recorded(folder: Path, *, n_boot: int) -> Scored:
+    """The runs that a results folder keeps, both models'. Raises ValueError when it lacks one."""
+    runs = {model: _kept(Path(folder) / "predictions", model) for model in MODELS}
+    if missing := [model for model, own in runs.items() if not own]:
+        raise ValueError(
+            f"{folder} keeps no predictions of {' and '.join(missing)}; there is nothing to compare"
+        )
+    return Scored(runs, n_boot)
+
+
+def _kept(folder: Path, model: str) -> list[Kept]:
+    seeds = sorted(
+        int(path.name.split("-seed")[1].split(".")[0]) for path in folder.glob(f"{model}-seed*.run.json")
+    )
+    stems = {seed: f"{folder / model}-seed{seed}" for seed in seeds}
+    return [
+        Kept(
+            seed,
+            pd.read_csv(f"{stem}.csv"),
+            pd.read_csv(f"{stem}.history.csv"),
+            files.read_json(Path(f"{stem}.run.json")),
+        )
+        for seed, stem in stems.items()
+    ]
+
+
+def stated(found: Scored, readings: list[dict] | None = None) -> dict:
+    """What 04_compare.json holds of a comparison, but for what only trained models can say.
+
+    readings  rows of `compared.reading_rows`; without them the answer of the sequence is left out
+    """
+    answers = {BETTER: found.conclusion, COST: original.ratios_sentence(found.original)}
+    if readings:
+        answers[SEQUENCE] = sequence_sentence(readings)
+    costs = found.original[["parameters", "epoch_seconds"]]
+    return {
+        "n_boot": found.n_boot,
+        "conclusion": found.conclusion,
+        "answers": answers,
+        "findings": findings(found),
+        "headline": found.headline.to_dict("records"),
+        "operating_points": plain(found.operating),
+        "subgroups": plain(found.subgroups),
+        "differences": plain(found.differences),
+        "tests": plain(found.tests),
+        "costs": plain(costs.reset_index()),
+    }
+
+
+def headline_sentence(found: Scored) -> str:
+    parts = [
+        f"{NAMES[row.model]} reaches a test AUC of {row.auc:.3f} [{row.auc_low:.3f}, {row.auc_high:.3f}] and, at the threshold chosen on "
+        f"images held out, {row.accuracy:.1%} accuracy (sensitivity {row.sensitivity:.1%}, specificity {row.specificity:.1%})"
+        for row in found.headline.itertuples()
+    ]
+    row = found.headline.iloc[0]
+    return f"{'; '.join(parts)}. {row['n']} images of {row['n_patients']} patients, {row['seeds']} seed(s) a model."
+
+
+def calibration_sentence(found: Scored) -> str:
+    parts = [
+        f"{NAMES[row.model]}'s calibration error goes from {row.ece:.3f} to {row.ece_scaled:.3f} (temperature {row.temperature:.2f})"
+        for row in found.headline.itertuples()
+    ]
+    return "With the temperature fitted on images held out, " + " and ".join(parts) + " on the test images."
+
+
+def subgroup_sentence(found: Scored) -> str:
+    rows = found.subgroups
+    parts = [
+        f"{NAMES[model]} calls rightly "
+        + ", ".join(f"{row.share.estimate:.1%} of {row.n} {row.subtype}" for row in own.itertuples())
+        for model, own in rows.groupby("model", sort=False)
+    ]
+    return "; ".join(parts) + "."
+
+
+def sequence_sentence(readings: list[dict]) -> str:
+    """Whether the trained models rely on the order of their tokens; only where the interval excludes zero."""
+    parts = []
+    for row in (row for row in readings if row["reading"] == "shuffled"):
+        change, low, high = (row[f"difference{part}"] for part in ("", "_low", "_high"))
+        relies = change < 0 and high < 0
+        parts.append(
+            f"{NAMES[row['model']]} {'relies on the order of its tokens' if relies else 'is not shown to rely on the order'}: "
+            f"with the tokens shuffled its AUC changes by {change:+.3f} [{low:+.3f}, {high:+.3f}] (seed {row['seed']}, "
+            f"{row['n']} test images; patients resampled)"
+        )
+    return (
+        "; ".join(parts)
+        + ". Whether a model needs the sequence is asked in notebook 06, where every variant is trained anew."
+    )
+
+
+def findings(found: Scored) -> list[dict[str, str]]:
+    rows = [
+        ("Headline", headline_sentence(found), "info"),
+        ("Difference between the models", found.conclusion, "info"),
+        ("Paired tests", comparison.paired_tests_sentence(found.tests), "info"),
+        ("Subgroups", subgroup_sentence(found), "info"),
+        (
+            "Calibration",
+            calibration_sentence(found),
+            "good" if found.headline["ece_scaled"].max() < 0.05 else "caution",
+        ),
+        ("Shared mistakes", mistakes.sentence(found.mistakes, found.predictions, NAMES), "info"),
+        (
+            "Best test epoch",
+            original.optimism_sentence(found.optimism),
+            "caution" if len(found.optimism) else "info",
+        ),
+    ]
+    return [dict(zip(("check", "result", "verdict"), row, strict=True)) for row in rows]
+
+
+def plain(table: pd.DataFrame) -> list[dict]:
+    """Rows of plain values; an interval becomes its estimate, low and high."""
+    rows = []
+    for row in table.to_dict("records"):
+        values = {}
+        for name, value in row.items():
+            values |= evaluate.flat(name, value) if isinstance(value, stats.Interval) else {name: value}
+        rows.append(values)
+    return rows
