@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.special import expit
 from sklearn.metrics import classification_report
 
-from lib import calibration, metrics, stats
+from lib import calibration, metrics, proportions, stats
 from lib.config import MODELS
 from lib.stats import Draws, Interval
 
@@ -230,7 +230,7 @@ COUNTED = {
 def widened(found: Interval, tables: Sequence[pd.DataFrame], name: str, point: str = CHOSEN) -> Interval:
     """A proportion near 0 or 1 has too little width in a bootstrap; let it reach the exact bound at least.
 
-    See `stats.no_surer_than_counts`: each patient is one trial, of the seed with the fewest. What is no proportion and what
+    See `proportions.no_surer_than_counts`: each patient is one trial, of the seed with the fewest. What is no proportion and what
     is not defined are returned as they are.
     """
     if name not in COUNTED or np.isnan(found.estimate):
@@ -240,7 +240,7 @@ def widened(found: Interval, tables: Sequence[pd.DataFrame], name: str, point: s
         test = part(table, "test")
         called = test["probability"] >= thresholds(table)[point]
         trials = min(trials, test.loc[COUNTED[name](test["y_true"], called), "patient"].nunique())
-    return stats.no_surer_than_counts(found, trials)
+    return proportions.no_surer_than_counts(found, trials)
 
 
 def operating_table(predictions: Predictions, *, n_boot: int = 2000, seed: int = 42) -> pd.DataFrame:

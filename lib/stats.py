@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta, norm, t
+from scipy.stats import norm, t
 
 Metric = Callable[..., float]
 BLOCK = 4_000_000  # weights held at once while resampling; bounds the memory to some tens of megabytes
-FEW = 5  # patients with a miss: up to these a bootstrap of a share is too sure of itself
 
 
 @dataclass(frozen=True)
@@ -254,22 +253,6 @@ def interval(estimate: float, values: np.ndarray, *, level: float, n: int, n_pat
         raise ValueError("no resample holds both classes: too few patients for an interval")
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(estimate), float(low), float(high), level, n, n_patients)
-
-
-def no_surer_than_counts(found: Interval, trials: int) -> Interval:
-    """The interval of a share, as wide at least as the exact one of `trials` independent trials where few of them miss.
-
-    A bootstrap gives a share of 0 or 1 no width, since no resample can differ, and its neighbours too little. The count of
-    misses is their share times the trials, so a mean over seeds has one too (Clopper & Pearson 1934; Korn & Graubard 1998).
-    Beyond FEW it stands still: the bound of more misses is that of the bootstrap, but never closer to 1 than that of FEW.
-    """
-    tail = (1 - found.level) / 2
-    hits, misses = np.minimum(FEW, trials * np.array([found.estimate, 1 - found.estimate]))
-    low = beta.ppf(tail, trials - misses, misses + 1)  # nan without a hit, as high is without a miss
-    high = beta.ppf(1 - tail, hits + 1, trials - hits)
-    return dataclasses.replace(
-        found, low=float(np.fmin(found.low, low)), high=float(np.fmax(found.high, high))
-    )
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

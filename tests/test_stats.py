@@ -4,7 +4,7 @@ import pytest
 from scipy import stats as scipy_stats
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from lib import metrics, stats
+from lib import metrics, proportions, stats
 
 
 def sample(n=300, patients=120, shift=1.5, seed=0):
@@ -144,9 +144,11 @@ class TestDegenerateTables:
         """On both sides, the bootstrap having given it none."""
         share = 1 - misses / 30
         theirs = scipy_stats.binomtest(30 - misses, 30).proportion_ci(0.95, "exact")
-        found = stats.no_surer_than_counts(stats.Interval(share, share, share, 0.95, 40, 30), 30)
+        found = proportions.no_surer_than_counts(stats.Interval(share, share, share, 0.95, 40, 30), 30)
         assert found.low == pytest.approx(theirs.low)
-        few = stats.no_surer_than_counts(stats.Interval(1 - share, 1 - share, 1 - share, 0.95, 40, 30), 30)
+        few = proportions.no_surer_than_counts(
+            stats.Interval(1 - share, 1 - share, 1 - share, 0.95, 40, 30), 30
+        )
         assert (few.low, few.high) == pytest.approx((1 - found.high, 1 - theirs.low))
 
     def test_a_bound_falls_with_every_miss(self):
@@ -159,14 +161,14 @@ class TestDegenerateTables:
             found = stats.patient_bootstrap(
                 table, metrics.at("sensitivity", 0.5), n_boot=1000, seed=1, both_classes=False
             )
-            lows.append(stats.no_surer_than_counts(found, 203).low)
+            lows.append(proportions.no_surer_than_counts(found, 203).low)
         assert lows[0] == pytest.approx(0.025 ** (1 / 203))
         assert (np.diff(lows) <= 0).all()
-        assert (np.diff(lows[: stats.FEW + 1]) < 0).all()
+        assert (np.diff(lows[: proportions.FEW + 1]) < 0).all()
 
     def test_a_share_that_many_miss_keeps_its_interval(self):
         found = stats.Interval(0.8, 0.74, 0.85, 0.95, 300, 200)
-        assert stats.no_surer_than_counts(found, 200) == found
+        assert proportions.no_surer_than_counts(found, 200) == found
 
     def test_an_undefined_estimate_has_an_undefined_interval(self):
         found = stats.interval(np.nan, np.full(10, np.nan), level=0.95, n=3, n_patients=2)

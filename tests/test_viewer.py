@@ -50,7 +50,7 @@ def picture(app):
 def test_it_opens_with_image_map_and_overlay(app):
     assert picture(app).shape == (viewer.SIDE, 3 * viewer.SIDE, 3)
     assert "image-0.png" in app.caption.value
-    assert "backbone.6" in app.caption.value
+    assert "backbone.7" in app.caption.value
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_changing_the_model_keeps_the_image_and_takes_its_layer(app):
     app.layer.value = "backbone.0"
     app.model.value = "custom_cnn_lstm"
     assert app.image.value == "chest_xray/test/NORMAL/image-4.png"
-    assert app.layer.value == "backbone.6"
+    assert app.layer.value == "backbone.7"
 
 
 def test_a_blank_map_is_said_to_be_blank(app):

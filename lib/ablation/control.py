@@ -52,6 +52,7 @@ HEADS = {
     ),
     "amount": (POOLED, Variant(BASE, "lstm")),
 }
+WORDS = {"good": "holds", "caution": "holds, with a caution", "bad": "FAILS"}  # of a check, by verdict
 LEARNED = 0.9  # test AUC of a seed that is counted as having learned a task
 COST = (  # of reading one by one what pooling adds up
     ": of equal size, it adds up less well. So its difference on radiographs is any gain of the sequence less such a cost, and "

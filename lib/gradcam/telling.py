@@ -36,7 +36,7 @@ def _at_one(study: Study) -> str:
     if all(read_once(study.config.train_for(model).zooms) for model in study.runs):
         return ""
     return (
-        " They ask a model about the image at zoom 1, and about the class that it calls there; "
+        " They ask a model about the image at zoom 1, and about the class that it calls there where they do not name one; "
         "the recorded predictions read other zooms too."
     )
 

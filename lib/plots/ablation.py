@@ -37,6 +37,7 @@ def forest(differences: pd.DataFrame, *, ax: plt.Axes | None = None) -> plt.Axes
     ax.axvline(0, color="black", lw=1)
     ax.grid(axis="y", visible=False)
     family = "thick: 95% interval; thin and numbers: adjusted for the whole family"
+    ax.locator_params(axis="x", nbins=6)  # labels of four digits run into each other where there are more
     ax.set_xlabel(f"Difference in test AUC ({family if len(table) > 1 else '95% interval'})")
     return ax
 

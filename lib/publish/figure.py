@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from xml.etree import ElementTree
 
+import matplotlib.pyplot as plt
 import numpy as np
 
 from lib import curves, evaluate
@@ -28,7 +29,9 @@ def draw(results: Path, path: Path | None = None) -> None:
         for model, (folder, _) in shown.items()
     }
     style.use()
-    style.save(evidence.roc(drawn, foremost.labels(shown)), path or results / NAME)
+    ax = evidence.roc(drawn, foremost.labels(shown))
+    style.save(ax, path or results / NAME)
+    plt.close(ax.figure)
 
 
 def verify(results: Path) -> str:
