@@ -418,6 +418,23 @@ def test_verdicts_of_deletion_follow_the_interval(low, high, verdict):
     assert "0.97 when all is blurred" in row["result"]
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "other", "verdict"),
+    [(-0.0004, -0.0001, 0.2, "caution"), (0.0001, 0.0004, 0.2, "caution"), (-0.001, 0.001, -0.2, "bad"), (-0.009, -0.001, 0.2, "bad")],
+)  # fmt: skip
+def test_an_order_that_hardly_moves_the_class_says_nothing_of_the_map(low, high, other, verdict):
+    pairs = (
+        ("random", interval((low + high) / 2, low, high)),
+        ("edges", interval(other, other - 0.1, other + 0.1)),
+    )
+    found = pd.DataFrame(
+        [{"kind": "deletion", "rival": name, "advantage": own, "left": 1.0} for name, own in pairs]
+    )
+    (row,) = trust.on_deletion("xception_lstm", found)
+    assert row["verdict"] == verdict
+    assert ("too little to tell" in row["result"]) == (verdict == "caution")
+
+
 @pytest.mark.parametrize(("place", "verdict"), [((3, 3), "good"), ((28, 28), "bad")])
 def test_a_model_that_keeps_its_class_when_all_is_blurred_still_tells_the_right_map_from_the_wrong(
     place, verdict

@@ -24,6 +24,7 @@ FREE_OF_WEIGHTS, BOUND_TO_WEIGHTS = 0.6, 0.3
 MANY_BLANK = 0.1
 COMPLETE = 0.01
 KEPT = 0.5  # probability of the class explained with all of the image blurred: above it, the class goes only on the way there
+NEGLIGIBLE = 0.005  # area between two curves, in probability: an order that moves the class by less says nothing of the map
 MOST = 0.5  # share of the gradient in one tenth of the steps
 Row = dict[str, str]
 
@@ -158,7 +159,11 @@ def on_deletion(model: str, advantages: pd.DataFrame) -> list[Row]:
         left = group["left"].iloc[0]
         if left > KEPT:
             result += f"; the model still gives the class {left:.2f} when all is blurred"
-        rows.append(_row(f"Marked places matter: {kind}", model, result, _verdict_above(group["advantage"])))
+        verdict = _verdict_above(i for i in group["advantage"] if not _negligible(i))
+        if _negligible(hardest):
+            result += "; too little to tell"
+            verdict = "bad" if verdict == "bad" else "caution"
+        rows.append(_row(f"Marked places matter: {kind}", model, result, verdict))
     return rows
 
 
@@ -266,6 +271,10 @@ def _against(interval: Interval, value: float, *, below: bool) -> str:
     if below:
         low, high = -high, -low
     return "good" if low > 0 else "bad" if high < 0 else "caution"
+
+
+def _negligible(interval: Interval) -> bool:
+    return known(interval) and max(abs(interval.low), abs(interval.high)) < NEGLIGIBLE
 
 
 def _verdict_above(intervals) -> str:
