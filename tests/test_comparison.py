@@ -120,7 +120,7 @@ class TestPaired:
 
         known = Draws(np.zeros(1), np.sqrt(1 + 2 * spread**2 / k * (k - 1) / k) * rng.normal(size=100_000), 100, 50,
                       2 * ((spread**2 / k, k),))  # fmt: skip
-        size = paired.detectable(known.error, paired.degrees_of_freedom(known))
+        size = paired.detectable(known.error, known.freedom)
         found = np.mean([study(size).interval().excludes(0) for _ in range(2000)])
         assert found == pytest.approx(0.8, abs=0.035)
 
@@ -144,7 +144,7 @@ class TestDifferences:
                 evaluate.draws(tables, name, n_boot=200, seed=42, stream=k)
                 for k, tables in enumerate((ours, theirs))
             ]
-            freedom = paired.degrees_of_freedom(drawn[0] - drawn[1])
+            freedom = (drawn[0] - drawn[1]).freedom
             assert freedom < 100
             sizes = t.ppf(0.975, freedom) + t.ppf(0.8, freedom)
             assert found.loc[name, "detectable"] == pytest.approx(sizes * found.loc[name, "error"])

@@ -10,7 +10,6 @@ import pandas as pd
 import scipy.stats
 
 from lib.ablation.variants import BASE, REFERENCE
-from lib.comparison.paired import degrees_of_freedom
 from lib.metrics import auc
 from lib.stats import Draws, holm, mean_of, resample
 
@@ -132,7 +131,7 @@ def differences(
         return pd.DataFrame(columns=columns)
     gaps = [draws[variant] - draws[reference] for variant, reference in pairs]
     estimate, error = np.array([g.estimate for g in gaps]), np.array([g.error for g in gaps])
-    freedom = np.array([degrees_of_freedom(g) for g in gaps])
+    freedom = np.array([g.freedom for g in gaps])
     c = largest_deviation(np.stack([g.values for g in gaps]), level)
     reach = scipy.stats.t.isf(scipy.stats.norm.sf(c), freedom) * error
     with np.errstate(divide="ignore", invalid="ignore"):

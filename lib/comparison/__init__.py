@@ -35,8 +35,7 @@ def differences(
             second, name, n_boot=n_boot, seed=seed, stream=1
         )
         row = {"metric": name, "difference": found.interval(level), "error": found.error}
-        freedom = paired.degrees_of_freedom(found)
-        rows.append(row | {"detectable": paired.detectable(found.error, freedom, level=level)})
+        rows.append(row | {"detectable": paired.detectable(found.error, found.freedom, level=level)})
     return pd.DataFrame(rows)
 
 

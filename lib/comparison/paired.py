@@ -8,8 +8,6 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, norm, rankdata, t
 
-from lib.stats import Draws
-
 
 @dataclass(frozen=True)
 class PairedTest:
@@ -86,12 +84,6 @@ def mcnemar(y_true, first, second, *, patient=None) -> PairedTest:
     n_patients = len(y_true) if patient is None else len(np.unique(np.asarray(patient)))
     difference = (only_first - only_second) / len(y_true)
     return PairedTest("McNemar", difference, float("nan"), float(p_value), len(y_true), n_patients)
-
-
-def degrees_of_freedom(draws: Draws) -> float:
-    """Of the standard error, by Satterthwaite (1946): few where the spread of few seeds makes most of it."""
-    scarce = sum(variance**2 / (k - 1) for variance, k in draws.seeds)
-    return draws.error**4 / scarce if scarce > 0 else np.inf
 
 
 def detectable(error: float, freedom: float = np.inf, *, level: float = 0.95, power: float = 0.8) -> float:
