@@ -113,7 +113,9 @@ class Draws:
         """
         found = interval(self.estimate, self.values, level=level, n=self.n, n_patients=self.n_patients)
         width = np.nanstd(self.values, ddof=1)
-        if np.isinf(self.freedom) or not width > 0:  # one seed, seeds that agree, or a metric that is not defined
+        if (
+            np.isinf(self.freedom) or not width > 0
+        ):  # one seed, seeds that agree, or a metric that is not defined
             return found
         q = (1 + level) / 2
         stretch = self.error / width * t.ppf(q, self.freedom) / norm.ppf(q)
