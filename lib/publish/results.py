@@ -8,7 +8,7 @@ from lib import files
 from lib.trouble import Trouble
 
 # The order in which they are shown; the demo is not published.
-PROFILES = ("full", "calibrated", "reframed", "balanced", "stretched", "matched", "tuned", "quick")
+PROFILES = ("calibrated", "reframed", "balanced", "stretched", "matched", "tuned", "full", "quick")
 ORIGINAL = ("full", "quick")  # the original study's protocol, and its short form for 2 cores
 
 
