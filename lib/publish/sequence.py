@@ -10,7 +10,7 @@ from lib import ablation, files
 from lib.ablation.control import LSTM as LARGEST
 from lib.tables import markdown
 
-TAUGHT = {"place": "where one opacity lies", "relation": "whether two are in one lung or in both"}
+TAUGHT = {"place": "where one opacity lies", "relation": "whether two opacities are in one lung or in both"}
 REGIMES = {"finetuned": "With the backbone trained along", "frozen": "On frozen features"}
 
 
@@ -29,15 +29,37 @@ def answer(folders: list[Path]) -> str:
     return f"**Does the LSTM help?** {' '.join(said)}" if said else ""
 
 
+def left_open(folders: list[Path]) -> str:
+    """What would that answer have missed? `known_truth` in two sentences, of what is not seen to be learned; empty if nothing is."""
+    regimes = _controlled(folders)
+    if not regimes:
+        return ""
+    _, found = next(iter(regimes.values()))[0]
+    learned = {task: _learned(found["control"][task], what) for task, what in TAUGHT.items()}
+    missed = [f"is not seen to learn {TAUGHT[task]}" for task, (seen, _) in learned.items() if not seen]
+    cost = _loss(found)
+    if cost:
+        missed.append(
+            f"loses {-cost['difference']:.3f} of the test AUC to mean-pooling where no order can help"
+        )
+    if not missed:
+        return ""
+    largest = [] if all(seen for seen, _ in learned.values()) else _largest(regimes)[:1]
+    return " ".join(
+        [
+            f"A difference of zero leaves something open: on synthetic chests, where the truth is known, that LSTM {', and '.join(missed)}.",
+            *largest,
+            "At length: [models/README.md](models/README.md).",
+        ]
+    )
+
+
 def known_truth(folders: list[Path]) -> str:
     """Could that head have seen anything? What it reaches where the truth is known, by the first profile that asked."""
-    regimes = {
-        regime: [one for one in asked if one[1].get("control")] for regime, asked in _asked(folders).items()
-    }
-    first = next((one for asked in regimes.values() for one in asked), None)
-    if first is None:
+    regimes = _controlled(folders)
+    if not regimes:
         return ""
-    folder, found = first
+    folder, found = next(iter(regimes.values()))[0]
     learned, said = zip(
         *(_learned(found["control"][task], what) for task, what in TAUGHT.items()), strict=True
     )
@@ -45,17 +67,31 @@ def known_truth(folders: list[Path]) -> str:
         f"Where the truth is known (synthetic chests, `{folder.name}`), an LSTM read out at its last step, as there, "
         f"{said[0]}, and {said[1]}; mean-pooling can only guess either."
     )
-    cost = _cost(found["control"]["amount"])
+    cost = _cost(found)
     if all(learned):
         return " ".join([text, *cost])
     text += " A pattern of a kind that it does not reliably learn there could be in radiographs and leave no difference here."
     return " ".join([text, *_largest(regimes), *cost])
 
 
-def _cost(task: dict) -> list[str]:
-    """What the LSTM loses where no sequence can help, and what that makes of a difference of zero; nothing where it is not seen to lose."""
-    row = next(row for row in task["differences"] if row["variant"] == ablation.BASE)
-    if not (row["differs"] and row["difference"] < 0):
+def _controlled(folders: list[Path]) -> dict[str, list[tuple[Path, dict]]]:
+    """`_asked`, of the profiles that also asked where the truth is known."""
+    held = {
+        regime: [one for one in asked if one[1].get("control")] for regime, asked in _asked(folders).items()
+    }
+    return {regime: asked for regime, asked in held.items() if asked}
+
+
+def _loss(found: dict) -> dict | None:
+    """The difference by which the LSTM falls short where no sequence can help; None where it is not seen to."""
+    row = next(row for row in found["control"]["amount"]["differences"] if row["variant"] == ablation.BASE)
+    return row if row["differs"] and row["difference"] < 0 else None
+
+
+def _cost(found: dict) -> list[str]:
+    """What that loss makes of a difference of zero; nothing where there is none."""
+    row = _loss(found)
+    if row is None:
         return []
     return [
         "Where the sum over the synthetic patches tells all there is to know, the test AUC of an LSTM read out at its last step minus that "
@@ -112,7 +148,7 @@ def answers(folders: list[Path]) -> list[str]:
                 f"Over {_together(asked)}. The trials that chose these recipes (below) were of the LSTM, so mean-pooling has settings that "
                 "were chosen for its rival.",
             ]
-    return [*parts, *_checks(folders)]
+    return [*parts, *_checks(folders), *filter(None, [known_truth(folders)])]
 
 
 def _checks(folders: list[Path]) -> list[str]:
