@@ -12,9 +12,11 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+import torch
 
 from lib import loop, metrics, train
 from lib.config import Config
+from lib.inference import Frozen
 from lib.models import CNNLSTM
 from lib.store import PixelStore
 
@@ -31,13 +33,18 @@ def auc(config: Config, name: str, model: CNNLSTM, store: PixelStore, swap: Swap
     """
     rows = store.rows("val")
     y_true = loop.labels(store, rows)
-    given = dataclasses.replace(config.train_for(name), cache_frozen=0)
+    # Without the moving average, which would be evaluated in the model's place; the model is one if there was one.
+    given = dataclasses.replace(config.train_for(name), cache_frozen=0, ema=0.0)
     alone = dataclasses.replace(
         config, train=given, **{name: dataclasses.replace(getattr(config, name), train={})}
     )
-    state, task = train.start(alone, name, 0, swap(store, rows, y_true), progress=False)
-    state.model.load_state_dict(model.state_dict())
-    return metrics.auc(y_true, loop.evaluate(state, task, rows).numpy())
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
+        state, task = train.start(alone, name, 0, swap(store, rows, y_true), progress=False)
+        state.model.load_state_dict(model.state_dict())
+        frozen = Frozen(state.model, task.dtype).to(task.fabric.device)  # the start's came from other weights
+        torch.manual_seed(0)  # as in the training, for the token order `shuffle`
+        logits = loop.evaluate(state, dataclasses.replace(task, frozen=frozen), rows)
+    return metrics.auc(y_true, logits.numpy())
 
 
 def widths(store: PixelStore, rows: np.ndarray, y_true: np.ndarray) -> PixelStore:

@@ -57,6 +57,27 @@ def test_the_border_comes_from_the_other_class_and_the_inside_stays(tmp_path):
         assert (changed.pixels[row][around] == givers).all(1).any()
 
 
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("custom_cnn_lstm", {"train": {"ema": 0.5}}),
+        ("custom_cnn_lstm", {"custom_cnn_lstm.order": "shuffle"}),
+        ("xception_lstm", {}),  # whose frozen weights no file holds
+    ],
+    ids=["moving average", "shuffle", "frozen"],
+)
+def test_a_swap_that_changes_nothing_leaves_the_logits_of_the_training(tmp_path, monkeypatch, name, changes):
+    cfg = (tiny.xception if name == "xception_lstm" else tiny.custom)(tmp_path, **changes)
+    store = pixels.prepare(cfg, progress=False)
+    state, task = train.start(cfg, name, 3, store, progress=False)
+    expected = train._logits(state, task, store.rows("val"))
+    monkeypatch.setattr(swapped.metrics, "auc", lambda _, logits: logits)
+    before = torch.get_rng_state()
+    found = swapped.auc(cfg, name, state.evaluated_model, store, lambda store, *_: store)
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def leans(tmp_path, monkeypatch, image, read, swap) -> tuple[float, float]:
     """AUC before and after the swap of a model that reads off (n, S, S) one number an image; `image(label)` are the images."""
     cfg = tiny.xception(tmp_path, train={"cache_frozen": 1})
