@@ -16,14 +16,16 @@ RANGE = (0.05, 20.0)  # of the temperature
 def fit_temperature(held: pd.DataFrame) -> float:
     """The temperature T that makes logit / T most likely on images held out (Guo et al. 2017).
 
-    held  columns y_true, logit. T above 1: the model was too sure of itself. Where these images are separated without
-          an error there is no best T and the lower bound 0.05 comes out
+    held  columns y_true, logit. T above 1: the model was too sure of itself. Where none of these images is on the wrong
+          side of logit 0 there is no best T and the lower bound 0.05 comes out
     Raises ValueError if a class is missing.
     """
     sign = 2 * held["y_true"].to_numpy(dtype=float) - 1
     if len(np.unique(sign)) < 2:
         raise ValueError("temperature scaling needs held-out images of both classes")
     margin = sign * held["logit"].to_numpy(dtype=float)
+    if margin.min() >= 0:  # the loss falls with T, for large logits by too little for the search to see
+        return RANGE[0]
 
     def loss(log_temperature: float) -> float:
         return -log_expit(margin / np.exp(log_temperature)).mean()
