@@ -182,7 +182,7 @@ def even_draw(rows: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
 
 
 def derived_seed(*parts: int) -> int:
-    """One 63-bit seed from several numbers, unlike those of neighbouring numbers."""
+    """One 63-bit seed from several numbers, another for any others; but zeros at the end do not count: (42, 0) has that of (42,)."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 

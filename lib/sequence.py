@@ -66,8 +66,9 @@ def _hilbert(side: int) -> list[tuple[int, int]]:
 class Reorder(nn.Module):
     """Tokens (B, T, C) in raster order -> the same tokens in the order of `name`.
 
-    `shuffle` draws a fresh order for every image: from torch's global generator while training, from a fixed seed
-    while evaluating, so that an evaluation repeats itself.
+    `shuffle` draws a fresh order for every image: from torch's global generator in training mode, from a fixed seed in
+    eval mode, where an image's order follows from its place in the batch. `lib.inference.FastRest` reads by the mode of the
+    model that it is made from: an evaluation between epochs repeats itself if the caller seeds torch.
     """
 
     def __init__(self, name: str, *, seed: int = 0) -> None:
