@@ -13,6 +13,11 @@ HEADS = ("lstm", "bilstm", "gru", "transformer", "mean", "token-mean", "attentio
 ORDERS = ("raster", "reverse", "column", "snake", "spiral", "hilbert", "random", "shuffle")
 READOUTS = ("last", "mean", "max")
 XCEPTION_TENSORS = 154  # parameter tensors that could be frozen
+# Numbers of frozen tensors that part a convolution from its BatchNorm. The frozen stages and the trained ones are folded
+# apart, each BatchNorm into the convolution before it, and the first of the trained stages would be a BatchNorm that has
+# none. Only the two convolutions before Xception's blocks and the two after them are stages of their own; a block is one
+# stage with all it holds.
+XCEPTION_PARTED = ((1, 2), (4, 5), (148, 149), (152, 153))
 VARIANTS = (
     "mean-mlp", "token-mean", "attention-pool", "lstm-raster", "bilstm-raster", "gru-raster", "transformer-raster",
     "lstm-reverse", "lstm-column", "lstm-snake", "lstm-spiral", "lstm-hilbert", "lstm-random", "lstm-shuffle",
@@ -112,7 +117,8 @@ class Train:
         False  # an epoch is the rarer class and as many images of the other, drawn anew each time
     )
     ema: float = 0.0  # decay of the moving average of the weights, 0 for none
-    early_stopping: int = 0  # epochs without a better validation AUC, 0 for never
+    # epochs without a better one, which has a higher validation AUC or the same with less validation loss; 0 for never
+    early_stopping: int = 0
     checkpoint_minutes: float = 10.0  # besides the one at each epoch's end
     # versions of each training image (augmented ones with augment > 0) whose output of the frozen prefix is kept on
     # disk and shared by all seeds (1.5 GB each at 224 pixels); 0 computes the prefix in every step
@@ -167,6 +173,12 @@ class XceptionLSTM:
         if self.input_size:
             within("xception_lstm.input_size", self.input_size, 28, 1024)
         within("xception_lstm.freeze_layers", self.freeze_layers, 0, XCEPTION_TENSORS)
+        for first, last in XCEPTION_PARTED:
+            if first <= self.freeze_layers <= last:
+                raise ConfigError(
+                    f"xception_lstm.freeze_layers is {self.freeze_layers}, which parts a convolution from its BatchNorm; "
+                    f"freeze {first - 1} or {last + 1} tensors"
+                )
         within("xception_lstm.reduced_dim", self.reduced_dim, 1, 16_384)
         reader("xception_lstm", self, self.dropout, key="dropout")
 

@@ -1,10 +1,13 @@
+import contextlib
 import dataclasses
+import functools
 import subprocess
 import sys
 
 import pytest
+import torch
 
-from lib import config, models, sequence, settings
+from lib import config, inference, models, sequence, settings
 from lib.ablation import variants
 from lib.config import ConfigError
 
@@ -126,6 +129,26 @@ def test_valid_names_are_those_of_the_modules_that_define_them():
     assert len(list(models.XceptionBackbone(0).body.parameters())) == settings.XCEPTION_TENSORS
 
 
+def test_any_number_of_tensors_can_be_frozen_whose_trained_rest_can_be_folded():
+    with torch.device("meta"):
+        backbone = models.XceptionBackbone(0)
+
+    @functools.cache
+    def folds(frozen_stages: int) -> bool:
+        try:
+            inference.folded(torch.nn.Sequential(*backbone.stages()[frozen_stages:]))
+        except ValueError:
+            return False
+        return True
+
+    for count in range(settings.XCEPTION_TENSORS + 1):
+        for place, parameter in enumerate(backbone.body.parameters()):
+            parameter.requires_grad = place >= count
+        valid = folds(backbone._count_frozen_stages())
+        with contextlib.nullcontext() if valid else pytest.raises(ConfigError, match="parts a convolution"):
+            settings.XceptionLSTM(freeze_layers=count)
+
+
 def test_importing_a_config_does_not_wait_for_torch():
     code = "import sys, lib.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=config.ROOT).returncode == 0
@@ -179,6 +202,11 @@ def test_a_config_is_frozen():
         ({"xception_lstm.dropout": 1.5}, "xception_lstm.dropout is 1.5.*between 0 and 1"),
         ({"xception_lstm.lstm_hidden": 0}, "xception_lstm.lstm_hidden is 0.*between 1 and"),
         ({"xception_lstm.freeze_layers": 155}, "xception_lstm.freeze_layers is 155.*between 0 and 154"),
+        (
+            {"xception_lstm.freeze_layers": 1},
+            "freeze_layers is 1, which parts a convolution from its BatchNorm; freeze 0 or 3 tensors",
+        ),
+        ({"xception_lstm.freeze_layers": 149}, "freeze_layers is 149, which parts .*; freeze 147 or 150"),
         ({"xception_lstm.reduced_dim": 0}, "xception_lstm.reduced_dim is 0.*between 1 and"),
         ({"custom_cnn_lstm.head": "gru2"}, "custom_cnn_lstm.head is 'gru2'"),
         ({"custom_cnn_lstm.dropout_rate": -0.1}, "custom_cnn_lstm.dropout_rate is -0.1.*between 0 and 1"),
