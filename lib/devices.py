@@ -19,14 +19,14 @@ from lib.pixels import PixelStore
 
 def make_fabric(train: Train) -> Fabric:
     """One device, or every process that `torchrun` or `fabric run` started, in the precision the config asks for."""
-    precision = resolve_precision(train.precision)
+    precision = precision_of(train)
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32 where float32 is left
     else:
         memory.keep_freed_memory()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it announces stands in run.json
     if "LT_CLI_USED" in os.environ:  # `fabric run` brings its own devices and strategy
-        return Fabric(precision=os.environ.get("LT_PRECISION") or precision)
+        return Fabric(precision=precision)
     world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     if world == 1:
         return Fabric(accelerator="auto", devices=1, precision=precision)
@@ -42,6 +42,18 @@ def resident(store: PixelStore, device: torch.device) -> PixelStore:
     return dataclasses.replace(store, pixels=torch.as_tensor(np.array(store.pixels), device=device))
 
 
+class Synchronized(nn.SyncBatchNorm, nn.BatchNorm2d):
+    """BatchNorm over the batches of all processes that still is a BatchNorm2d: it is frozen and folded like one."""
+
+
+def synchronize(module: nn.Module) -> None:
+    """Let every BatchNorm2d of `module` take its statistics over all processes. (torch's own conversion makes other layers of
+    them, which whoever looks for BatchNorm2d passes over.)"""
+    for layer in module.modules():
+        if type(layer) is nn.BatchNorm2d:
+            layer.__class__, layer.process_group = Synchronized, None
+
+
 def compiled(module: nn.Module, device: torch.device) -> nn.Module:
     """`module` through torch.compile, or as it is where this machine has no working compiler."""
     try:
@@ -52,6 +64,13 @@ def compiled(module: nn.Module, device: torch.device) -> nn.Module:
         warnings.warn(f"train.compile has no effect here: {reason}", stacklevel=2)
         return module
     return torch.compile(module)
+
+
+def precision_of(train: Train) -> str:
+    """What the config asks for, unless `fabric run --precision` says otherwise."""
+    return (
+        "LT_CLI_USED" in os.environ and os.environ.get("LT_PRECISION") or resolve_precision(train.precision)
+    )
 
 
 def resolve_precision(asked: str) -> str:

@@ -1,5 +1,6 @@
 """The folded prefix computes what the plain one does, and its stored outputs are those of every step."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import inference, models, pixels, prefix, train
+from lib import devices, inference, models, pixels, prefix, train
 from tests import tiny
 
 MODEL = "xception_lstm"
@@ -47,6 +48,28 @@ def test_the_folded_copy_has_no_batchnorm_left_and_the_model_keeps_its_own(xcept
     assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in copy.modules())
     assert any(isinstance(layer, torch.nn.BatchNorm2d) for layer in xception.modules())
     assert xception.trainable_parameters() > 0
+
+
+def test_statistics_over_several_gpus_change_neither_freezing_nor_folding(xception):
+    model = copy.deepcopy(xception)
+    norms = sum(isinstance(layer, torch.nn.BatchNorm2d) for layer in model.modules())
+    devices.synchronize(inference.Rest(model))
+    assert sum(isinstance(layer, torch.nn.SyncBatchNorm) for layer in model.modules()) == norms
+    images = torch.randn(2, 3, 64, 64)
+    for part in (inference.Frozen, inference.FastRest):
+        folded = part(model, torch.float32)
+        assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in folded.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), xception(images))
+    for network in (model, xception):
+        network.train()
+    still = [
+        [layer.training for layer in m.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+        for m in (model, xception)
+    ]
+    xception.eval()
+    assert still[0] == still[1]
+    assert False in still[0]
 
 
 def test_a_batchnorm_without_its_convolution_is_refused():
