@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from lib.files import replacing
 
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be written or read; the message names the file and what to do."""
+
+
+class UnreachableError(CheckpointError):
+    """A checkpoint that the system does not hand over now; it may be as good as it was."""
 
 
 def save(path: Path, state: dict) -> None:
@@ -37,6 +42,12 @@ def load(path: Path) -> dict:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        # A file that was cut short makes torch seek where nothing is, which is EINVAL.
+        refused = isinstance(error, OSError) and error.errno != errno.EINVAL
+        if refused or isinstance(error, MemoryError):
+            raise UnreachableError(
+                f"the checkpoint {path} cannot be read now ({_reason(error)}); run again"
+            ) from error
         raise CheckpointError(
             f"the checkpoint {path} cannot be read ({_reason(error)}); delete it to start this run anew"
         ) from error

@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from lib.settings import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
+NOT_SHAPING = {"checkpoint_minutes"}  # settings of `train` that leave the result as it is
+ODD_NUMBER = re.compile(r"(?<![\w.+-])(0\d+|\d+(:\d+)+)(?![\w.])")
 PROFILES = Path(__file__).with_name("profiles")
 MODELS = ("xception_lstm", "custom_cnn_lstm")
 
@@ -145,6 +148,8 @@ def read_overrides(words: Iterable[str]) -> dict[str, Any]:
     found = {}
     for word in words:
         key, equals, value = word.partition("=")
+        if key in found:
+            raise ConfigError(f"{key} is given twice; say once what it is to be")
         if not (key and equals):
             raise ConfigError(
                 f'{word!r} is no KEY=VALUE; write settings as train.epochs=2 (with make: SET="train.epochs=2 seeds=[1,2]")'
@@ -169,6 +174,11 @@ def fingerprint(value: Any) -> str:
 
 
 def _yaml(key: str, text: str) -> Any:
+    odd = ODD_NUMBER.search(text)
+    if odd:  # YAML 1.1 reads them in base 8 and 60
+        raise ConfigError(
+            f"{key} is {text!r}, in which {odd[0]} is no plain number; write it without leading zeros and colons"
+        )
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import filelock
 import torch
 
 from lib import checkpoint, files
@@ -23,6 +24,7 @@ class Keeper:
     def __init__(self, path: Path, identity: dict, task: Task, minutes: float) -> None:
         self.path, self.identity, self.task, self.minutes = path, identity, task, minutes
         self.last = time.monotonic()
+        self.precisions = [_precision(task)]  # in which the training ran, in their order
 
     def now_and_then(self, state: State) -> None:
         fabric = self.task.fabric
@@ -38,12 +40,35 @@ class Keeper:
             raise self.diverged("a weight is", state)
         if self.task.fabric.is_global_zero:
             kept = {name: getattr(state, name) for name in KEPT}
-            kept |= {"identity": self.identity, "model": state.model.state_dict()}
+            kept |= {"identity": self.identity, "precisions": self.precisions}
+            kept |= {"model": state.model.state_dict()}
             kept |= {"optimizer": state.optimizer.state_dict()}
             kept |= {"average": state.average.state_dict() if state.average else None}
             checkpoint.save(self.path, kept)
         self.task.fabric.barrier()
         self.last = time.monotonic()
+
+    def restore(self, state: State, *, say: Callable[[str], None] = print) -> bool:
+        """Put `state` where the checkpoint left it. False when there is none of these settings, data and code.
+
+        say  is told when there is one of others, which is kept beside under a name of its own, and when the training began
+             in another precision than this machine's
+        """
+        if self.task.fabric.is_global_zero:
+            files.remove_abandoned(self.path)
+            _make_way(self.path, self.identity, say)
+        self.task.fabric.barrier()
+        if not self.path.exists():
+            return False
+        kept = checkpoint.load(self.path)
+        before, now = kept.get("precisions", self.precisions), self.precisions[-1]
+        if before[-1] != now:
+            say(
+                f"began in {before[-1]} and goes on in {now}, which this machine takes; its results are of both"
+            )
+        self.precisions = before if before[-1] == now else [*before, now]
+        _put_back(kept, state, self.task)
+        return True
 
     def diverged(self, what: str, state: State) -> TrainingError:
         """The error for `what` being no number; unlike loop.check_finite it knows whether there is a checkpoint."""
@@ -62,20 +87,11 @@ def _finite(state: State) -> bool:
     return all(torch.isfinite(value).all().item() for value in kept)
 
 
-def restore(
-    state: State, task: Task, path: Path, identity: dict, *, say: Callable[[str], None] = print
-) -> bool:
-    """Put `state` where the checkpoint left it. False when there is none of these settings, data and code.
+def _precision(task: Task) -> str:
+    return str(task.dtype).removeprefix("torch.")
 
-    say  is told when there is one of others, which is kept beside under a name of its own
-    """
-    if task.fabric.is_global_zero:
-        files.remove_abandoned(path)
-        _make_way(path, identity, say)
-    task.fabric.barrier()
-    if not path.exists():
-        return False
-    kept = checkpoint.load(path)
+
+def _put_back(kept: dict, state: State, task: Task) -> None:
     state.model.load_state_dict(kept["model"])
     state.optimizer.load_state_dict(kept["optimizer"])
     if state.average:
@@ -84,7 +100,21 @@ def restore(
         setattr(state, name, kept[name])
     if not task.fabric.is_global_zero:
         state.sums = torch.zeros_like(state.sums)
-    return True
+
+
+class Repetition:
+    """Which seeds has a repetition of finished runs (FRESH=1) trained? One that was stopped goes on with the others."""
+
+    def __init__(self, note: Path) -> None:
+        self.note = note
+        self.done: list[int] = files.read_json(note) if note.exists() else []
+
+    def finished(self, seed: int) -> None:
+        self.done.append(seed)
+        files.write_json(self.note, self.done)
+
+    def over(self) -> None:
+        files.remove(self.note)
 
 
 def forget(path: Path, identity: dict) -> None:
@@ -103,8 +133,21 @@ def forget_older(path: Path, finished: Path) -> None:
         elif path.exists():
             try:
                 checkpoint.load(path)
+            except checkpoint.UnreachableError:
+                raise
             except checkpoint.CheckpointError:
                 files.remove(path)
+
+
+def remove_half_prefixes(stores: Path) -> None:
+    """Delete what killed computations of frozen prefixes left, up to a gigabyte each; one under way holds its file's lock."""
+    for part in stores.glob("*-frozen/*/.*.npy.*.part"):
+        path = part.with_name(part.name[1:].partition(".npy")[0] + ".npy")
+        with (
+            contextlib.suppress(filelock.Timeout),
+            filelock.FileLock(path.with_suffix(".lock"), timeout=0),
+        ):
+            files.remove_abandoned(path)
 
 
 def _make_way(path: Path, identity: dict, say: Callable[[str], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib import files, models, pixels, provenance
-from lib.config import Config, fingerprint
+from lib.config import NOT_SHAPING, Config, fingerprint
 
 LIB = Path(__file__).parent
 # What shapes a trained model. Everything else (plots, statistics, reports, this file) may change without a retraining; of
@@ -26,7 +27,7 @@ SHAPING = (
     "augment.py",
     "views.py",
 )
-NOT_SHAPING = {"checkpoint_minutes"}  # settings of `train` that leave the result as it is
+OTHERS = "others"  # folder of a profile's runs that were trained with other settings, images or code
 PARTS = ("weights.safetensors", "history.csv", "predictions.csv", "run.json")
 
 
@@ -69,17 +70,52 @@ def find(
 ) -> Run | None:
     """The finished run of these settings, data and code, or None. `quiet=False` says why an old one does not count."""
     run = Run(config.run_dir(model, seed), model, seed, config)
-    if not all((run.folder / part).is_file() for part in PARTS):
+    wanted = identity(config, model, seed, store)
+    found = _identity_of(run.folder, wanted)
+    if found is None:
         return None
-    try:
-        found = run.info
-    except ValueError:
-        return None
-    stale = [name for name, value in identity(config, model, seed, store).items() if found.get(name) != value]
+    stale = [name for name, value in wanted.items() if found[name] != value]
     if stale and not quiet:
         changed = ", ".join(name.removesuffix("_fingerprint") for name in stale)
-        print(f"{run.folder.name} was trained with another {changed}; it is trained again.")
+        print(
+            f"{run.folder.name} was trained with another {changed}; it is trained again, and the other kept in "
+            f"{run.folder.parent.name}/{OTHERS}."
+        )
     return None if stale else run
+
+
+def set_aside(folder: Path, wanted: dict) -> None:
+    """Move a finished run out of the way of the one `wanted`, where `bring_back` finds it; one that is the same stays."""
+    found = _identity_of(folder, wanted)
+    if found is not None and found != wanted:
+        aside = _aside(folder, found)
+        aside.parent.mkdir(exist_ok=True)
+        files.remove(aside)
+        os.replace(folder, aside)
+
+
+def bring_back(folder: Path, wanted: dict) -> None:
+    """Put the run `wanted` where it was before one of other settings took its place, if it was set aside."""
+    aside = _aside(folder, wanted)
+    if _identity_of(aside, wanted) == wanted != _identity_of(folder, wanted):
+        set_aside(folder, wanted)
+        files.remove(folder)
+        os.replace(aside, folder)
+
+
+def _aside(folder: Path, of: dict) -> Path:
+    return folder.parent / OTHERS / f"{folder.name}-{fingerprint(of)}"
+
+
+def _identity_of(folder: Path, wanted: dict) -> dict | None:
+    """What the finished run in `folder` says of all that `wanted` names; None where there is no such run."""
+    if not all((folder / part).is_file() for part in PARTS):
+        return None
+    try:
+        found = files.read_json(folder / "run.json")
+    except ValueError:
+        return None
+    return {name: found.get(name) for name in wanted}
 
 
 def identity(

@@ -29,39 +29,56 @@ from lib.loop import State, Task, TrainingError
 from lib.objective import make_average, make_optimizer
 from lib.prefix import StoredPrefix
 from lib.progress import Progress, watched
-from lib.resume import Keeper, forget, forget_older, restore
+from lib.resume import Keeper, Repetition, forget, forget_older, remove_half_prefixes
 from lib.runs import Run
 from lib.settings import LARGEST_SEED, all_within
 from lib.trouble import told
 
 
 def fit(
-    config: Config, model: str, seed: int | None = None, *, fresh: bool = False, progress: bool = True
+    config: Config, model: str, seed: int | None = None, *, fresh: bool | None = None, progress: bool = True
 ) -> Run:
     """The run of `model` with `seed` (None: the first of the config's): found if finished, resumed if stopped, else trained.
 
-    fresh  train again even if a finished run exists; the environment variable FRESH=1 does the same. Such a training that
+    fresh  train again even if a finished run exists (None: when the environment variable FRESH is 1). Such a training that
            was stopped goes on when it is asked for again: a checkpoint that can be read and is newer than the finished run
     Raises TrainingError (loss not finite, a split without both classes), CheckpointError (disk full), SourceError (no images).
     """
     seed = config.seeds[0] if seed is None else seed
     store = pixels.prepare(config, progress=progress)
-    fresh = fresh or os.environ.get("FRESH", "") not in ("", "0")
-    run = None if fresh else runs.find(config, model, seed, store=store, quiet=not progress)
+    fresh = _asked_anew() if fresh is None else fresh
+    run = None if fresh else runs.find(config, model, seed, store=store)
     if run:
         return run
     folder = training_folder(config, model, seed)
     with _alone(folder.with_suffix(".lock")):
-        # Whoever had to wait finds what the other one trained.
-        run = None if fresh else runs.find(config, model, seed, store=store)
         if fresh:
             forget_older(folder / "checkpoint.pt", config.run_dir(model, seed) / "run.json")
+        else:  # whoever had to wait finds what the other one trained
+            runs.bring_back(config.run_dir(model, seed), runs.identity(config, model, seed, store))
+            run = runs.find(config, model, seed, store=store, quiet=not progress)
         return run or _train(config, model, seed, store, folder / "checkpoint.pt", progress=progress)
 
 
-def fit_all(config: Config, model: str, *, fresh: bool = False, progress: bool = True) -> list[Run]:
-    """One run for every seed of the config."""
-    return [fit(config, model, seed, fresh=fresh, progress=progress) for seed in config.seeds]
+def fit_all(config: Config, model: str, *, fresh: bool | None = None, progress: bool = True) -> list[Run]:
+    """One run for every seed of the config. A repetition (`fresh`) that was stopped does not repeat the seeds it had finished."""
+    fresh = _asked_anew() if fresh is None else fresh
+    repetition = Repetition(config.run_dir(model, 0).with_name(f".{model}.repeated.json"))
+    if fresh and repetition.done and progress:
+        print(f"{model}: goes on with a repetition that was stopped; done are the seeds {repetition.done}")
+    found = []
+    for seed in config.seeds:
+        anew = fresh and seed not in repetition.done
+        found.append(fit(config, model, seed, fresh=anew, progress=progress))
+        if anew:
+            repetition.finished(seed)
+    if fresh:
+        repetition.over()
+    return found
+
+
+def _asked_anew() -> bool:
+    return os.environ.get("FRESH", "") not in ("", "0")
 
 
 def training_folder(config: Config, model: str, seed: int) -> Path:
@@ -81,9 +98,9 @@ def _train(config: Config, model: str, seed: int, store, path: Path, *, progress
         shown = Progress(
             f"{model} seed {seed}", train.epochs, enabled=progress and task.fabric.is_global_zero
         )
-        if restore(state, task, path, identity, say=shown.say):
-            shown.say(f"goes on from epoch {state.epoch + 1}, step {state.step + 1}")
         keeper = Keeper(path, identity, task, train.checkpoint_minutes)
+        if keeper.restore(state, say=shown.say):
+            shown.say(f"goes on from epoch {state.epoch + 1}, step {state.step + 1}")
         try:
             while state.epoch < train.epochs and not _stalled(state, train.early_stopping):
                 _epoch(state, task, evaluated, keeper, shown)
@@ -95,20 +112,20 @@ def _train(config: Config, model: str, seed: int, store, path: Path, *, progress
             raise
         finally:
             shown.close()
-        return _finish(config, model, seed, store, state, task, evaluated, identity, path)
+        return _finish(config, model, seed, store, state, evaluated, keeper)
 
 
 def start(config: Config, model: str, seed: int, store, *, progress: bool = True) -> tuple[State, Task]:
     """Everything that a training needs, at its first step."""
     train = config.train_for(model)
     fabric = devices.make_fabric(train)
-    dtype = devices.dtype_of(devices.resolve_precision(train.precision))
+    dtype = devices.dtype_of(devices.precision_of(train))
     torch.manual_seed(loop.derived_seed(seed))
     network = models.build(config, model).to(memory_format=torch.channels_last)
     optimizer = make_optimizer(network, train)
     rest = Rest(network)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
-        rest = torch.nn.SyncBatchNorm.convert_sync_batchnorm(rest)
+        devices.synchronize(rest)
     if train.compile:
         rest = devices.compiled(rest, fabric.device)
     rest, optimizer = fabric.setup(rest, optimizer)
@@ -118,23 +135,12 @@ def start(config: Config, model: str, seed: int, store, *, progress: bool = True
     average = make_average(network, train.ema)
     stored = None
     if train.cache_frozen and frozen.stages is not None:
-        _remove_half_prefixes(config.store_dir.parent)
+        remove_half_prefixes(config.store_dir.parent)
         stored = StoredPrefix(
             config.store_dir.with_name(f"{config.store_dir.name}-frozen"), store, frozen, augment=train.augment, stretch=train.stretch, copies=train.cache_frozen, device=fabric.device,
             progress=progress and fabric.is_global_zero and watched(),
         )  # fmt: skip
     return State(network, rest, optimizer, average), Task(train, seed, store, frozen, fabric, dtype, stored)
-
-
-def _remove_half_prefixes(stores: Path) -> None:
-    """Delete what killed computations of frozen prefixes left, up to a gigabyte each; one under way holds its file's lock."""
-    for part in stores.glob("*-frozen/*/.*.npy.*.part"):
-        path = part.with_name(part.name[1:].partition(".npy")[0] + ".npy")
-        with (
-            contextlib.suppress(filelock.Timeout),
-            filelock.FileLock(path.with_suffix(".lock"), timeout=0),
-        ):
-            files.remove_abandoned(path)
 
 
 def _epoch(state: State, task: Task, evaluated: np.ndarray, keeper: Keeper, shown: Progress) -> None:
@@ -192,9 +198,9 @@ def _stalled(state: State, patience: int) -> bool:
     return bool(patience and state.best and state.epoch - state.best["epoch"] >= patience)
 
 
-def _finish(config, model, seed, store, state, task, evaluated, identity, path) -> Run:
+def _finish(config, model, seed, store, state, evaluated, keeper: Keeper) -> Run:
     """Score test and calibration once with the best epoch's weights (unless that epoch already has), and write the run's folder."""
-    best, folder = state.best, config.run_dir(model, seed)
+    best, folder, task = state.best, config.run_dir(model, seed), keeper.task
     state.evaluated_model.load_state_dict(best["weights"])
     n_val = len(store.rows("val"))
     logits = best["logits"]
@@ -213,22 +219,23 @@ def _finish(config, model, seed, store, state, task, evaluated, identity, path) 
             (beside / "weights.safetensors").write_bytes(safetensors.torch.save(best["weights"]))
             pd.DataFrame(state.history).to_csv(beside / "history.csv", index=False)
             predictions.to_csv(beside / "predictions.csv", index=False)
-            files.write_json(beside / "run.json", identity | _provenance(config, state, task))
+            files.write_json(beside / "run.json", keeper.identity | _provenance(config, state, keeper))
             files.flush(beside)  # before the only checkpoint goes
-        forget(path, identity)
+            runs.set_aside(folder, keeper.identity)
+        forget(keeper.path, keeper.identity)
     task.fabric.barrier()
     return Run(folder, model, seed, config)
 
 
-def _provenance(config: Config, state: State, task: Task) -> dict:
+def _provenance(config: Config, state: State, keeper: Keeper) -> dict:
     return {
         "profile": config.profile,
         "config": config.as_dict(),
         "commit": provenance.commit(),
         "versions": provenance.versions(),
         "device": provenance.device(),
-        "processes": task.fabric.world_size,
-        "precision": str(task.dtype).removeprefix("torch."),
+        "processes": keeper.task.fabric.world_size,
+        "precision": ", then ".join(keeper.precisions),
         "duration_s": round(state.duration, 1),
         "epochs": state.epoch,
         "best_epoch": state.best["epoch"],
@@ -271,10 +278,13 @@ def main(argv: list[str] | None = None) -> int:
     config = configs.load(asked.profile, root=asked.root, **configs.read_overrides(asked.set))
     seeds = config.seeds if asked.seed is None else (asked.seed,)
     all_within("--seed", seeds, 0, LARGEST_SEED, such_as="42")
-    for seed in seeds:
-        run = fit(config, asked.model, seed, fresh=asked.fresh)
-        if not int(os.environ.get("RANK", 0)):
-            print(f"{run.folder}: best epoch {run.info['best_epoch']} of {run.info['epochs']}")
+    fresh = asked.fresh or None  # then FRESH decides
+    if asked.seed is None:
+        found = fit_all(config, asked.model, fresh=fresh)
+    else:
+        found = [fit(config, asked.model, asked.seed, fresh=fresh)]
+    for run in found if not int(os.environ.get("RANK", 0)) else []:
+        print(f"{run.folder}: best epoch {run.info['best_epoch']} of {run.info['epochs']}")
     return 0
 
 

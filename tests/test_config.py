@@ -84,6 +84,20 @@ def test_an_override_leaves_the_other_entries_of_a_model_alone():
     assert config.load("demo", **{"data.val_share": 0.2}).custom_cnn_lstm == before.custom_cnn_lstm
 
 
+@pytest.mark.parametrize("words", [["train.epochs=010"], ["seeds=[42,043]"], ["n_boot=1:30"]])
+def test_numbers_that_yaml_reads_in_another_base_are_refused(words):
+    with pytest.raises(ConfigError, match="is no plain number; write it without"):
+        config.read_overrides(words)
+    assert (
+        config.read_overrides(["train.learning_rate=1e-05", "data.val_share=0.05"])["data.val_share"] == 0.05
+    )
+
+
+def test_a_setting_given_twice_is_refused():
+    with pytest.raises(ConfigError, match="train.epochs is given twice"):
+        config.read_overrides(["train.epochs=2", "train.epochs=3"])
+
+
 def test_overrides_hold_together_in_any_order():
     """Each of the two would be refused if it came alone."""
     pair = {"train.class_weighting": True, "train.balanced": False}

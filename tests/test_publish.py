@@ -15,7 +15,7 @@ from lib.comparison import scored
 from lib.config import ROOT
 from lib.plots import style
 from lib.publish import documents, figure, foremost, sequence, verification
-from lib.publish.results import PublishError, best, interval, published
+from lib.publish.results import PublishError, best, check_settings, interval, published
 
 RESULTS = ROOT / "reports" / "results"
 
@@ -666,6 +666,21 @@ def test_the_model_card_lists_every_recipe_that_asked_whether_the_lstm_helps(tmp
 def test_a_document_without_marks_is_refused():
     with pytest.raises(PublishError, match="marks|one line"):
         documents.with_block("no marks here", "block")
+
+
+def test_a_run_of_other_settings_is_not_published_as_the_profile_s(results):
+    path = results / "quick" / "predictions" / "xception_lstm-seed42.run.json"
+    settings = config.load("quick").as_dict()
+    about = files.read_json(path) | {"model": "xception_lstm", "config": settings}
+    settings["train"]["checkpoint_minutes"] = 77.0  # says nothing of the result
+    files.write_json(path, about)
+    check_settings(results / "quick")
+    settings["train"]["epochs"] = 99
+    files.write_json(path, about)
+    with pytest.raises(
+        PublishError, match="quick: xception_lstm-seed42.run.json was trained with another train.epochs"
+    ):
+        verification.verify(results)
 
 
 @pytest.mark.skipif(not published(RESULTS), reason="no results of the real study are recorded")

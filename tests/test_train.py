@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lib import account, checkpoint, evaluate, files, loop, pixels, resume, runs, train
+from lib import account, checkpoint, devices, evaluate, files, loop, pixels, resume, runs, train
 from lib.config import ConfigError
 from tests import tiny
 
@@ -380,6 +380,80 @@ def test_two_settings_that_take_turns_each_find_their_checkpoint(root, monkeypat
         stop_after_an_epoch(monkeypatch, config, 16)
         assert "goes on from epoch 1, step 4" in capsys.readouterr().out
     assert len(list(train.training_folder(both[0], MODEL, 16).iterdir())) == 2
+
+
+def test_a_finished_run_of_other_settings_is_kept_and_found_when_it_is_asked_for(root, monkeypatch, capsys):
+    first, other = (tiny.custom(root, train={"epochs": epochs}) for epochs in (2, 1))
+    expected = weights(train.fit(first, MODEL, 18))
+    capsys.readouterr()
+    train.fit(other, MODEL, 18)
+    assert (
+        "was trained with another config; it is trained again, and the other kept in demo/others"
+        in capsys.readouterr().out
+    )
+    monkeypatch.setattr(train, "_train", lambda *_, **__: pytest.fail("it trains again"))
+    for config, epochs in ((first, 2), (other, 1), (first, 2)):
+        assert train.fit(config, MODEL, 18).info["epochs"] == epochs
+        assert "trained again" not in capsys.readouterr().out
+    assert same(expected, weights(train.fit(first, MODEL, 18)))
+    assert len(list(first.run_dir(MODEL, 18).parent.glob(f"{runs.OTHERS}/*seed18-*"))) == 1
+
+
+def test_a_repetition_of_several_seeds_goes_on_with_those_it_had_not_finished(root, monkeypatch, capsys):
+    config = tiny.custom(root, train={"epochs": 1}, seeds=[20, 21, 22])
+    before = [run.info["finished"] for run in train.fit_all(config, MODEL)]
+    trained, plain = [], train._train
+
+    def stopped(config, model, seed, *words, **named):
+        trained.append(seed)
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return plain(config, model, seed, *words, **named)
+
+    monkeypatch.setattr(train, "_train", stopped)
+    monkeypatch.setenv("FRESH", "1")
+    with pytest.raises(KeyboardInterrupt):
+        train.fit_all(config, MODEL)
+    capsys.readouterr()
+    assert len(train.fit_all(config, MODEL)) == len(before)
+    assert "goes on with a repetition that was stopped; done are the seeds [20]" in capsys.readouterr().out
+    assert trained == [20, 21, 21, 22]
+    train.fit_all(config, MODEL, progress=False)
+    assert trained == [20, 21, 21, 22, 20, 21, 22]  # that one was finished
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_deleted(root, monkeypatch):
+    config = tiny.custom(root, train={"checkpoint_minutes": 0.0})
+    train.fit(config, MODEL, 23)
+    stop_after_an_epoch(monkeypatch, config, 23, fresh=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "load", lambda *_, **__: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        with pytest.raises(
+            checkpoint.CheckpointError, match="cannot be read now .*Input/output error.*; run again"
+        ):
+            train.fit(config, MODEL, 23, fresh=True)
+    assert checkpoint.load(train.training_folder(config, MODEL, 23) / "checkpoint.pt")["step"] == 3
+
+
+def test_a_training_that_goes_on_in_another_precision_says_so_and_records_both(root, monkeypatch, capsys):
+    config = tiny.custom(root, train={"checkpoint_minutes": 0.0})
+    monkeypatch.setattr(devices, "resolve_precision", lambda _: "32-true")
+    stop_after_an_epoch(monkeypatch, config, 24)
+    monkeypatch.setattr(devices, "resolve_precision", lambda _: "bf16-mixed")
+    run = train.fit(config, MODEL, 24)
+    assert "began in float32 and goes on in bfloat16" in capsys.readouterr().out
+    assert run.info["precision"] == "float32, then bfloat16"
+
+
+def test_what_fabric_run_says_of_precision_holds_for_evaluation_and_record_too(root, monkeypatch):
+    config = tiny.custom(root)
+    monkeypatch.setattr(devices, "_cpu_has_bf16", lambda: True)
+    monkeypatch.setenv("LT_CLI_USED", "1")
+    monkeypatch.setenv("LT_PRECISION", "32-true")
+    store = pixels.prepare(config, progress=False)
+    assert train.start(config, MODEL, 0, store, progress=False)[1].dtype == torch.float32
+    monkeypatch.delenv("LT_PRECISION")
+    assert devices.dtype_of(devices.precision_of(config.train_for(MODEL))) == torch.bfloat16
 
 
 def test_a_run_is_on_the_disk_before_its_checkpoint_goes(root, monkeypatch):

@@ -9,7 +9,6 @@ python -m lib.publish renew                 the same written anew, after a chang
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from lib import config, evaluate, files
 from lib.comparison.compared import copy_run
 from lib.config import ROOT
 from lib.publish import documents, figure, verification
-from lib.publish.results import PublishError
+from lib.publish.results import PublishError, check_settings, other_settings, published
 from lib.trouble import told
 
 N_BOOT = 2000
@@ -61,16 +60,9 @@ def collect(cfg: config.Config) -> Path:
 
 
 def _still_holds(path: Path, cfg: config.Config, data_fingerprint: str) -> bool:
-    """Whether a recorded run.json is of the images and settings of `cfg`; a setting that came later was at its default."""
-    if not path.exists():
-        return False
-    run = files.read_json(path)
-    sections = {part: getattr(cfg, part) for part in ("train", run["model"])}
-    then = {part: vars(type(section)()) | run["config"][part] for part, section in sections.items()}
-    now = {part: vars(section) for part, section in sections.items()}
-    return run["data_fingerprint"] == data_fingerprint and json.dumps(then, sort_keys=True) == json.dumps(
-        now, sort_keys=True
-    )
+    """Whether a recorded run.json is of the images and settings of `cfg`."""
+    run = files.read_json(path) if path.exists() else None
+    return bool(run) and run["data_fingerprint"] == data_fingerprint and not other_settings(run, cfg)
 
 
 @told(ValueError)  # of tables that are damaged
@@ -83,6 +75,8 @@ def main(argv: list[str] | None = None) -> int:
     if asked.action == "collect":
         print(f"recorded in {collect(config.load(asked.profile))}")
     elif asked.action == "publish":
+        for folder in published(results):
+            check_settings(folder)
         figure.draw(results)
         for name, block in documents.DOCUMENTS.items():
             path = ROOT / name

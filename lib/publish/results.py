@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from lib import files
+from lib import config, files
 from lib.trouble import Trouble
 
 # The order in which they are shown; the demo is not published.
@@ -28,6 +29,36 @@ def record(folder: Path) -> dict:
     raise PublishError(
         f"{folder} holds predictions and no headline; run `python -m lib.publish collect --profile {folder.name}`"
     )
+
+
+def other_settings(run: dict, cfg: config.Config) -> list[str]:
+    """The settings, such as `train.epochs`, in which a recorded run.json and a config differ; one that came later was at its default."""
+    found = []
+    for part in ("data", "train", run["model"]):
+        now = vars(getattr(cfg, part))
+        then = vars(type(getattr(cfg, part))()) | run["config"][part]
+        found += [
+            f"{part}.{name}"
+            for name in then
+            if _plain(then[name]) != _plain(now.get(name)) and name not in config.NOT_SHAPING
+        ]
+    return found
+
+
+def check_settings(folder: Path) -> None:
+    """Raises PublishError for a recorded run that was trained with other settings than its profile's, as SET= makes them."""
+    for path in sorted((folder / "predictions").glob("*.run.json")):
+        run = files.read_json(path)
+        differ = other_settings(run, config.load(folder.name)) if "config" in run else []
+        if differ:
+            raise PublishError(
+                f"{folder.name}: {path.name} was trained with another {', '.join(differ)} than profile {folder.name} has; "
+                "train it with the profile's own settings, and collect it again"
+            )
+
+
+def _plain(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def every(results: Path) -> list[tuple[Path, dict]]:

@@ -11,7 +11,7 @@ from lib import evaluate, files
 from lib.ablation import record as ablation_record
 from lib.comparison import scored
 from lib.publish import figure
-from lib.publish.results import PublishError, published, record
+from lib.publish.results import PublishError, check_settings, published, record
 
 COMPARED, HEADLINE, ABLATION = "04_compare.json", "headline.json", "06_ablation.json"
 # By file: what predictions, histories and run.json do not tell. It is neither compared nor renewed.
@@ -50,6 +50,7 @@ def verify(results: Path) -> list[str]:
     lines = []
     for folder in published(results):
         record(folder)  # there is one
+        check_settings(folder)
         for name, (stated, again) in _files(folder).items():
             where = f"{folder.name}: {name}"
             lines.append(
