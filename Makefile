@@ -21,7 +21,7 @@ WEIGHTS ?=
 STEPS := $(basename $(notdir $(wildcard notebooks/[0-9][0-9]_*.ipynb)))
 OUT := reports/$(PROFILE)
 STUDY = $(PYTHON) -m lib.study
-export FRESH SOURCE WEIGHTS
+export SET FRESH SOURCE WEIGHTS
 export PYTHONPATH := $(CURDIR)
 
 # The environment: PYTHON=..., else an activated conda environment with the packages, else .venv ----------------------
@@ -61,12 +61,13 @@ help: ## this text
 	@echo '  -j2            two steps at once, where they can'
 	@echo '  PYTHON=...     an interpreter with the packages, instead of .venv or the activated conda environment'
 
+# make runs a line with $(MAKE) in it also when it is asked to only show what it would do (-n).
 all: $(READY) ## run what is out of date; the result is reports/<profile>/index.html
 	@$(check)
-	@if $(MAKE) -q pages; then \
+	@$(if $(findstring n,$(firstword -$(MAKEFLAGS))),$(MAKE) pages,if $(MAKE) -q pages; then \
 	  echo 'Nothing to do: $(OUT)/index.html is up to date.'; \
-	else $(STUDY) plan $(ARGUMENTS) && $(TOGETHER) pages && printf '%s\n' '$(SET)' > $(OUT)/.settings && \
-	  echo 'Done: $(OUT)/index.html'; fi
+	else $(STUDY) plan $(ARGUMENTS) && $(TOGETHER) pages && printf '%s\n' "$$SET" > $(OUT)/.settings && \
+	  echo 'Done: $(OUT)/index.html'; fi)
 
 data: $(READY) ## fetch radiographs and ImageNet weights; from files: SOURCE=<zip or folder> WEIGHTS=<file>
 	@$(PYTHON) -m lib.sources $${SOURCE:+--source "$$SOURCE"} $${WEIGHTS:+--weights "$$WEIGHTS"}
@@ -105,15 +106,16 @@ clean: ## remove pages, executed notebooks, stores, the demo; keep raw data and 
 	@rm -rf reports/results/demo models/demo data/store data/raw/phantoms .screenshots .pytest_cache .ruff_cache
 	@find lib $(wildcard tests) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-clean-models: ## remove the trained models of PROFILE, and nothing else
+clean-models: ## remove the trained models of PROFILE; the next `make all` trains them anew
 	@$(check)
 	@rm -rf 'models/$(PROFILE)'
+	@if [ -d $(OUT) ]; then echo 'without models' > $(OUT)/.settings; fi
 
 # The graph -----------------------------------------------------------------------------------------------------------
 DATASET := $(shell sed -n 's/^.*dataset: *\([a-z_]*\).*/\1/p' lib/profiles/$(PROFILE).yaml 2>/dev/null | head -n 1)
 FINETUNED := $(findstring regime: finetuned,$(shell cat lib/profiles/$(PROFILE).yaml 2>/dev/null))$(findstring regime=finetuned,$(SET))
 GIVEN := $(if $(filter-out phantoms,$(DATASET)),$(wildcard data/raw/$(DATASET)/. data/weights/*.safetensors))
-ARGUMENTS = '$(PROFILE)' --set '$(SET)'
+ARGUMENTS = '$(PROFILE)' --set "$$SET"
 # The demo's small models leave cores idle, so two of its steps share them; waiting threads then must not spin.
 TOGETHER = $(if $(or $(filter-out demo,$(PROFILE)),$(findstring jobserver,$(MAKEFLAGS))),$(MAKE),OMP_WAIT_POLICY=PASSIVE $(MAKE) -j2)
 # Steps are looked at again when asked to, and when the settings are not those of the last complete study.
@@ -144,10 +146,10 @@ $(READERS): $(TRAINED)
 # Fine-tuned, 06 takes over Xception-LSTM's runs, which 02 may be about to train again (FRESH, with -j2).
 $(if $(FINETUNED),$(eval $(filter $(OUT)/06_%,$(NOTEBOOKS)): | $(filter $(OUT)/02_%,$(NOTEBOOKS))))
 
-$(PAGES): $(OUT)/%.html: $(OUT)/%.ipynb lib/study/pages.py lib/tables.py $(wildcard lib/study/template/*) | $(READY)
+$(PAGES): $(OUT)/%.html: $(OUT)/%.ipynb lib/study/pages.py lib/study/steps.py lib/tables.py $(wildcard lib/study/template/*) | $(READY)
 	@$(STUDY) page $(ARGUMENTS) $*
 
-$(OUT)/index.html: $(PAGES) lib/study/overview.py
+$(OUT)/index.html: $(PAGES) lib/study/overview.py lib/study/steps.py lib/study/story.py
 	@$(STUDY) index $(ARGUMENTS)
 
 -include $(STEPS:%=$(OUT)/.%.d)

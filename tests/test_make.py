@@ -89,6 +89,8 @@ def bench(tmp_path):
         "lib/plots/style.py",
         "lib/gone.py",
         "lib/study/pages.py",
+        "lib/study/steps.py",
+        "lib/study/story.py",
         "lib/tables.py",
         "lib/study/overview.py",
         "lib/study/template/style.css",
@@ -225,6 +227,34 @@ def test_other_settings_run_again_and_so_does_fresh(bench):
     bench.make("all", "FRESH=1")
     assert sum(call.startswith("run") for call in bench.calls) == 6
     assert "FRESH=1" in (bench.root / "calls").read_text()
+
+
+def test_showing_what_would_run_changes_nothing(bench):
+    bench.make("all")
+    kept = (bench.root / "reports" / "demo" / ".settings").read_text()
+    said = bench.make("all", "-n", "SET=train.epochs=2").stdout
+    assert bench.calls == []
+    assert (bench.root / "reports" / "demo" / ".settings").read_text() == kept
+    assert "run 'demo' --set" in said
+    assert "Done" not in said
+    bench.make("all", "SET=train.epochs=2")
+    assert sum(call.startswith("run") for call in bench.calls) == 6
+
+
+def test_settings_reach_the_study_as_they_are_written_and_never_the_shell(bench):
+    given = "ablation.variants=['mean-mlp'] x='; touch broken; '"
+    bench.make("all", f"SET={given}")
+    assert f"--set {given}" in (bench.root / "calls").read_text()
+    assert not (bench.root / "broken").exists()
+    bench.make("all", f"SET={given}")
+    assert bench.calls == []
+
+
+def test_models_that_were_removed_are_looked_for_again(bench):
+    bench.make("all")
+    bench.make("clean-models")
+    bench.make("all")
+    assert sum(call.startswith("run") for call in bench.calls) == 6
 
 
 @pytest.mark.parametrize(

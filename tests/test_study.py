@@ -277,6 +277,49 @@ def test_a_last_run_that_trained_nothing_promises_no_seconds(tmp_path, monkeypat
         assert story.expect(both, header, **asked).total == 20 + 4800
 
 
+def test_what_a_profile_takes_is_not_said_of_other_settings(tmp_path, monkeypatch):
+    both = sample_steps(tmp_path)
+    monkeypatch.setattr(story, "accelerated", lambda: False)
+    found = story.expect(both, "Takes: 01 10 s, 02 2 min", "make all SET=train.epochs=100")
+    assert found.total == 130
+    assert found.seconds == {}
+    assert "without these settings" in found.basis
+    for step in both:
+        step.keep(state(command="make all SET=train.epochs=100", duration_s=90.0))
+    seen = story.expect(both, "Takes: 01 10 s, 02 2 min", "make all SET=train.epochs=100")
+    assert seen.basis == "as the last time here"
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_repetition_that_fails_is_looked_at_again_without_being_asked_for_as_one(tmp_path, fresh):
+    cfg = sample_steps(tmp_path)[0].config
+    kept = cfg.report_dir / ".settings"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("\n")
+    study.plan(cfg, "", fresh=fresh)
+    assert (kept.read_text() == "of a study under way\n") == fresh
+
+
+def test_a_step_whose_models_were_removed_trains_them_again(tmp_path, monkeypatch):
+    (step,) = sample_steps(tmp_path, ("02_train_xception_lstm",))
+    executed = []
+
+    def execute(step, *_):
+        executed.append(step.name)
+        write_notebook(step.partial, "1")
+        return {}
+
+    monkeypatch.setattr(study, "_execute", execute)
+    for seed in step.config.seeds:
+        files.write_json(step.config.run_dir("xception_lstm", seed) / "run.json", {})
+    for _ in range(2):
+        assert study.run(step, "")
+    assert len(executed) == 1
+    (step.config.run_dir("xception_lstm", step.config.seeds[0]) / "run.json").unlink()
+    assert study.run(step, "")
+    assert len(executed) == 2
+
+
 def test_plan_and_run_expect_by_the_settings_and_by_fresh(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(study, "expect", lambda _, __, command, *, fresh: asked.append((command, fresh)))
@@ -345,6 +388,23 @@ def test_modules_are_followed_through_imports(tmp_path):
     assert {path.relative_to(tmp_path / "lib").with_suffix("").as_posix() for path in found} == set(
         sources
     ) - {"unused"}
+
+
+def test_data_that_a_module_names_is_what_a_step_depends_on(tmp_path):
+    write_notebook(tmp_path / "notebooks" / "01_a.ipynb", "from lib import reader")
+    for name, text in (("reader.py", 'X = "pairs.json"'), ("pairs.json", "{}"), ("other.json", "{}")):
+        path = tmp_path / "lib" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    step = Step("01_a", config.load("demo", root=tmp_path))
+    step.write_dependencies()
+    assert "lib/pairs.json" in step._kept("d").read_text()
+    assert "other.json" not in step._kept("d").read_text()
+    before = step.inputs()
+    (tmp_path / "lib" / "other.json").write_text("[]")
+    assert step.inputs() == before
+    (tmp_path / "lib" / "pairs.json").write_text("[]")
+    assert step.inputs() != before
 
 
 def test_a_step_is_stale_when_what_it_depends_on_says_something_else(tmp_path):

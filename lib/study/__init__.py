@@ -79,7 +79,7 @@ def plan(config: Config, settings: str, *, fresh: bool = False) -> None:
     print(flush=True)
     kept = config.report_dir / ".settings"
     before = kept.read_text(encoding="utf-8").strip() if kept.exists() else ""
-    if before != settings.strip():
+    if fresh or before != settings.strip():
         # Until make has written the new settings at the end, no step counts as fresh.
         files.write_text(kept, "of a study under way\n")
 
@@ -103,10 +103,10 @@ def command_for(config: Config, settings: str) -> str:
 def run(step: Step, settings: str, *, reads: tuple[str, ...] = (), fresh: bool = False) -> bool:
     """Execute a step's notebook, unless its inputs are those of its last good run. False when a cell fails."""
     inputs, last = step.inputs(reads), step.state()
-    done = last is not None and last.status == "done" and step.notebook.exists()
+    done = last is not None and last.status == "done" and step.notebook.exists() and step.is_trained()
     command, header = command_for(step.config, settings), "\n".join(header_of(step.config.profile))
     expected = expect(all_steps(step.config), header, command, fresh=fresh)
-    teller = Teller(step, expected.seconds[step.name] if expected else None)
+    teller = Teller(step, expected.seconds.get(step.name) if expected else None)
     if done and last.inputs == inputs and not fresh:
         step.write_dependencies()
         os.utime(step.notebook)  # make compares dates

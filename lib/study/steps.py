@@ -60,6 +60,13 @@ class Step:
         """The model that this step trains, or an empty string."""
         return self.name.partition("_train_")[2]
 
+    def is_trained(self) -> bool:
+        """Whether the models are there that this step trains, if it trains any: `make clean-models` takes them away."""
+        runs = [
+            self.config.run_dir(self.trains, seed) / "run.json" for seed in self.config.seeds if self.trains
+        ]
+        return all(run.exists() for run in runs)
+
     @functools.cached_property
     def title(self) -> str:
         """The notebook's first heading, without its number."""
@@ -79,16 +86,14 @@ class Step:
 
     def write_dependencies(self) -> None:
         """Tell make which modules this step uses (a module that disappears makes the step out of date, not an error)."""
-        modules = [
-            path.relative_to(self.config.root).as_posix()
-            for path in modules_of(self.source, root=self.config.root)
-        ]
+        root, used = self.config.root, modules_of(self.source, root=self.config.root)
+        modules = [path.relative_to(root).as_posix() for path in [*used, *data_of(used)]]
         target = self.notebook.relative_to(self.config.root).as_posix()
         lines = [f"{target}: {' '.join(modules)}", *(f"{module}:" for module in modules)]
         files.write_text(self._kept("d"), "\n".join(lines) + "\n")
 
     def inputs(self, reads: tuple[str, ...] = ()) -> str:
-        """Fingerprint of the notebook, the code it runs (not its layout), its settings, what it was given and the models it reads.
+        """Fingerprint of the notebook, the code it runs and its data (not its layout), its settings, what it was given and the models it reads.
 
         Of real images and weights the dates count, of images that of their folder alone, which `make data` replaces as a
         whole: an image that someone changes deeper inside is seen by the pixel store, once the step runs.
@@ -100,10 +105,12 @@ class Step:
         # Those of the study's seeds: 06 may train the same model with others.
         folders = sorted(config.run_dir(model, seed) for model in models for seed in config.seeds)
         runs = [path for folder in folders if (path := folder / "run.json").exists()]
+        modules = modules_of(self.source, root=root)
         return fingerprint(
             {
                 "cells": [[cell["cell_type"], "".join(cell["source"])] for cell in cells],
-                "code": provenance.code_fingerprint(modules_of(self.source, root=root)),
+                "code": provenance.code_fingerprint(modules),
+                "data": [files.sha256(path) for path in data_of(modules)],
                 "settings": config.as_dict(),
                 "given": [path.stat().st_mtime_ns if path.exists() else None for path in given],
                 "runs": [[path.parent.name, files.sha256(path)] for path in runs],
@@ -136,6 +143,13 @@ def modules_of(notebook: Path, *, root: Path = ROOT) -> list[Path]:
             package = ".".join(path.relative_to(root).parent.parts)
             waiting += _imported(path.read_text(encoding="utf-8"), package, root)
     return sorted(found)
+
+
+def data_of(modules: list[Path]) -> list[Path]:
+    """The JSON files beside these modules that one of them names, such as the pairs of `lib/matched.py`."""
+    beside = sorted({path for module in modules for path in module.parent.glob("*.json")})
+    texts = [module.read_text(encoding="utf-8") for module in modules if beside]
+    return [path for path in beside if any(f'"{path.name}"' in text for text in texts)]
 
 
 def _without_magics(cell: str) -> str:

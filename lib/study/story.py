@@ -50,7 +50,8 @@ def expect(steps: list[Step], header: str, command: str, *, fresh: bool = False)
 
     header   the comment lines on top of the profile's file, with times such as `02 35 min` and the speed of the machine
              that they were measured on, such as `185 GFLOP/s`
-    command  the one that is about to run: a last run by another one, with other settings, says nothing
+    command  the one that is about to run: a last run by another one, with other settings, says nothing, and the header
+             nothing of the single steps where it has settings of its own
     fresh    whether trainings are repeated, of which a last run need not have made any
     None when neither says anything, or only the header does and a GPU is here, which it knows nothing of.
     """
@@ -70,11 +71,14 @@ def expect(steps: list[Step], header: str, command: str, *, fresh: bool = False)
     guessed = scaled | seen
     if len(guessed) < len(steps):
         return None
-    return Expectation(
-        guessed,
-        sum(guessed.values()),
-        "from the profile's measurements, scaled to this machine" if rate else "as measured for the profile",
+    basis = (
+        "from the profile's measurements, scaled to this machine" if rate else "as measured for the profile"
     )
+    if " SET=" in command:
+        return Expectation(
+            seen, sum(guessed.values()), f"{basis}; without these settings, which may change it much"
+        )
+    return Expectation(guessed, sum(guessed.values()), basis)
 
 
 def busy(states: Iterable[State]) -> float:
