@@ -44,9 +44,11 @@ def within(key: str, value: float, low: float, high: float) -> None:
 
 
 def all_within(key: str, values: tuple[float, ...], low: float, high: float, *, such_as: str) -> None:
-    """Raises ConfigError for an empty list, and for one that holds a value outside the range."""
+    """Raises ConfigError for an empty list, and for one that holds a value outside the range or twice."""
     if not values:
         raise ConfigError(f"{key} is empty; it must name at least one, such as {such_as}")
+    if len(set(values)) < len(values):
+        raise ConfigError(f"{key} is {list(values)}; it must name each once")
     for value in values:
         within(key, value, low, high)
 

@@ -93,6 +93,13 @@ def test_numbers_that_yaml_reads_in_another_base_are_refused(words):
     )
 
 
+@pytest.mark.parametrize("key", ["seeds", "ablation.seeds", "train.zooms"])
+def test_what_is_named_twice_is_refused(key):
+    """Two rows of one run would pass for two runs, and make an interval too narrow."""
+    with pytest.raises(ConfigError, match=f"{key} is .*; it must name each once"):
+        config.load("demo", **{key: [1, 1]})
+
+
 def test_a_setting_given_twice_is_refused():
     with pytest.raises(ConfigError, match="train.epochs is given twice"):
         config.read_overrides(["train.epochs=2", "train.epochs=3"])
