@@ -58,16 +58,16 @@ def prepare(config: Config, *, progress: bool = True) -> PixelStore:
             f"there are no images at {config.raw_dir}; run `make data` to fetch the public set, `make data SOURCE=<zip or folder>` "
             "to take it from a file, or choose the synthetic images with PROFILE=demo"
         )
-    if config.synthetic and not _drawn(config):
-        with _alone(config.raw_dir):
-            if not _drawn(config):
-                _draw(config)
-    stamp = _stamp(config)
-    if not _intact(folder, stamp):
-        with _alone(folder):
-            if not _intact(folder, stamp):
-                _build(config, folder, stamp, progress=progress)
-    return _open(config, folder)
+    # Phantoms of any number and seed share their folders: none are drawn while another process builds or opens its store.
+    with _alone(config.raw_dir) if config.synthetic else contextlib.nullcontext():
+        if config.synthetic and not _drawn(config):
+            _draw(config)
+        stamp = _stamp(config)
+        if not _intact(folder, stamp):
+            with _alone(folder):
+                if not _intact(folder, stamp):
+                    _build(config, folder, stamp, progress=progress)
+        return _open(config, folder)
 
 
 def _alone(folder: Path) -> filelock.FileLock:

@@ -2,7 +2,9 @@
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import filelock
 import numpy as np
 import pandas as pd
 import pytest
@@ -139,6 +141,32 @@ def test_damaged_description_of_the_phantoms_has_them_drawn_again(tmp_path, dama
     before = prepare(cfg).fingerprint
     (cfg.raw_dir / "phantoms.json").write_bytes(damage)
     assert prepare(cfg).fingerprint == before
+
+
+def test_no_process_draws_other_phantoms_before_the_store_of_these_is_open(tmp_path, monkeypatch):
+    cfg = config.load("demo", root=tmp_path, **{"data.phantoms": 40, "data.image_size": 32})
+    waiting = {}
+
+    def must_wait():
+        try:
+            with store._alone(cfg.raw_dir).acquire(timeout=0):
+                return False
+        except filelock.Timeout:
+            return True
+
+    def watch(name, kept):
+        def watched(*words, **named):
+            with ThreadPoolExecutor(1) as another:
+                waiting[name] = another.submit(must_wait).result()
+            return kept(*words, **named)
+
+        return watched
+
+    for name in ("_draw", "_stamp", "_build", "_open"):
+        monkeypatch.setattr(store, name, watch(name, getattr(store, name)))
+    prepare(cfg)
+    assert waiting == dict.fromkeys(("_draw", "_stamp", "_build", "_open"), True)
+    assert not must_wait()
 
 
 def test_broken_link_is_quarantined_until_it_leads_somewhere(cfg, tmp_path):
