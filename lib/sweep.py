@@ -41,6 +41,7 @@ COLUMNS = [
     "val_accuracy",
     "folder",
 ]
+OF_REPORTS = ("n_boot", "ablation", "explain")  # settings that no training reads
 LOST_WORKERS = 5  # how many workers a run may lose before it is given up
 RETRIES = 2  # after an error of the run itself, such as a disk that was full for a moment
 
@@ -70,19 +71,31 @@ def jobs(
 
     Overrides come on top of the config that is given, as `config.changed` says.
     The variant called `base` changes nothing and shares its runs with the notebooks; the others keep theirs in
-    `models/<profile>/sweep/<variant>`.
+    `models/<profile>/sweep/<variant>`. Raises ConfigError for overrides that none of its runs would heed.
     """
     seeds = config.seeds if seeds is None else tuple(seeds)
     all_within("seeds", seeds, 0, LARGEST_SEED, such_as="42")
     made = []
     for variant, overrides in (variants or {"base": {}}).items():
         changed = configs.changed(config, overrides)
+        _must_count(variant, overrides, models)
         if variant != "base":
             changed = dataclasses.replace(changed, profile=f"{config.profile}/sweep/{variant}")
         elif overrides:
             raise configs.ConfigError(f"the variant 'base' changes nothing, but was given {overrides}")
         made += [Job(variant, changed, model, seed) for model in models for seed in seeds]
     return made
+
+
+def _must_count(variant: str, overrides: dict, models: Sequence[str]) -> None:
+    """Raises ConfigError for a setting that would leave every run of the variant as it is."""
+    ignored = {"seeds", *OF_REPORTS, *configs.MODELS} - set(models)
+    for key in overrides:
+        if key.split(".")[0] in ignored:
+            hint = "; seeds are chosen for all variants, by --seeds" if key == "seeds" else ""
+            raise configs.ConfigError(
+                f"the variant {variant!r} sets {key}, which no run of this sweep uses{hint}"
+            )
 
 
 def serial(planned: Iterable[Job]) -> pd.DataFrame:

@@ -51,6 +51,23 @@ def test_a_changed_base_is_refused(tmp_path):
         sweep.jobs(tiny.custom(tmp_path), variants={"base": {"train.ema": 0.5}})
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"seeds": [1, 2, 3]},
+        {"n_boot": 9},
+        {"explain.images": 3},
+        {"explain": {"images": 3}},
+        {"ablation.epochs": 9},
+        {"xception_lstm.freeze_layers": 3},  # of the other model
+    ],
+)
+def test_a_setting_that_no_run_uses_is_refused(tmp_path, overrides):
+    (key,) = overrides
+    with pytest.raises(ConfigError, match=f"^the variant 'v' sets {key}, which no run of this sweep uses"):
+        sweep.jobs(tiny.custom(tmp_path), models=[MODEL], variants={"v": overrides})
+
+
 def test_a_killed_worker_loses_nothing(tmp_path):
     expected = sweep.serial(planned(tmp_path / "serial"))
     jobs = planned(tmp_path / "cluster")
@@ -133,8 +150,12 @@ def test_a_variant_is_read_from_the_command_line(tmp_path):
 
 def test_a_variant_may_set_a_list_or_a_mapping():
     assert sweep._variant(
-        "z:train.zooms=[1.0,1.1],xception_lstm.train={ema: 0.5, zooms: [1.0, 1.2]},n_boot=9"
+        "z:train.zooms=[1.0,1.1],xception_lstm.train={ema: 0.5, zooms: [1.0, 1.2]},train.epochs=9"
     ) == (
         "z",
-        {"train.zooms": [1.0, 1.1], "xception_lstm.train": {"ema": 0.5, "zooms": [1.0, 1.2]}, "n_boot": 9},
+        {
+            "train.zooms": [1.0, 1.1],
+            "xception_lstm.train": {"ema": 0.5, "zooms": [1.0, 1.2]},
+            "train.epochs": 9,
+        },
     )
