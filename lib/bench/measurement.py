@@ -21,7 +21,7 @@ from lib.config import Config
 from lib.inference import FastRest, Rest
 from lib.prefix import StoredPrefix
 
-FEWEST = 2  # steps in a measurement, besides the one that warms up
+FEWEST = 5  # steps in a measurement, besides the one that warms up
 
 
 def original(config: Config, model: str, tree: Path, seconds: float) -> dict:
