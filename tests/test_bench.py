@@ -1,8 +1,9 @@
 """The bench measures what it says: the original's recipe as it was, this project's as it is, and the roof above both."""
 
-import dataclasses
 import json
+import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -90,12 +91,13 @@ def test_both_recipes_are_measured(small, tmp_path, model):
     shares = table.loc[(table["recipe"] == "original") & (table["phase"] == "train"), "share_of_limit"]
     assert shares.iloc[0] == pytest.approx(turns[0]["train"] * 2 / 100)
     maps = {"batch": 32, "times_faster": 2.0, "fast_times_faster": 4.0}
-    found |= {"rows": table.to_dict("records"), "gradcam": {model: maps}, "load_before": 0.0}
+    found |= {"rows": table.to_dict("records"), "gradcam": {model: maps}}
+    found |= {"load_before": 0.0, "load_after": 2.0, "threads": 2}
     assert model in bench.sentences(found)[0]
     plots.speed(table)
 
 
-def test_ratios_are_to_the_originals_better_turn():
+def test_ratios_are_to_the_originals_better_turn_and_range_over_all_turns():
     def turn(recipe: str, rate: float) -> dict:
         rates = {"train": rate, "infer": 2 * rate, "train_outside": 0.1, "infer_outside": 0.1}
         return {"recipe": recipe, "precision": "float32", "batch": 8, "peak_memory_gb": 1.0} | rates
@@ -107,6 +109,8 @@ def test_ratios_are_to_the_originals_better_turn():
     assert rows.loc["project", "ratio"].tolist() == [4.0, 4.0]
     assert rows.loc["original", "ratio"].tolist() == [1.0, 1.0]
     assert rows["worse_turn"].tolist() == [2.0, 4.0, 9.0, 18.0]
+    assert rows.loc["project", "ratio_low"].tolist() == [3.0, 3.0]
+    assert rows.loc["project", "ratio_high"].tolist() == [6.0, 6.0]
 
 
 def test_the_share_outside_the_model_is_that_of_fetching_images(tmp_path, monkeypatch):
@@ -225,46 +229,24 @@ def test_the_two_runs_of_a_seed_are_drawn_together():
     assert one["low"] < one["difference"] < one["high"]
 
 
-@pytest.mark.parametrize(("load", "told"), [(0.1, False), (64.0, True)])
-def test_the_command_writes_json_and_figure(small, tmp_path, monkeypatch, capsys, load, told):
-    turn = {
-        "precision": "float32",
-        "batch": 8,
-        "train": 2.0,
-        "infer": 4.0,
-        "train_outside": 0.1,
-        "infer_outside": 0.1,
-    }
-    turn |= {"peak_memory_gb": 1.0}
-    faster = turn | {"train": 9.0, "infer": 24.0}
-
-    def pretend(what, *_, **__):
-        maps = {"batch": 32, "times_faster": 2.0, "fast_times_faster": 4.0}
-        others = {
-            "limits": {"float32": 10.0},
-            "original": turn,
-            "gradcam": dict.fromkeys(config.MODELS, maps),
-        }
-        return others.get(what, faster)
-
-    monkeypatch.setattr(bench, "_turn", pretend)
-    monkeypatch.setattr(bench.os, "getloadavg", lambda: (load, 0, 0))
-    assert bench.main(["--root", str(tmp_path), "--size", "28", "--images", "8"]) == 0
-    found = json.loads((tmp_path / "reports" / "results" / "bench.json").read_text())
-    assert found["images"] == "phantoms"
-    assert {row["ratio"] for row in found["rows"]} == {1.0, 4.5, 6.0}
-    assert (tmp_path / "reports" / "results" / "bench.svg").read_text().lstrip().startswith("<?xml")
-    said = capsys.readouterr().out
-    assert "training 4.5 times and inference 6.0 times" in said
-    assert "Grad-CAM of 32 images 2.0 times" in said
-    assert any("Other work was running (load 64.0)" in line for line in found["said"]) == told
-    assert "`make publish` shows it" in said
-
-
 def test_a_measurement_that_fails_is_told(tmp_path):
-    broken = dataclasses.replace(tiny.custom(tmp_path), root=tmp_path / "nowhere")
-    with pytest.raises(RuntimeError, match="the measurement nosuch  failed"):
-        bench._turn("nosuch", broken, seconds=0.1, threads=1)
+    with pytest.raises(
+        RuntimeError, match="^the measurement nosuch failed: error: there is no measurement 'nosuch'$"
+    ):
+        bench._turn("nosuch", tiny.custom(tmp_path), seconds=0.1, threads=1)
+
+
+def test_a_measurement_finds_a_root_that_is_relative(tmp_path, monkeypatch):
+    asked = []
+
+    def child(words, **_):
+        asked.append(json.loads(words[-1]))
+        return subprocess.CompletedProcess(words, 0, stdout="{}", stderr="")
+
+    monkeypatch.setattr(bench.subprocess, "run", child)
+    monkeypatch.chdir(tmp_path)
+    bench._turn("limits", tiny.custom(Path("here")), seconds=0.1, threads=1)
+    assert asked[0]["root"] == str(tmp_path.resolve() / "here")
 
 
 def test_batches_go_round():

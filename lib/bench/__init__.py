@@ -1,8 +1,9 @@
-"""How much faster than the original notebook is this project, on this machine? `make bench`, about ten minutes on two cores.
+"""How much faster than the original notebook is this project, on this machine? `make bench`, a quarter of an hour on two cores.
 
 Each recipe runs in a process of its own, in the order original, project, original, project, for both models. The table, the
-figure and the numbers go to `reports/results`; ratios compare the better of each recipe's two turns. Maps are compared
-with the original's loop over channels, and on real images both recipes train at the same batch size, to compare their AUCs.
+figure and the numbers go to `reports/results`, those of phantoms to `reports/results/demo`; ratios compare the better of each
+recipe's two turns. Maps are compared with the original's loop over channels, and on real images both recipes train at the
+same batch size, to compare their AUCs.
 """
 
 from __future__ import annotations
@@ -52,8 +53,7 @@ def run(config: Config, *, images: int, seconds: float, threads: int | None) -> 
     """All turns of both models; a JSON-like result."""
     store = pixels.prepare(config)
     found = {
-        "image_size": config.data.image_size, "images": "phantoms" if config.synthetic else config.data.dataset,
-        "device": provenance.device(), "versions": provenance.versions(), "commit": provenance.commit(),
+        **_circumstances(config), "cores": os.cpu_count(),
         "threads": threads or torch.get_num_threads(), "load_before": os.getloadavg()[0],
         "limits_gflops": _turn("limits", config, threads=threads, seconds=min(seconds, 2.0)), "models": {},
     }  # fmt: skip
@@ -69,15 +69,24 @@ def run(config: Config, *, images: int, seconds: float, threads: int | None) -> 
                 "gflop_per_image": measurement.operations(config, model),
             }
     found["gradcam"] = _turn("gradcam", config, threads=threads, seconds=seconds)
-    found["load_after"] = os.getloadavg()[0]
-    rows = table(found).astype(object)
-    return found | {"rows": rows.where(rows.notna(), None).to_dict("records")}
+    return found | {"load_after": os.getloadavg()[0]}
+
+
+def _circumstances(config: Config) -> dict:
+    return {
+        "image_size": config.data.image_size, "images": config.data.dataset,
+        "device": provenance.device(), "versions": provenance.versions(), "commit": provenance.commit(),
+    }  # fmt: skip
 
 
 def table(found: dict) -> pd.DataFrame:
-    """One row a model, recipe and phase: images/s, ratio to the original, peak memory, share outside the model, share of the limit."""
+    """One row a model, recipe and phase: images/s, ratio to the original, peak memory, share outside the model, share of the limit.
+
+    The ratio is of the better turns; it ranges from the worse turn over the original's better one to the reverse.
+    """
     rows = []
-    for model, own in found["models"].items():
+    for model in filter(found["models"].get, configs.MODELS):  # a file has them in another order
+        own = found["models"][model]
         best = {
             recipe: [t for t in own["turns"] if t["recipe"] == recipe] for recipe in ("original", "project")
         }
@@ -87,14 +96,15 @@ def table(found: dict) -> pd.DataFrame:
                     continue
                 turn = max(turns, key=lambda t, phase=phase: t[phase])
                 kind = phase.removesuffix("_stored")
-                reference = max(t[kind] for t in best["original"])
+                rates, references = [t[phase] for t in turns], [t[kind] for t in best["original"]]
                 done = turn[phase] * own["gflop_per_image"][kind]
                 stored = phase == "train_stored"
                 rows.append(
                     {
                         "model": model, "recipe": recipe + (", frozen prefix stored" if stored else ""), "phase": kind,
                         "batch": turn["batch"] if kind == "train" else 64, "images_per_second": turn[phase],
-                        "worse_turn": min(t[phase] for t in turns), "ratio": turn[phase] / reference,
+                        "worse_turn": min(rates), "ratio": max(rates) / max(references),
+                        "ratio_low": min(rates) / max(references), "ratio_high": max(rates) / min(references),
                         "peak_memory_gb": turn["peak_memory_gb"],
                         "share_outside_model": None if stored else turn[f"{kind}_outside"],
                         # with a stored prefix the operations of the prefix are not done
@@ -110,25 +120,47 @@ def sentences(found: dict) -> list[str]:
     for model in rows["model"].unique():
         mine = rows[rows["model"] == model].set_index(["recipe", "phase"])
         own, stored = mine.loc["project"], ("project, frozen prefix stored", "train")
-        kept = (
-            f" ({mine.loc[stored, 'ratio']:.1f} with the frozen prefix stored)"
-            if stored in mine.index
-            else ""
-        )
         told.append(
-            f"{model}: training {own.loc['train', 'ratio']:.1f} times{kept} and inference {own.loc['infer', 'ratio']:.1f} times "
+            f"{model}: training {_times(own.loc['train'])} and inference {_times(own.loc['infer'])} "
             f"the original's images per second (aims: 4 and 5), {own.loc['train', 'share_outside_model']:.1%} of a training step outside the model."
         )
+        if stored in mine.index:
+            told.append(
+                f"{model}: training with the frozen prefix stored {_times(mine.loc[stored])}, without the time to compute it once."
+            )
         maps = found["gradcam"][model]
         told.append(
-            f"{model}: Grad-CAM of {maps['batch']} images {maps['times_faster']:.1f} times as fast as one image at a time, "
+            f"{model}: Grad-CAM of {maps['batch']} images on the processor {maps['times_faster']:.1f} times as fast as one image at a time, "
             f"{maps['fast_times_faster']:.1f} times with the backbone in bfloat16 (aim: 5)."
         )
-    if found["load_before"] > 0.5 * (os.cpu_count() or 1):
+    return told + _other_work(found) + (_accuracy(found) if "accuracy" in found else [])
+
+
+def _times(row: pd.Series) -> str:
+    return f"{row['ratio']:.1f} times ({row['ratio_low']:.1f} to {row['ratio_high']:.1f} by turn)"
+
+
+def _other_work(found: dict) -> list[str]:
+    """At the end the load holds the bench's own threads too."""
+    start, end, threads = found["load_before"], found["load_after"], found["threads"]
+    if max(start, end - threads) <= 0.5 * found.get("cores", threads):  # older records do not tell the cores
+        return []
+    return [
+        f"Other work was running (load {start:.1f} at the start, {end:.1f} at the end with the bench's own): ratios count more than rates."
+    ]
+
+
+def _accuracy(found: dict) -> list[str]:
+    """The recorded comparison, and what sets it apart from the speeds or from what would be computed now."""
+    accuracy = found["accuracy"]
+    device, told = accuracy.get("measured", found)["device"], [accuracy["sentence"]]
+    if device != found["device"]:
+        told.append(f"The AUCs were measured on {device}.")
+    if accuracy.get("method") != recipes.METHOD:
         told.append(
-            f"Other work was running (load {found['load_before']:.1f}): ratios count more than rates."
+            "The interval of the AUCs was recorded by an earlier method; `python -m lib.bench --only-accuracy` records it anew."
         )
-    return told + ([found["accuracy"]["sentence"]] if "accuracy" in found else [])
+    return told
 
 
 def _turn(
@@ -136,7 +168,11 @@ def _turn(
 ) -> dict:
     """One measurement in a fresh process."""
     asked = {"what": what, "model": model, "tree": str(tree), "seconds": seconds, "threads": threads}
-    asked |= {"root": str(config.root), "size": config.data.image_size, "batch": config.train.batch_size}
+    asked |= {
+        "root": str(config.root.resolve()),
+        "size": config.data.image_size,
+        "batch": config.train.batch_size,
+    }
     done = subprocess.run(
         [sys.executable, "-m", "lib.bench", "--turn", json.dumps(asked)],
         cwd=configs.ROOT,
@@ -144,7 +180,8 @@ def _turn(
         text=True,
     )
     if done.returncode:
-        raise RuntimeError(f"the measurement {what} {model} failed: {done.stderr.strip().splitlines()[-1:]}")
+        reason = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        raise RuntimeError(f"the measurement {' '.join(filter(None, (what, model)))} failed: {reason}")
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -158,7 +195,9 @@ def _take_turn(asked: dict) -> dict:
         return map_speed.measure(batch=BATCH, size=asked["size"], repeats=2)
     if asked["what"] == "original":
         return measurement.original(config, asked["model"], Path(asked["tree"]), asked["seconds"])
-    return measurement.project(config, asked["model"], asked["seconds"])
+    if asked["what"] == "project":
+        return measurement.project(config, asked["model"], asked["seconds"])
+    raise RuntimeError(f"there is no measurement {asked['what']!r}")
 
 
 def _image_folder(store: pixels.PixelStore, folder: Path, images: int) -> Path:
@@ -183,30 +222,51 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, help="of torch; without it all cores")
     parser.add_argument("--accuracy", type=int, metavar="N", help="images on which both recipes train at batch 8, to compare validation AUC; 0 for none (512 of real ones)")  # fmt: skip
     parser.add_argument("--seeds", type=int, default=3, help="of the accuracy comparison")
-    parser.add_argument("--only-accuracy", action="store_true", help="keep the speeds that are recorded")
+    parser.add_argument(
+        "--only-accuracy",
+        action="store_true",
+        help="keep the speeds that are recorded; with --accuracy 0 all, worded anew",
+    )
     parser.add_argument("--turn", help=argparse.SUPPRESS)
     asked = parser.parse_args(argv)
     if asked.turn:
         print(json.dumps(_take_turn(json.loads(asked.turn))))
         return 0
     config = setting(asked.root, size=asked.size, batch=asked.batch)
-    target = config.root / "reports" / "results" / "bench.json"
-    found = files.read_json(target) if asked.only_accuracy and target.exists() else {}
+    # A record of real images stays where phantoms are measured.
+    target = config.root / "reports" / "results" / ("demo" if config.synthetic else "") / "bench.json"
+    found = files.read_json(target) if target.exists() else {}
     if not asked.only_accuracy:
-        found = {k: v for k, v in found.items() if k == "accuracy"}
+        found = _accuracy_of_the_same_images(found, config)
         found |= run(config, images=asked.images, seconds=asked.seconds, threads=asked.threads)
     images = (0 if config.synthetic else 512) if asked.accuracy is None else asked.accuracy
     if images:
-        found["accuracy"] = recipes.compare(config, images=images, seeds=range(asked.seeds))
+        compared = recipes.compare(config, images=images, seeds=range(asked.seeds))
+        found["accuracy"] = compared | {"measured": _circumstances(config)}
+    if not found:
+        raise RuntimeError(f"{target} is not there, and nothing was to be measured")
     _write(found, target)
     return 0
+
+
+def _accuracy_of_the_same_images(found: dict, config: Config) -> dict:
+    """What a new measurement of speeds keeps of a record."""
+    if "accuracy" not in found:
+        return {}
+    now = _circumstances(config)
+    # Older records tell the circumstances of the speeds alone, and those are about to be replaced.
+    then = found["accuracy"].get("measured") or {name: found.get(name) for name in now}
+    same = all(then[name] == now[name] for name in ("images", "image_size"))
+    return {"accuracy": found["accuracy"] | {"measured": then}} if same else {}
 
 
 def _write(found: dict, target: Path) -> None:
     from lib.plots import bench as plots  # a measuring process does without
     from lib.plots import style
 
-    if "rows" in found:
+    if "models" in found:
+        rows = table(found).astype(object)
+        found["rows"] = rows.where(rows.notna(), None).to_dict("records")
         found["said"] = sentences(found)
     files.write_json(target, found)
     if "rows" in found:
@@ -217,5 +277,5 @@ def _write(found: dict, target: Path) -> None:
     elif "accuracy" in found:
         print(found["accuracy"]["sentence"])
     print(
-        f"written to {target} and {target.with_suffix('.svg').name}; `make publish` shows it in reports/README.md"
+        f"written to {target} and {target.with_suffix('.svg').name}; `make publish` shows that of real images in reports/README.md"
     )

@@ -18,6 +18,7 @@ from lib.config import Config
 from lib.inference import Frozen
 
 MODEL = "xception_lstm"
+METHOD = "patients and pairs of seeds resampled"  # of the interval; a record with another one says so
 
 
 def compare(config: Config, *, images: int, seeds: range, batch: int = 8) -> dict:
@@ -47,6 +48,7 @@ def compare(config: Config, *, images: int, seeds: range, batch: int = 8) -> dic
         "held_out": len(held),
         "batch": batch,
         "epochs": 1,
+        "method": METHOD,
         **judged(tables),
     }
     return found | {"sentence": sentence(found)}
@@ -74,7 +76,7 @@ def sentence(found: dict) -> str:
         f"Validation AUC after one epoch on {found['images']} images at batch {found['batch']}, mean of {len(found['project'])} seeds "
         f"on {found['held_out']} images: original {means['original']:.4f}, this project {means['project']:.4f}; "
         f"the two {'are not shown to differ' if same else 'differ'} ({found['difference']:+.4f} [{found['low']:+.4f}, "
-        f"{found['high']:+.4f}], seeds and patients resampled)."
+        f"{found['high']:+.4f}], {METHOD})."
     )
 
 

@@ -100,20 +100,24 @@ def model_card(results: Path) -> str:
 def speed(results: Path) -> str:
     """What `make bench` measured, as sentences and a table."""
     path = results / "bench.json"
-    if not path.exists():
+    found = files.read_json(path) if path.exists() else {}
+    if "rows" not in found:
         return "`make bench` has not been recorded yet."
-    found = files.read_json(path)
     rows = [
         {
             "Model": style.NAMES[row["model"]], "Phase": row["phase"], "Recipe": row["recipe"], "Batch": f"{row['batch']}",
-            "Images a second": f"{row['images_per_second']:.1f}", "Ratio": f"{row['ratio']:.1f}",
+            "Images a second": f"{row['images_per_second']:.1f}", "Ratio": f"{row['ratio']:.1f} ({row['ratio_low']:.1f} to {row['ratio_high']:.1f})",
             "Peak memory, GB": f"{row['peak_memory_gb']:.1f}", "Outside the model": _share(row["share_outside_model"]),
             "Of the machine's limit": _share(row["share_of_limit"]),
         }
         for row in found["rows"]
     ]  # fmt: skip
     limits = ", ".join(f"{value:.0f} GFLOP/s in {name}" for name, value in found["limits_gflops"].items())
-    machine = f"Measured on {found['device']}, {found['threads']} threads, {found['image_size']} pixels; its matrix products reach {limits}."
+    images = "phantoms of " if found["images"] == "phantoms" else ""
+    machine = (
+        f"Measured on {found['device']}, {found['threads']} threads, {images}{found['image_size']} pixels; its matrix products reach {limits}. "
+        "A range goes from this recipe's worse turn over the original's better one to its better turn over the original's worse one."
+    )
     listed = "\n".join(f"- {sentence}" for sentence in found["said"])
     return "\n\n".join(
         [
