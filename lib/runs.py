@@ -134,9 +134,9 @@ def identity(
 
 def shaping_settings(config: Config, model: str) -> dict:
     """The settings that a trained model depends on; the reports' own are left out."""
+    train = dataclasses.asdict(config.train_for(model))  # which refuses a model that is none
     settings = dataclasses.asdict(getattr(config, model))
     settings.pop("train")
-    train = dataclasses.asdict(config.train_for(model))
     if settings.get("pretrained") and config.weights_file.exists():
         settings["pretrained"] = files.sha256(config.weights_file)
     return {"model": settings, "train": {k: v for k, v in train.items() if k not in NOT_SHAPING}}
