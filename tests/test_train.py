@@ -150,6 +150,13 @@ def test_another_protocol_model_or_split_is_trained_again(root, run, change, mon
     assert train.fit(tiny.custom(root, **change), MODEL, 0, progress=False) == "trained"
 
 
+def test_a_log_says_that_a_training_has_begun(root, capsys):
+    config = tiny.custom(root, train={"epochs": 1})
+    images = len(pixels.prepare(config, progress=False).rows("train"))
+    train.fit(config, MODEL, 25)
+    assert f"{MODEL} seed 25: starts; 1 epochs of {images} images" in capsys.readouterr().out
+
+
 def test_fresh_forces(root, run, monkeypatch):
     monkeypatch.setattr(train, "_train", lambda *_, **__: "trained")
     config = tiny.custom(root, train={"epochs": 5})
