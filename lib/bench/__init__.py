@@ -271,6 +271,7 @@ def _write(found: dict, target: Path) -> None:
     files.write_json(target, found)
     if "rows" in found:
         rows = pd.DataFrame(found["rows"])
+        style.use()
         style.save(plots.speed(rows), target.with_suffix(".svg"))
         print(rows.round(3).to_string(index=False))
         print("\n".join(found["said"]))

@@ -29,7 +29,7 @@ def speed(rows: pd.DataFrame) -> plt.Axes:
         names = [f"{style.NAMES[row.model]}, {row.recipe}" for row in own.itertuples()]
         ax.set_yticks(range(len(own)), names, fontsize="small")
         ax.invert_yaxis()
-        ax.margins(x=0.25)
+        ax.set_xlim(0, 1.6 * own["images_per_second"].max())  # room for what stands at the longest bar
         ax.set(title=title, xlabel="images per second")
         ax.grid(visible=False, axis="y")
     return panels[0]
