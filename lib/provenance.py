@@ -49,9 +49,15 @@ def _dumped(tree: ast.AST) -> str:
 
 def versions() -> dict[str, str]:
     """Python's version and those of the packages that a result depends on."""
-    return {"python": platform.python_version()} | {
-        name: importlib.metadata.version(name) for name in PACKAGES
-    }
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+
+
+def _version(package: str) -> str:
+    """Also of opencv-python where its build without windows is installed, which imports the same."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return importlib.metadata.version(f"{package}-headless")
 
 
 def commit(root: Path = ROOT) -> str:

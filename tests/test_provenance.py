@@ -1,3 +1,5 @@
+from importlib.metadata import PackageNotFoundError
+
 from lib import provenance
 
 
@@ -28,3 +30,16 @@ def test_versions_and_device_are_named():
 
 def test_a_folder_outside_git_has_no_commit(tmp_path):
     assert provenance.commit(tmp_path) == "none"
+
+
+def test_opencv_counts_also_in_its_build_without_windows(monkeypatch):
+    installed = provenance.versions() | {"opencv-python-headless": "9.9"}
+    del installed["opencv-python"]
+
+    def version(package):
+        if package not in installed:
+            raise PackageNotFoundError(package)
+        return installed[package]
+
+    monkeypatch.setattr(provenance.importlib.metadata, "version", version)
+    assert provenance.versions()["opencv-python"] == "9.9"
