@@ -22,6 +22,8 @@ def make_fabric(train: Train) -> Fabric:
     precision = precision_of(train)
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32 where float32 is left
+        # Of the copy that each evaluation makes of the head; its few dozen calls are not worth another layout.
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
     else:
         memory.keep_freed_memory()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it announces stands in run.json

@@ -468,7 +468,7 @@ def test_the_readme_takes_all_recipes_together_that_asked_whether_the_lstm_helps
     silent = asked(tmp_path / "quick", 0.5, heads=("mean-mlp", "token-mean"))
     alone = sequence.answer([one, silent])
     assert "(`balanced`, 2 seeds)" in alone
-    assert "recipes" not in alone
+    assert "profiles" not in alone
     both = sequence.answer([one, silent, two])
     gaps = [
         ablation.analyse(ablation.read(f / "ablation"), n_boot=100).row("lstm-raster")["difference"]
@@ -476,7 +476,7 @@ def test_the_readme_takes_all_recipes_together_that_asked_whether_the_lstm_helps
     ]
     assert both.startswith(alone.removesuffix("."))
     assert (
-        f"; over the 2 recipes that were asked (`balanced`, `tuned`; 4 runs of each head) the difference is {np.mean(gaps):+.4f} ["
+        f"; over the 2 profiles that asked (`balanced`, `tuned`; 4 runs of each head) the difference is {np.mean(gaps):+.4f} ["
         in both
     )
 
@@ -661,6 +661,32 @@ def test_the_model_card_lists_every_recipe_that_asked_whether_the_lstm_helps(tmp
         gap = f"{row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]"
         assert f"| {folder.name} | 2 |" in said
         assert f"| {gap} |" in said
+
+
+def test_the_model_card_answers_each_question_by_the_first_profile_that_asked_it(tmp_path):
+    few = asked(tmp_path / "calibrated", 0.2)
+    many = asked(tmp_path / "grid", 0.5, heads=("mean-mlp", "lstm-raster", "lstm-reverse", "lstm-shuffle"))
+    said = "\n".join(sequence.answers([few, many]))
+    first, second = said.index("(`calibrated`):"), said.index("(`grid`):")
+    assert first < said.index(f"- {ablation.HELPS}") < second
+    assert said.count(f"- {ablation.HELPS}") == 1
+    assert second < said.index(f"- {ablation.ORDER}")
+    assert second < said.index(f"- {ablation.PATTERNS}")
+    assert "Not asked" not in said
+
+
+def test_the_model_card_lists_every_variant_of_the_largest_ablation(tmp_path):
+    few = asked(tmp_path / "calibrated", 0.2)
+    assert "Every variant" not in "".join(sequence.answers([few]))
+    many = asked(tmp_path / "grid", 0.5, heads=("mean-mlp", "lstm-raster", "lstm-reverse"))
+    said = "\n".join(sequence.answers([few, many]))
+    assert (
+        "Every variant of `grid`, mean of 2 seeds, against mean-pooling of the same channels, adjusted for 2 comparisons:"
+        in said
+    )
+    row = ablation.analyse(ablation.read(many / "ablation"), n_boot=100).row("lstm-reverse")
+    gap = f"{row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]"
+    assert f"| {gap} |" in next(line for line in said.splitlines() if line.startswith("| lstm-reverse"))
 
 
 def test_a_document_without_marks_is_refused():

@@ -16,6 +16,8 @@ BEGIN, END = "<!-- results: written by `make publish` -->", "<!-- end of results
 
 INTERVALS = "95% intervals resample the test patients, the seeds and, for figures at a chosen threshold, the patients who choose it."
 
+MINUTES = "Minutes add up the seeds; on the H100 ten trainings shared the GPU at a time, which makes each of them long."
+
 # Published results on the same 624 test images, with what limits the comparison.
 ANCHORS = (
     ("Kermany 2018, Inception-v3", "92.8", "0.968", "the test images seem to have guided stopping"),
@@ -43,7 +45,7 @@ def render(results: Path) -> str:
         _headline(shown),
         "Mean over seeds, on the 624 images of the official test set. The threshold and the epoch were chosen on patients held out of "
         f"train. {INTERVALS} Each model is shown by the recipe that was put first before it was scored, and by the original "
-        "study's protocol (`full`, or `quick`, its short form for 2 cores); every recipe that was scored: [models/README.md](models/README.md).",
+        f"study's protocol (`full`, or `quick`, its short form for 2 cores). {MINUTES} Every recipe that was scored: [models/README.md](models/README.md).",
         f"{foremost.threshold(results)} {foremost.at_sensitivity(results)}",
         foremost.figure(results),
     ]
@@ -80,7 +82,8 @@ def model_card(results: Path) -> str:
             "### Every recipe that was scored",
             _headline(every(results)),
             "`full` is the original protocol, `quick` its short form for 2 cores; `tuned`, `matched`, `balanced` and `reframed` are what trials on harder "
-            "validation sets supported, `stretched` is one that did not carry over, `calibrated` is `reframed` with thresholds chosen on random patients. "
+            "validation sets supported, `stretched` is one that did not carry over, `calibrated` is `reframed` with thresholds chosen on random patients, `grid` is the recipe and the seeds of "
+            f"`calibrated` once more, on a GPU, for a larger ablation. {MINUTES} "
             "`balanced` gives the custom model half as many images as `matched` and `quick` do, which hardly trains it; its two seeds lie far apart, and "
             "intervals of so few are rather too narrow. All metrics of each: "
             "`reports/results/<profile>/headline.json` or `04_compare.json`.",

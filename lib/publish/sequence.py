@@ -1,4 +1,4 @@
-"""What do README and the model card say of the sequence? Whether the LSTM helps, by regime and over all recipes."""
+"""What do README and the model card say of the sequence? Whether the LSTM helps, by regime and over all profiles."""
 
 from __future__ import annotations
 
@@ -135,13 +135,10 @@ def answers(folders: list[Path]) -> list[str]:
     """The same at length, whether the order matters, and a table of all recipes where there are several."""
     parts = ["### Does the sequence help?"] if _asked(folders) else []
     for regime, asked in _asked(folders).items():
-        folder, found = asked[0]
-        listed = [
-            f"- {question} {text}"
-            for question, text in found["answers"].items()
-            if not text.startswith("Not asked")
+        parts += [
+            f"{regime} (`{name}`):\n\n" + "\n".join(listed) for name, listed in _first_answers(asked).items()
         ]
-        parts.append(f"{regime} (`{folder.name}`):\n\n" + "\n".join(listed))
+        parts += _variants(asked)
         if len(asked) > 1:
             parts += [
                 markdown(pd.DataFrame([_line(*one) for one in asked])),
@@ -149,6 +146,38 @@ def answers(folders: list[Path]) -> list[str]:
                 "were chosen for its rival.",
             ]
     return [*parts, *_checks(folders), *filter(None, [known_truth(folders)])]
+
+
+def _first_answers(asked: list[tuple[Path, dict]]) -> dict[str, list[str]]:
+    """By profile: the questions that it answers and none shown before it does, as list items."""
+    listed: dict[str, list[str]] = {}
+    answered: set[str] = set()
+    for folder, found in asked:
+        for question, text in found["answers"].items():
+            if question not in answered and not text.startswith("Not asked"):
+                answered.add(question)
+                listed.setdefault(folder.name, []).append(f"- {question} {text}")
+    return listed
+
+
+def _variants(asked: list[tuple[Path, dict]]) -> list[str]:
+    """All variants of the largest ablation, as a table with its heading; nothing where none asked for more than the LSTM."""
+    folder, found = max(asked, key=lambda one: len(one[1]["headline"]))
+    if len(found["headline"]) < 3:
+        return []
+    rows = [
+        {
+            "Variant": row["variant"],
+            "Parameters": f"{row['parameters']:,}",
+            "Test AUC": f"{row['auc']:.4f}",
+            "Minus mean-pooling": "" if row["difference"] is None else _gap(row),
+        }
+        for row in found["headline"]
+    ]
+    return [
+        f"Every variant of `{folder.name}`, mean of {found['headline'][0]['seeds']} seeds, against mean-pooling of the same channels{_family(found)}:",
+        markdown(pd.DataFrame(rows)),
+    ]
 
 
 def _checks(folders: list[Path]) -> list[str]:
@@ -199,12 +228,12 @@ def _line(folder: Path, found: dict) -> dict[str, str]:
 
 
 def _together(asked: list[tuple[Path, dict]]) -> str:
-    """The difference over several recipes, to follow the word "over"."""
+    """The difference over several profiles, to follow the word "over"."""
     tables = [ablation.read(folder / "ablation") for folder, _ in asked]
     row = ablation.pooled(tables, n_boot=min(found["n_boot"] for _, found in asked))
     runs = sum(_row(found)["seeds"] for _, found in asked)
     names = ", ".join(f"`{folder.name}`" for folder, _ in asked)
     return (
-        f"the {len(asked)} recipes that were asked ({names}; {runs} runs of each head) the difference is {_gap(row)} "
+        f"the {len(asked)} profiles that asked ({names}; {runs} runs of each head) the difference is {_gap(row)} "
         f"(p = {row['p']:.2g})"
     )
