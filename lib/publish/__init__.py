@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
+import joblib
+
 from lib import config, evaluate, files
-from lib.comparison.compared import copy_run
 from lib.config import ROOT
 from lib.publish import documents, figure, verification
 from lib.publish.results import PublishError, check_settings, other_settings, published
@@ -28,7 +30,8 @@ def collect(cfg: config.Config) -> Path:
     What is recorded of other seeds stays while its images and settings are the profile's, even if the code has changed
     since: it names its commit. Raises PublishError when no run is finished.
     """
-    from lib import runs, store
+    from lib import runs, store  # they bring training along, which takes seconds to load
+    from lib.comparison.compared import copy_run
 
     prepared, recorded = store.prepare(cfg, progress=False), cfg.results_dir / "predictions"
     wanted = [(model, seed) for model in config.MODELS for seed in cfg.seeds]
@@ -85,7 +88,9 @@ def main(argv: list[str] | None = None) -> int:
     elif asked.action == "renew":
         print("\n".join(verification.renew(results)))
     else:
-        print("\n".join(verification.verify(results)))
-        print("\n".join(documents.check_documents(ROOT, results)))
+        documented = [partial(documents.check_document, ROOT, results, name) for name in documents.DOCUMENTS]
+        checks = (joblib.delayed(check)() for check in [*verification.checks(results), *documented])
+        for line in joblib.Parallel(n_jobs=-1, return_as="generator")(checks):  # one a core, in their order
+            print(line, flush=True)
         print(verification.NOT_COMPUTED)
     return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib import comparison, evaluate, files
+from lib.comparison import scored
 from lib.plots import style
 from lib.publish import foremost, sequence, tried
 from lib.publish.results import PROFILES, PublishError, best, every, interval, published, record, seeds
@@ -160,13 +161,12 @@ def with_block(text: str, block: str) -> str:
     return f"{head}{BEGIN}\n\n{block}\n\n{END}{rest.split(END)[1]}"
 
 
-def check_documents(root: Path, results: Path) -> list[str]:
-    """One line a document that shows what is recorded. Raises PublishError for one that shows something else."""
-    for name, block in DOCUMENTS.items():
-        text = (root / name).read_text(encoding="utf-8")
-        if with_block(text, block(results)) != text:
-            raise PublishError(f"{name} does not show the recorded results; run `make publish`")
-    return [f"{name} shows the recorded results" for name in DOCUMENTS]
+def check_document(root: Path, results: Path, name: str) -> str:
+    """A line saying that a document shows what is recorded. Raises PublishError when it shows something else."""
+    text = (root / name).read_text(encoding="utf-8")
+    if with_block(text, DOCUMENTS[name](results)) != text:
+        raise PublishError(f"{name} does not show the recorded results; run `make publish`")
+    return f"{name} shows the recorded results"
 
 
 def _headline(rows: list[tuple[Path, dict]]) -> str:
@@ -207,25 +207,38 @@ def _metrics(folder: Path) -> str:
 
 def _points(folder: Path) -> list[str]:
     """What each threshold makes of the test images, and how the kinds of image fare at the headline's."""
-    tables, n_boot = evaluate.recorded(folder), record(folder)["n_boot"]
-    operating = evaluate.operating_table(tables, n_boot=n_boot)
-    points = operating[
-        ["model", "point", "threshold", "accuracy", "sensitivity", "specificity", "ppv", "npv"]
+    found = record(folder)
+    if "operating_points" not in found:  # notebook 04, which records them, was not run
+        tables, n_boot = evaluate.recorded(folder), found["n_boot"]
+        found = {
+            "operating_points": scored.plain(evaluate.operating_table(tables, n_boot=n_boot)),
+            "subgroups": scored.plain(evaluate.subgroups(tables, n_boot=n_boot)),
+        }
+    points = [
+        {
+            "model": style.NAMES[row["model"]],
+            "point": evaluate.POINTS[row["point"]],
+            "threshold": f"{row['threshold']:.3f}",
+        }
+        | {
+            name: interval(row, name, ".3f")
+            for name in ("accuracy", "sensitivity", "specificity", "ppv", "npv")
+        }
+        for row in found["operating_points"]
     ]
-    points = points.assign(
-        model=points["model"].map(style.NAMES),
-        point=points["point"].map(evaluate.POINTS),
-        threshold=points["threshold"].map("{:.3f}".format),
-    )
-    groups = evaluate.subgroups(tables, n_boot=n_boot)
-    groups = groups.assign(model=groups["model"].map(style.NAMES), auc=groups["auc"].fillna(""))
+    groups = [
+        {"model": style.NAMES[row["model"]]}
+        | {name: f"{row[name]}" for name in ("subtype", "n", "n_patients", "measure")}
+        | {"share": interval(row, "share", ".3f"), "auc": interval(row, "auc", ".3f") if row["auc"] else ""}
+        for row in found["subgroups"]
+    ]  # fmt: skip
     return [
         f"### Operating points and subgroups, profile `{folder.name}`",
         "Each threshold but 0.5 is a probability chosen on patients held out of train (mean over seeds) and applied to the test images; "
         "in every resample it is chosen again.",
-        markdown(points.astype(str)),
+        markdown(pd.DataFrame(points)),
         f"At {evaluate.POINTS[evaluate.CHOSEN]}; the AUC is against the normal images.",
-        markdown(groups.astype(str)),
+        markdown(pd.DataFrame(groups)),
     ]
 
 

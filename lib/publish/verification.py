@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,18 +49,25 @@ def verify(results: Path) -> list[str]:
     Numbers agree within rounding, words to the letter. Raises PublishError, naming the first that differs, and for a file that
     holds more or less than what is computed and KEPT.
     """
-    lines = []
-    for folder in published(results):
+    return [check() for check in checks(results)]
+
+
+def checks(results: Path) -> list[Callable[[], str]]:
+    """What `verify` does, as one function a file, which may run at the same time; each returns its line."""
+    folders = published(results)
+    if not folders:
+        raise PublishError(f"nothing is published below {results}; run the study, then `make publish`")
+    for folder in folders:
         record(folder)  # there is one
         check_settings(folder)
-        for name, (stated, again) in _files(folder).items():
-            where = f"{folder.name}: {name}"
-            lines.append(
-                f"{where}: {_agree(where, stated, again, KEPT[name])} figures and sentences follow from the predictions"
-            )
-    if not lines:
-        raise PublishError(f"nothing is published below {results}; run the study, then `make publish`")
-    return [*lines, figure.verify(results)]
+        _check_ablation(folder)
+    held = [(folder, name) for folder in folders for name in COMPUTERS if (folder / name).exists()]
+    return [*(partial(_verified, folder, name) for folder, name in held), partial(figure.verify, results)]
+
+
+def _verified(folder: Path, name: str) -> str:
+    where, (stated, again) = f"{folder.name}: {name}", _computed(folder, name)
+    return f"{where}: {_agree(where, stated, again, KEPT[name])} figures and sentences follow from the predictions"
 
 
 def renew(results: Path) -> list[str]:
@@ -80,20 +89,21 @@ def renew(results: Path) -> list[str]:
 
 def renewed(folder: Path) -> dict[str, dict]:
     """By file: its content, with what follows from the predictions computed anew and the rest as it is recorded."""
-    return {name: _carried(stated, again, KEPT[name]) for name, (stated, again) in _files(folder).items()}
+    _check_ablation(folder)
+    return {
+        name: _carried(*_computed(folder, name), KEPT[name]) for name in COMPUTERS if (folder / name).exists()
+    }
 
 
-def _files(folder: Path) -> dict[str, tuple[dict, dict]]:
-    """By file that the folder holds: what it states, and what follows from the predictions, as JSON would hold it."""
-    computers = {COMPARED: _comparison, HEADLINE: _headline, ABLATION: _ablation}
-    found = {}
-    for name in computers:
-        if (folder / name).exists():
-            stated = files.read_json(folder / name)
-            found[name] = stated, json.loads(json.dumps(computers[name](folder, stated), default=str))
-    if (folder / "ablation").is_dir() and ABLATION not in found:
+def _computed(folder: Path, name: str) -> tuple[dict, dict]:
+    """What a file states, and what follows from the predictions, as JSON would hold it."""
+    stated = files.read_json(folder / name)
+    return stated, json.loads(json.dumps(COMPUTERS[name](folder, stated), default=str))
+
+
+def _check_ablation(folder: Path) -> None:
+    if (folder / "ablation").is_dir() and not (folder / ABLATION).exists():
         raise PublishError(f"{folder.name} holds predictions of an ablation and no {ABLATION}")
-    return found
 
 
 def _comparison(folder: Path, stated: dict) -> dict:
@@ -110,6 +120,9 @@ def _ablation(folder: Path, stated: dict) -> dict:
     if not (folder / "ablation").is_dir():
         raise PublishError(f"{folder.name} holds {ABLATION} and no predictions of it")
     return ablation_record.recorded(folder / "ablation", n_boot=_draws(folder, stated))
+
+
+COMPUTERS = {COMPARED: _comparison, HEADLINE: _headline, ABLATION: _ablation}
 
 
 def _draws(folder: Path, stated: dict) -> int:
