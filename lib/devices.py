@@ -39,6 +39,11 @@ def make_fabric(train: Train) -> Fabric:
     return fabric
 
 
+def fastest() -> torch.device:
+    """The GPU, or the processor where there is none."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def resident(store: PixelStore, device: torch.device) -> PixelStore:
     """The same images held by the device, so that batches never leave it: 294 MB for 5,856 images at 224 pixels."""
     return dataclasses.replace(store, pixels=torch.as_tensor(np.array(store.pixels), device=device))

@@ -155,7 +155,7 @@ def _backbone(config: Config, store: pixels.PixelStore) -> Callable[[Tensor], Te
     else:
         _calibrate(backbone, store)
     dtype = _dtype(config)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = devices.fastest()
     fast = folded(backbone, dtype).to(device)
 
     @torch.inference_mode()

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import calibration, config, evaluate, files, metrics, pixels, stats, train
+from lib import calibration, config, devices, evaluate, files, metrics, pixels, stats, train
 from lib.comparison import cost, original, probe, scored
 from lib.comparison.scored import (
     BETTER,
@@ -62,7 +62,8 @@ class Comparison(Scored):
         rows = probe.sample(self.store, most=PROBED, seed=self.config.seeds[0])
         found = {}
         for model, own in self.runs.items():
-            table = probe.readings(own[0].load(), self.store, rows, seed=self.config.seeds[0])
+            network = own[0].load().to(devices.fastest())
+            table = probe.readings(network, self.store, rows, seed=self.config.seeds[0])
             found[model] = probe.effects(table, n_boot=self.n_boot)
         return found
 

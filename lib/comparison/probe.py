@@ -52,13 +52,14 @@ def readings(
 
     dtype  of the backbone's pass; the sequence head reads in float32
     """
-    frozen, rest = Frozen(model, dtype), FastRest(model, dtype)
+    device = next(model.parameters()).device
+    frozen, rest = Frozen(model, dtype).to(device), FastRest(model, dtype).to(device)
     generator = torch.Generator().manual_seed(seed)
     found: dict[str, list[Tensor]] = {reading: [] for reading in READINGS}
-    for images, _, _ in pixels.batches(store, rows, batch_size):
+    for images, _, _ in pixels.batches(store, rows, batch_size, device=device):
         tokens = model.tokens(rest.features(frozen(images).to(dtype)).float())
         for reading, logits in found.items():
-            logits.append(model.read(changed(tokens, reading, generator=generator)))
+            logits.append(model.read(changed(tokens, reading, generator=generator)).cpu())
     index = store.index.iloc[rows]
     table = pd.DataFrame({"image": index["image"], "patient": index["patient"], "y_true": index["label"]})
     return table.assign(**{name: torch.cat(logits).double().numpy() for name, logits in found.items()})

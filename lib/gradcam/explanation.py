@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from lib import gradcam, train
+from lib import devices, gradcam, train
 from lib import pixels as stores
 from lib.config import MODELS, Config
 from lib.gradcam import Maps, agreement, attribution, cases, deletion, question, randomised, trust
@@ -84,7 +84,7 @@ def gather(config: Config) -> Study:
 
 
 def load(run: Run) -> CNNLSTM:
-    return run.load().to("cuda" if torch.cuda.is_available() else "cpu")
+    return run.load().to(devices.fastest())
 
 
 def choose_cases(study: Study, by: str) -> Cases:
