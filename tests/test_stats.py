@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
+from scipy.stats import t
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from lib import metrics, proportions, stats
@@ -245,6 +246,53 @@ class TestSeeds:
     def test_seeds_scored_on_other_images_are_refused(self):
         with pytest.raises(ValueError, match="must be scored on the same images"):
             stats.resample([sample(), sample(n=299)], [metrics.auc] * 2, n_boot=20, seed=1)
+
+
+class TestSeedsDrawnTogether:
+    """Two models of five seeds: patients make a standard error of 1 in each, correlated by 0.9, the seeds the rest."""
+
+    def two(self, rng, correlation: float, streams=(0, 0), k=5, n_boot=400):
+        patients, seeds = np.array([[1, 0.9], [0.9, 1]]), np.array([[1, correlation], [correlation, 1]])
+        seen = rng.multivariate_normal([0, 0], patients) + rng.multivariate_normal([0, 0], seeds, size=k)
+        chosen = rng.integers(k, size=(k, n_boot))
+        drawn = seen[chosen].mean(0) + rng.multivariate_normal([0, 0], patients, size=n_boot)
+        return [
+            stats.Draws(own, values, 100, 50, ((own.var(ddof=1) / k, k),), stream)
+            for own, values, stream in zip(seen.T, drawn.T, streams, strict=True)
+        ]
+
+    @pytest.mark.parametrize("correlation", [-0.5, 0.8])
+    def test_their_difference_is_found_by_chance_as_often_as_it_says(self, correlation):
+        rng, rejected = np.random.default_rng(3), 0
+        for _ in range(1000):
+            first, second = self.two(rng, correlation)
+            gap = first - second
+            rejected += 2 * t.sf(abs(gap.estimate) / gap.error, gap.freedom) < 0.05
+        assert 0.032 <= rejected / 1000 <= 0.068  # 5%, and what 1000 studies leave open, 99%
+
+    def test_its_seeds_are_those_of_the_pairs(self):
+        first, second = self.two(np.random.default_rng(1), 0.8)
+        gap, apart = first - second, first.per_seed - second.per_seed
+        np.testing.assert_array_equal(gap.per_seed, apart)
+        assert gap.seeds == ((pytest.approx(apart.var(ddof=1) / 5), 5),)
+
+    @pytest.mark.parametrize("streams", [(0, 1), (None, None)])
+    def test_seeds_drawn_apart_count_each_for_itself(self, streams):
+        first, second = self.two(np.random.default_rng(1), 0.8, streams)
+        assert (first - second).seeds == first.seeds + second.seeds
+        assert len((first - second).per_seed) == 1
+
+    def test_resamples_of_one_stream_are_pairs(self):
+        """Models that the seed alone sets apart from each other, the same in both, differ by nothing in every resample."""
+        rng, tables = np.random.default_rng(2), []
+        for _ in range(5):
+            table = sample()
+            tables.append(table.assign(score=table["score"] + 0.7 * rng.normal(size=len(table))))
+        one, other, apart = (
+            stats.resample(tables, [metrics.auc] * 5, n_boot=50, seed=1, stream=stream) for stream in (0, 0, 1)
+        )
+        assert ((one - other).error, (one - other).freedom) == (0, np.inf)
+        assert (one - apart).error > 0
 
 
 class TestMeanOfDraws:

@@ -75,13 +75,13 @@ def pooled(settings: Sequence[Tables], *, n_boot: int = 2000, level: float = 0.9
     images = [sorted(tables[BASE]["image"].unique()) for tables in settings]
     if any(listed != images[0] for listed in images):
         raise ValueError("these ablations were scored on different images; they have no common difference")
-    means = {
-        name: mean_of(
-            [_draws(tables[name], n_boot=n_boot, seed=seed, stream=k) for k, tables in enumerate(settings)]
+    gaps = []
+    for stream, tables in enumerate(settings):
+        lstm, mean = (
+            _draws(tables[name], n_boot=n_boot, seed=seed, stream=stream) for name in (BASE, REFERENCE)
         )
-        for name in (BASE, REFERENCE)
-    }
-    return differences(means, [(BASE, REFERENCE)], level=level).iloc[0].to_dict()
+        gaps.append(lstm - mean)
+    return _judged([mean_of(gaps)], [(BASE, REFERENCE)], level=level).iloc[0].to_dict()
 
 
 def against_mean_pooling(tables: Tables) -> list[tuple[str, str]]:
@@ -125,11 +125,14 @@ def differences(
     differs                 whether the adjusted interval excludes zero
     detectable              the smallest true difference that would differ so in four studies of five (80% power)
     """
+    return _judged([draws[variant] - draws[reference] for variant, reference in pairs], pairs, level=level)
+
+
+def _judged(gaps: Sequence[Draws], pairs: Sequence[tuple[str, str]], *, level: float) -> pd.DataFrame:
     columns = ["variant", "reference", "difference", "low", "high", "adjusted_low", "adjusted_high"]
     columns += ["p", "p_holm", "differs", "detectable"]
     if not pairs:
         return pd.DataFrame(columns=columns)
-    gaps = [draws[variant] - draws[reference] for variant, reference in pairs]
     estimate, error = np.array([g.estimate for g in gaps]), np.array([g.error for g in gaps])
     freedom = np.array([g.freedom for g in gaps])
     c = largest_deviation(np.stack([g.values for g in gaps]), level)

@@ -60,10 +60,7 @@ def judged(tables: dict[str, list[pd.DataFrame]]) -> dict:
     A seed is the same weights and images for both recipes, so its two runs are drawn together.
     """
     draws = {recipe: stats.resample(own, [metrics.auc] * len(own), seed=0) for recipe, own in tables.items()}
-    project, original = draws["project"], draws["original"]
-    apart, k = project.per_seed - original.per_seed, len(project.per_seed)
-    seeds = ((float(apart.var(ddof=1)) / k, k),) if k > 1 else ()
-    difference = dataclasses.replace(project - original, per_seed=apart, seeds=seeds).interval()
+    difference = (draws["project"] - draws["original"]).interval()
     found = {recipe: own.per_seed.tolist() for recipe, own in draws.items()}
     return found | {"difference": difference.estimate, "low": difference.low, "high": difference.high}
 
