@@ -87,7 +87,7 @@ def test_patients_are_resampled_not_images():
 def test_the_seeds_of_each_recipe_are_drawn_apart():
     """Two recipes alike to the last digit: with the seeds drawn together their mean would be as unsure as either."""
     tables = {name: table(noise=2.0, own=k) for k, name in enumerate(("mean-mlp", "lstm-raster"))}
-    one, two = effects.pooled([tables], n_boot=400), effects.pooled([tables, tables], n_boot=400)
+    one, two = effects.pooled([[tables]], n_boot=400), effects.pooled([[tables]] * 2, n_boot=400)
     assert two["difference"] == pytest.approx(one["difference"])
     assert two["high"] - two["low"] < 0.9 * (one["high"] - one["low"])
 
@@ -102,26 +102,36 @@ def test_several_ablations_of_the_same_images_have_one_difference():
         for k in range(3)
     ]
     alone = [analyse(tables, n_boot=400).row("lstm-raster") for tables in settings]
-    row = effects.pooled(settings, n_boot=400)
+    row = effects.pooled([[one] for one in settings], n_boot=400)
     assert row["difference"] == pytest.approx(np.mean([one["difference"] for one in alone]))
     assert row["differs"]
     widths = [one["high"] - one["low"] for one in alone]
     assert row["high"] - row["low"] < min(widths)
     again = effects.pooled(
-        [{n: t.sample(frac=1, random_state=4) for n, t in one.items()} for one in settings], n_boot=400
+        [[{n: t.sample(frac=1, random_state=4) for n, t in one.items()}] for one in settings], n_boot=400
     )
     assert again == row
 
 
+def test_two_ablations_of_a_recipe_count_as_one():
+    twice, once = (
+        [{"mean-mlp": table(0, own=2 * k), "lstm-raster": table(lift, own=2 * k + 1)} for k in own]
+        for lift, own in ((0.3, (0, 1)), (0, (2,)))
+    )
+    gaps = [analyse(one, n_boot=20).row("lstm-raster")["difference"] for one in (*twice, *once)]
+    found = effects.pooled([twice, once], n_boot=20)["difference"]
+    assert found == pytest.approx(np.mean([np.mean(gaps[:2]), gaps[2]]))
+
+
 def test_one_ablation_alone_is_its_own_difference():
     tables = make_tables(mean_mlp=0, lstm_raster=0.3)
-    assert effects.pooled([tables], n_boot=200) == analyse(tables, n_boot=200).row("lstm-raster")
+    assert effects.pooled([[tables]], n_boot=200) == analyse(tables, n_boot=200).row("lstm-raster")
 
 
 def test_ablations_of_different_images_have_no_common_difference():
     settings = [{"mean-mlp": table(images=n), "lstm-raster": table(images=n)} for n in (160, 158)]
     with pytest.raises(ValueError, match="different images"):
-        effects.pooled(settings, n_boot=20)
+        effects.pooled([[one] for one in settings], n_boot=20)
 
 
 def test_heads_that_do_not_differ_are_told_apart_in_few_pooled_studies():
@@ -140,7 +150,7 @@ def test_heads_that_do_not_differ_are_told_apart_in_few_pooled_studies():
             }
             for level in (1.0, 1.5, 2.0)
         ]
-        row = effects.pooled(settings, n_boot=200, seed=study)
+        row = effects.pooled([[one] for one in settings], n_boot=200, seed=study)
         rejected += row["differs"]
         halves += row["p"] < 0.5
     assert rejected / 200 <= 0.09  # 5%, and what 200 studies leave open

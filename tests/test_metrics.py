@@ -114,18 +114,3 @@ def test_a_cut_lies_halfway_between_images_that_the_resample_holds():
 def test_an_unknown_metric_is_named():
     with pytest.raises(ValueError, match="unknown metric 'auc'; with a threshold there are accuracy"):
         metrics.at("auc", 0.5)
-
-
-def test_cells_counted_once_are_those_of_their_own_weights_and_threshold():
-    y, score = sample()
-    drawn = [np.random.default_rng(k).integers(0, 4, (5, len(y))).astype(float) for k in (1, 2)]
-    kept = [weights.copy() for weights in drawn]
-    for weights in kept:  # as the resamples are, of which cells are kept
-        weights.flags.writeable = False
-    for _ in range(2):
-        for free, bound in zip(drawn, kept, strict=True):
-            for threshold in (0.3, np.linspace(0.2, 0.8, 5)):
-                found = metrics.confusion(y, score, bound, threshold=threshold)
-                np.testing.assert_array_equal(found, metrics.confusion(y, score, free, threshold=threshold))
-    drawn[0][:] = 0
-    assert not np.any(metrics.confusion(y, score, drawn[0], threshold=0.3))

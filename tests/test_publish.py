@@ -1,6 +1,7 @@
 import copy
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -468,7 +469,7 @@ def test_the_readme_takes_all_recipes_together_that_asked_whether_the_lstm_helps
     silent = asked(tmp_path / "quick", 0.5, heads=("mean-mlp", "token-mean"))
     alone = sequence.answer([one, silent])
     assert "(`balanced`, 2 seeds)" in alone
-    assert "profiles" not in alone
+    assert "recipes" not in alone
     both = sequence.answer([one, silent, two])
     gaps = [
         ablation.analyse(ablation.read(f / "ablation"), n_boot=100).row("lstm-raster")["difference"]
@@ -476,7 +477,7 @@ def test_the_readme_takes_all_recipes_together_that_asked_whether_the_lstm_helps
     ]
     assert both.startswith(alone.removesuffix("."))
     assert (
-        f"; over the 2 profiles that asked (`balanced`, `tuned`; 4 runs of each head) the difference is {np.mean(gaps):+.4f} ["
+        f"; over the 2 recipes that were asked (`balanced`, `tuned`; 4 runs of each head) the difference is {np.mean(gaps):+.4f} ["
         in both
     )
 
@@ -678,15 +679,30 @@ def test_the_model_card_answers_each_question_by_the_first_profile_that_asked_it
 def test_the_model_card_lists_every_variant_of_the_largest_ablation(tmp_path):
     few = asked(tmp_path / "calibrated", 0.2)
     assert "Every variant" not in "".join(sequence.answers([few]))
-    many = asked(tmp_path / "grid", 0.5, heads=("mean-mlp", "lstm-raster", "lstm-reverse"))
+    many = asked(tmp_path / "grid", 0.5, heads=("mean-mlp", "token-mean", "lstm-raster", "lstm-reverse"))
     said = "\n".join(sequence.answers([few, many]))
-    assert (
-        "Every variant of `grid`, mean of 2 seeds, against mean-pooling of the same channels, adjusted for 2 comparisons:"
-        in said
+    assert "Every variant of `grid`, mean of 2 seeds; " in said
+    effects = ablation.analyse(ablation.read(many / "ablation"), n_boot=100)
+
+    def gap(row):
+        return f"{row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]"
+
+    lines = {line.split(" | ")[0].strip("| "): line for line in said.splitlines() if line.startswith("| ")}
+    auc = effects.auc.set_index("variant")["auc"]
+    assert lines["lstm-reverse"].endswith(
+        f"| {auc['lstm-reverse']:.4f} | {gap(effects.row('lstm-reverse'))} |  |"
     )
-    row = ablation.analyse(ablation.read(many / "ablation"), n_boot=100).row("lstm-reverse")
-    gap = f"{row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]"
-    assert f"| {gap} |" in next(line for line in said.splitlines() if line.startswith("| lstm-reverse"))
+    assert f"| {gap(effects.row('lstm-raster'))} | {gap(effects.beyond.iloc[0])} |" in lines["lstm-raster"]
+
+
+def test_profiles_that_differ_in_their_ablation_alone_are_one_recipe(tmp_path):
+    folders = [
+        asked(tmp_path / name, lift) for name, lift in (("calibrated", 0.2), ("grid", 0.8), ("tuned", 0.5))
+    ]
+    said = sequence.answer(folders)
+    assert (
+        "over the 2 recipes that were asked (`calibrated` with `grid`, `tuned`; 6 runs of each head)" in said
+    )
 
 
 def test_a_document_without_marks_is_refused():
@@ -707,6 +723,57 @@ def test_a_run_of_other_settings_is_not_published_as_the_profile_s(results):
         PublishError, match="quick: xception_lstm-seed42.run.json was trained with another train.epochs"
     ):
         verification.verify(results)
+
+
+@pytest.fixture
+def shown(compared, tmp_path, monkeypatch):
+    """A root whose results and documents agree; `make verify` looks at it."""
+    root = tmp_path / "root"
+    shutil.copytree(compared, root / "reports" / "results")
+    figure.draw(root / "reports" / "results")
+    for name, block in documents.DOCUMENTS.items():
+        text = f"{documents.BEGIN}\n{documents.END}\n"
+        files.write_text(root / name, documents.with_block(text, block(root / "reports" / "results")))
+    monkeypatch.setattr(publish, "ROOT", root)
+    return root
+
+
+def test_verify_looks_at_every_record_and_every_document(shown, capsys):
+    assert publish.main(["verify"]) == 0
+    said = capsys.readouterr().out
+    assert "quick: 04_compare.json: " in said
+    assert all(f"{name} shows the recorded results" in said for name in documents.DOCUMENTS)
+
+
+def test_of_several_that_differ_verify_names_the_first(shown, capsys):
+    """A record before the documents, which repeat its numbers and are the faster to check."""
+    for name in ("reports/results/quick/04_compare.json", "README.md"):
+        path = shown / name
+        stated = path.read_text(encoding="utf-8")
+        path.write_text(re.sub(r'("auc": |AUC )0\.\d\d', r"\g<1>0.11", stated, count=1), encoding="utf-8")
+        assert path.read_text(encoding="utf-8") != stated
+    assert publish.main(["verify"]) == 1
+    assert "quick: 04_compare.json" in capsys.readouterr().err
+
+
+def test_verify_finds_a_document_that_shows_something_else(shown, capsys):
+    path = shown / "models" / "README.md"
+    path.write_text(path.read_text(encoding="utf-8").replace("0.", "0.1", 1), encoding="utf-8")
+    assert publish.main(["verify"]) == 1
+    assert (
+        "models/README.md does not show the recorded results; run `make publish`" in capsys.readouterr().err
+    )
+
+
+def test_the_card_shows_recorded_operating_points_as_it_computes_them(compared, monkeypatch):
+    folder = compared / "quick"
+    recorded = documents._points(folder)
+    files.write_json(
+        folder / "headline.json",
+        {k: files.read_json(folder / "04_compare.json")[k] for k in ("headline", "n_boot")},
+    )
+    (folder / "04_compare.json").unlink()
+    assert documents._points(folder) == recorded
 
 
 @pytest.mark.skipif(not published(RESULTS), reason="no results of the real study are recorded")

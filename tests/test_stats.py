@@ -289,7 +289,8 @@ class TestSeedsDrawnTogether:
             table = sample()
             tables.append(table.assign(score=table["score"] + 0.7 * rng.normal(size=len(table))))
         one, other, apart = (
-            stats.resample(tables, [metrics.auc] * 5, n_boot=50, seed=1, stream=stream) for stream in (0, 0, 1)
+            stats.resample(tables, [metrics.auc] * 5, n_boot=50, seed=1, stream=stream)
+            for stream in (0, 0, 1)
         )
         assert ((one - other).error, (one - other).freedom) == (0, np.inf)
         assert (one - apart).error > 0

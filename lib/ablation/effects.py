@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -66,22 +67,26 @@ def analyse(tables: Tables, *, n_boot: int = 2000, level: float = 0.95, seed: in
     )
 
 
-def pooled(settings: Sequence[Tables], *, n_boot: int = 2000, level: float = 0.95, seed: int = 0) -> dict:
+def pooled(
+    recipes: Sequence[Sequence[Tables]], *, n_boot: int = 2000, level: float = 0.95, seed: int = 0
+) -> dict:
     """One difference out of several ablations of the same images: LSTM in raster order minus mean-pooling, the mean over them.
 
-    settings  one ablation a recipe; patients are resampled for all at once, seeds within each
+    recipes  the ablations of each, which count as one; patients are resampled for all at once, seeds within each ablation
     The row of `differences`, as a dict. Raises ValueError when the ablations were not scored on the same images.
     """
-    images = [sorted(tables[BASE]["image"].unique()) for tables in settings]
+    images = [sorted(tables[BASE]["image"].unique()) for ablations in recipes for tables in ablations]
     if any(listed != images[0] for listed in images):
         raise ValueError("these ablations were scored on different images; they have no common difference")
-    gaps = []
-    for stream, tables in enumerate(settings):
-        lstm, mean = (
-            _draws(tables[name], n_boot=n_boot, seed=seed, stream=stream) for name in (BASE, REFERENCE)
-        )
-        gaps.append(lstm - mean)
-    return _judged([mean_of(gaps)], [(BASE, REFERENCE)], level=level).iloc[0].to_dict()
+    streams, means = itertools.count(), []
+    for ablations in recipes:
+        gaps = [_gap(tables, n_boot=n_boot, seed=seed, stream=next(streams)) for tables in ablations]
+        means.append(mean_of(gaps))
+    return _judged([mean_of(means)], [(BASE, REFERENCE)], level=level).iloc[0].to_dict()
+
+
+def _gap(tables: Tables, **drawn: int) -> Draws:
+    return _draws(tables[BASE], **drawn) - _draws(tables[REFERENCE], **drawn)
 
 
 def against_mean_pooling(tables: Tables) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -89,8 +90,24 @@ def main(argv: list[str] | None = None) -> int:
         print("\n".join(verification.renew(results)))
     else:
         documented = [partial(documents.check_document, ROOT, results, name) for name in documents.DOCUMENTS]
-        checks = (joblib.delayed(check)() for check in [*verification.checks(results), *documented])
-        for line in joblib.Parallel(n_jobs=-1, return_as="generator")(checks):  # one a core, in their order
+        for line in _in_order([*verification.checks(results), *documented]):
             print(line, flush=True)
         print(verification.NOT_COMPUTED)
     return 0
+
+
+def _in_order(checks: Sequence[Callable[[], str]]) -> Iterator[str]:
+    """The lines of all checks, which run one a core. Of those that fail the first is raised, not the fastest: a document or a
+    figure that differs may only repeat a number that does."""
+    pool = joblib.Parallel(n_jobs=min(joblib.cpu_count(), len(checks)), return_as="generator")
+    for found in pool(joblib.delayed(_outcome)(check) for check in checks):
+        if isinstance(found, Exception):
+            raise found
+        yield found
+
+
+def _outcome(check: Callable[[], str]) -> str | Exception:
+    try:
+        return check()
+    except (PublishError, ValueError) as error:
+        return error

@@ -17,8 +17,6 @@ BEGIN, END = "<!-- results: written by `make publish` -->", "<!-- end of results
 
 INTERVALS = "95% intervals resample the test patients, the seeds and, for figures at a chosen threshold, the patients who choose it."
 
-MINUTES = "Minutes add up the seeds; on the H100 ten trainings shared the GPU at a time, which makes each of them long."
-
 # Published results on the same 624 test images, with what limits the comparison.
 ANCHORS = (
     ("Kermany 2018, Inception-v3", "92.8", "0.968", "the test images seem to have guided stopping"),
@@ -46,7 +44,7 @@ def render(results: Path) -> str:
         _headline(shown),
         "Mean over seeds, on the 624 images of the official test set. The threshold and the epoch were chosen on patients held out of "
         f"train. {INTERVALS} Each model is shown by the recipe that was put first before it was scored, and by the original "
-        f"study's protocol (`full`, or `quick`, its short form for 2 cores). {MINUTES} Every recipe that was scored: [models/README.md](models/README.md).",
+        f"study's protocol{_original(shown)}. {_minutes(shown)} Every recipe that was scored: [models/README.md](models/README.md).",
         f"{foremost.threshold(results)} {foremost.at_sensitivity(results)}",
         foremost.figure(results),
     ]
@@ -84,7 +82,7 @@ def model_card(results: Path) -> str:
             _headline(every(results)),
             "`full` is the original protocol, `quick` its short form for 2 cores; `tuned`, `matched`, `balanced` and `reframed` are what trials on harder "
             "validation sets supported, `stretched` is one that did not carry over, `calibrated` is `reframed` with thresholds chosen on random patients, `grid` is the recipe and the seeds of "
-            f"`calibrated` once more, on a GPU, for a larger ablation. {MINUTES} "
+            f"`calibrated` once more, on a GPU, for a larger ablation. {_minutes(every(results))} "
             "`balanced` gives the custom model half as many images as `matched` and `quick` do, which hardly trains it; its two seeds lie far apart, and "
             "intervals of so few are rather too narrow. All metrics of each: "
             "`reports/results/<profile>/headline.json` or `04_compare.json`.",
@@ -173,11 +171,30 @@ def _headline(rows: list[tuple[Path, dict]]) -> str:
     return markdown(pd.DataFrame([_row(folder, row) for folder, row in rows]))
 
 
+def _original(rows: list[tuple[Path, dict]]) -> str:
+    """By which profiles the original protocol is shown, in brackets; nothing where none is."""
+    words = {"full": "`full`", "quick": "`quick`, its short form for 2 cores"}
+    held = [words[name] for name in words if any(folder.name == name for folder, _ in rows)]
+    return f" ({' and '.join(held)})" if held else ""
+
+
+def _minutes(rows: list[tuple[Path, dict]]) -> str:
+    """What the column counts; how many trainings shared a device at a time is known of those that ran on the H100."""
+    devices = {info["device"] for folder, row in rows for info in _infos(folder, row)}
+    shared = (
+        "; ten trainings at a time shared the H100" if any("H100" in device for device in devices) else ""
+    )
+    return f"Minutes are summed over the seeds{shared}."
+
+
+def _infos(folder: Path, row: dict) -> list[dict]:
+    """The run.json of each seed of a headline's row."""
+    paths = (folder / "predictions").glob(f"{row['model']}-seed*.run.json")
+    return [files.read_json(path) for path in sorted(paths)]
+
+
 def _row(folder: Path, row: dict) -> dict:
-    infos = [
-        files.read_json(path)
-        for path in sorted((folder / "predictions").glob(f"{row['model']}-seed*.run.json"))
-    ]
+    infos = _infos(folder, row)
     minutes = sum(info["duration_s"] for info in infos) / 60
     return {
         "Model": style.NAMES[row["model"]],

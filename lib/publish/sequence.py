@@ -1,4 +1,4 @@
-"""What do README and the model card say of the sequence? Whether the LSTM helps, by regime and over all profiles."""
+"""What do README and the model card say of the sequence? Whether the LSTM helps, by regime and over all recipes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import ablation, files
+from lib import ablation, config, files
 from lib.ablation.control import LSTM as LARGEST
 from lib.tables import markdown
 
@@ -165,17 +165,20 @@ def _variants(asked: list[tuple[Path, dict]]) -> list[str]:
     folder, found = max(asked, key=lambda one: len(one[1]["headline"]))
     if len(found["headline"]) < 3:
         return []
+    beyond = {row["variant"]: _gap(row) for row in found["beyond"]}
     rows = [
         {
             "Variant": row["variant"],
             "Parameters": f"{row['parameters']:,}",
             "Test AUC": f"{row['auc']:.4f}",
             "Minus mean-pooling": "" if row["difference"] is None else _gap(row),
+            "Minus token-mean": beyond.get(row["variant"], ""),
         }
         for row in found["headline"]
     ]
     return [
-        f"Every variant of `{folder.name}`, mean of {found['headline'][0]['seeds']} seeds, against mean-pooling of the same channels{_family(found)}:",
+        f"Every variant of `{folder.name}`, mean of {found['headline'][0]['seeds']} seeds; mean-pooling is that of the same channels, and each "
+        "column is adjusted for its own comparisons:",
         markdown(pd.DataFrame(rows)),
     ]
 
@@ -228,12 +231,18 @@ def _line(folder: Path, found: dict) -> dict[str, str]:
 
 
 def _together(asked: list[tuple[Path, dict]]) -> str:
-    """The difference over several profiles, to follow the word "over"."""
-    tables = [ablation.read(folder / "ablation") for folder, _ in asked]
+    """The difference over several recipes, to follow the word "over"; profiles that differ in their ablation alone are one."""
+    recipes: dict[str, list[Path]] = {}
+    for folder, _ in asked:
+        settings = config.load(folder.name).as_dict()
+        settings["ablation"].pop("variants")
+        recipe = [settings[part] for part in ("data", "train", "xception_lstm", "ablation")]
+        recipes.setdefault(config.fingerprint(recipe), []).append(folder)
+    tables = [[ablation.read(folder / "ablation") for folder in own] for own in recipes.values()]
     row = ablation.pooled(tables, n_boot=min(found["n_boot"] for _, found in asked))
     runs = sum(_row(found)["seeds"] for _, found in asked)
-    names = ", ".join(f"`{folder.name}`" for folder, _ in asked)
+    names = ", ".join(" with ".join(f"`{folder.name}`" for folder in own) for own in recipes.values())
     return (
-        f"the {len(asked)} profiles that asked ({names}; {runs} runs of each head) the difference is {_gap(row)} "
+        f"the {len(recipes)} recipes that were asked ({names}; {runs} runs of each head) the difference is {_gap(row)} "
         f"(p = {row['p']:.2g})"
     )
