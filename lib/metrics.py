@@ -45,9 +45,8 @@ def auc(y_true, score, weights):
     """Area under the ROC curve: how many of the negatives lie below a positive; ties count half (Hanley & McNeil 1982)."""
     ill = y_true == 1
     order = np.argsort(score[~ill], kind="stable")
-    negatives = np.pad(
-        weights[:, ~ill][:, order].cumsum(1), ((0, 0), (1, 0))
-    )  # (r, negatives + 1), below each
+    # Those below each negative, and all of them: (r, negatives + 1).
+    negatives = np.pad(weights[:, ~ill][:, order].cumsum(1), ((0, 0), (1, 0)))
     first, last = (np.searchsorted(score[~ill][order], score[ill], side) for side in ("left", "right"))
     positives = weights[:, ill]
     below = (positives * (negatives[:, first] + negatives[:, last])).sum(1) / 2

@@ -114,3 +114,7 @@ def test_a_cut_lies_halfway_between_images_that_the_resample_holds():
 def test_an_unknown_metric_is_named():
     with pytest.raises(ValueError, match="unknown metric 'auc'; with a threshold there are accuracy"):
         metrics.at("auc", 0.5)
+
+
+def test_an_auc_of_infinite_scores_counts_their_ties_as_half():
+    assert metrics.auc([1, 1, 0, 0], [np.inf, 0.3, np.inf, 0.2]) == 2.5 / 4

@@ -174,7 +174,7 @@ def _headline(rows: list[tuple[Path, dict]]) -> str:
 def _original(rows: list[tuple[Path, dict]]) -> str:
     """By which profiles the original protocol is shown, in brackets; nothing where none is."""
     words = {"full": "`full`", "quick": "`quick`, its short form for 2 cores"}
-    held = [words[name] for name in words if any(folder.name == name for folder, _ in rows)]
+    held = [words[name] for name in dict.fromkeys(folder.name for folder, _ in rows) if name in words]
     return f" ({' and '.join(held)})" if held else ""
 
 
