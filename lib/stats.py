@@ -83,9 +83,7 @@ class Draws:
     values: np.ndarray  # [n_boot]
     n: int
     n_patients: int
-    seeds: tuple[
-        tuple[float, int], ...
-    ] = ()  # variance of the mean over k seeds, and k; of each draw of seeds
+    seeds: tuple[tuple[float, int], ...] = ()  # of each draw of seeds: variance of the mean over k, and k
     stream: int | None = None  # which draw of the seeds; None where there are several
 
     @property
