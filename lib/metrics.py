@@ -21,11 +21,11 @@ def _vectorised(function: Callable) -> Callable:
     """A function of (y_true, score, weights [r, n]) -> [r], made to serve a plain sample as well."""
 
     @functools.wraps(function)
-    def metric(y_true, score, weights=None, *own):
+    def metric(y_true, score, weights=None):
         y_true, score = np.asarray(y_true, dtype=float), np.asarray(score, dtype=float)
         plain = weights is None
         with np.errstate(divide="ignore", invalid="ignore"):
-            values = function(y_true, score, np.ones((1, len(y_true))) if plain else weights, *own)
+            values = function(y_true, score, np.ones((1, len(y_true))) if plain else weights)
         return float(values[0]) if plain else values
 
     return weighted(metric)
@@ -35,9 +35,11 @@ def groups(y_true: np.ndarray, score: np.ndarray, weights: np.ndarray) -> tuple[
     """Positives and negatives at each distinct score, highest score first: two arrays [r, distinct scores]."""
     order = np.argsort(-score, kind="stable")
     starts = np.flatnonzero(np.diff(score[order], prepend=np.inf))
-    ordered, truth = weights[:, order], y_true[order]
-    positives = np.add.reduceat(ordered * truth, starts, axis=1)
-    return positives, np.add.reduceat(ordered, starts, axis=1) - positives
+    ordered = weights[:, order]
+    positives = ordered * y_true[order]
+    if len(starts) < len(order):  # slow, and without ties there is nothing to add up
+        ordered, positives = (np.add.reduceat(each, starts, axis=1) for each in (ordered, positives))
+    return positives, ordered - positives
 
 
 @_vectorised
@@ -154,6 +156,21 @@ def confusion(y_true, score, weights=None, *, threshold: float | np.ndarray) -> 
     return *called.T, *(weights @ truth - called).T
 
 
+def cells(threshold: float) -> Callable:
+    """Metric of four values: true positives, false positives, false negatives and true negatives at a threshold.
+
+    (y_true [n], score [n]) -> [4], with weights [r, n] besides -> [4, r]. It takes a fourth argument: thresholds [r] of the
+    resamples' own, in place of this one.
+    """
+
+    @weighted
+    def metric(y_true, score, weights=None, own=threshold):
+        found = np.stack(confusion(y_true, score, weights, threshold=own))
+        return found[:, 0] if weights is None else found
+
+    return metric
+
+
 def _mcc(tp, fp, fn, tn):
     scale = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
     return np.where(scale == 0, 0.0, (tp * tn - fp * fn) / np.where(scale > 0, scale, 1))
@@ -198,16 +215,13 @@ LOWER_IS_BETTER = ("brier", "log_loss", "ece")
 
 
 def at(name: str, threshold: float) -> Callable:
-    """The metric `name` of OPERATING at a threshold, for example at("sensitivity", 0.5).
-
-    It takes a fourth argument besides: thresholds [r] of the resamples' own, in place of this one.
-    """
+    """The metric `name` of OPERATING at a threshold, for example at("sensitivity", 0.5)."""
     if name not in OPERATING:
         raise ValueError(f"unknown metric {name!r}; with a threshold there are {', '.join(OPERATING)}")
 
     @_vectorised
-    def metric(y_true, score, weights, own=threshold):
-        return OPERATING[name](*confusion(y_true, score, weights, threshold=own))
+    def metric(y_true, score, weights):
+        return OPERATING[name](*confusion(y_true, score, weights, threshold=threshold))
 
     metric.__name__ = name
     return metric

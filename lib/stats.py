@@ -12,7 +12,8 @@ import pandas as pd
 from scipy.stats import norm, t
 
 Metric = Callable[..., float]
-BLOCK = 4_000_000  # weights held at once while resampling; bounds the memory to some tens of megabytes
+BLOCK = 4_000_000  # weights drawn at once while resampling; bounds the memory to some tens of megabytes
+PIECE = 150_000  # of them, weights computed with at once; a processor's cache holds as many
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,7 @@ class Draws:
         """
         found = interval(self.estimate, self.values, level=level, n=self.n, n_patients=self.n_patients)
         width = np.nanstd(self.values, ddof=1)
-        # One seed, seeds that agree, or a metric that is not defined.
-        if np.isinf(self.freedom) or not width > 0:
+        if np.isinf(self.freedom) or not width > 0:  # one seed, seeds that agree, a metric not defined
             return found
         q = (1 + level) / 2
         stretch = self.error / width * t.ppf(q, self.freedom) / norm.ppf(q)
@@ -160,37 +160,34 @@ def mean_of(draws: Sequence[Draws]) -> Draws:
 
 
 def resample(
-    tables: Sequence[pd.DataFrame],
-    metrics: Sequence[Metric],
-    *,
-    n_boot: int = 2000,
-    seed: int,
-    stream: int = 0,
-    score: str = "score",
-    both_classes: bool = True,
-    redrawn: Sequence[np.ndarray] | None = None,
-) -> Draws:
+    tables: Sequence[pd.DataFrame], metrics: Sequence[Metric], *, n_boot: int = 2000, seed: int, stream: int = 0,
+    score: str = "score", both_classes: bool = True,
+) -> Draws:  # fmt: skip
     """One model's metric when patients and seeds are resampled together; with one seed, patients alone.
 
     tables   one a seed, all of the same images, as `patient_bootstrap` takes them
     metrics  one a table: a threshold may differ from seed to seed
-    stream   which independent draw of the seeds; another one for the other model of a difference, unless their seeds are pairs
-    redrawn  one a table: a value a resample [n_boot], which a `weighted` metric takes after the weights as its threshold
+    stream   as `over_seeds` takes it
     """
-    for table in tables:
-        _check(table, score, both_classes=both_classes)
-    patients = tables[0]["patient"]
-    if any(sorted(table["patient"]) != sorted(patients) for table in tables[1:]):
+    settings = {"n_boot": n_boot, "seed": seed, "score": score, "both_classes": both_classes}
+    found = [over_patients(*pair, **settings) for pair in zip(tables, metrics, strict=True)]
+    return over_seeds(*map(np.array, zip(*found, strict=True)), tables, seed=seed, stream=stream)
+
+
+def over_seeds(
+    per_seed: np.ndarray, values: np.ndarray, tables: Sequence[pd.DataFrame], *, seed: int, stream: int
+) -> Draws:
+    """One model's metric with its seeds resampled, from its figure on each [seeds] and in resamples of patients [seeds, n_boot].
+
+    tables  that they are of, one a seed. Raises ValueError when their patients differ
+    stream  which independent draw of the seeds; another one for the other model of a difference, unless their seeds are pairs
+    """
+    first, *others = (table["patient"] for table in tables)
+    if any(not own.equals(first) and sorted(own) != sorted(first) for own in others):
         raise ValueError("the seeds of one model must be scored on the same images; their patients differ")
-    columns = [(table["y_true"].to_numpy(), table[score].to_numpy(dtype=float)) for table in tables]
-    scored = zip(metrics, columns, strict=True)
-    per_seed = np.array([metric(*column) for metric, column in scored], dtype=float)
-    own = redrawn or [None] * len(tables)
-    every = zip(metrics, [table["patient"] for table in tables], columns, own, strict=True)
-    values = np.stack([_over_patients(*one, n_boot=n_boot, seed=seed) for one in every])  # (seeds, n_boot)
-    chosen = np.random.default_rng([seed, stream, 1]).integers(len(tables), size=(len(tables), n_boot))
-    mean = np.take_along_axis(values, chosen, axis=0).mean(0) if len(tables) > 1 else values[0]
-    return Draws(per_seed, mean, len(patients), patients.nunique(), _scarce(per_seed), stream)
+    chosen = np.random.default_rng([seed, stream, 1]).integers(len(values), size=values.shape)
+    mean = np.take_along_axis(values, chosen, axis=0).mean(0)
+    return Draws(per_seed, mean, len(first), first.nunique(), _scarce(per_seed), stream)
 
 
 def _scarce(per_seed: np.ndarray) -> tuple[tuple[float, int], ...]:
@@ -199,27 +196,34 @@ def _scarce(per_seed: np.ndarray) -> tuple[tuple[float, int], ...]:
     return ((float(per_seed.var(ddof=1)) / k, k),) if k > 1 else ()
 
 
-def _over_patients(
-    metric: Metric, patients: pd.Series, column: tuple, redrawn: np.ndarray | None, *, n_boot: int, seed: int
-) -> np.ndarray:
-    """`metric` in every resample of the patients [n_boot], at the thresholds `redrawn` unless there are none."""
+def over_patients(
+    table: pd.DataFrame, metric: Metric, *, n_boot: int, seed: int, score: str, both_classes: bool = True,
+    redrawn: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """`metric` on a table, and in every resample of its patients [n_boot]; of several values, [k] and [k, n_boot].
+
+    redrawn  a value a resample [n_boot], which a `weighted` metric takes after the weights as its threshold
+    """
+    _check(table, score, both_classes=both_classes)
+    column = table["y_true"].to_numpy(), table[score].to_numpy(dtype=float)
     values, start = [], 0
-    for weights in patient_weights(patients, n_boot, seed=seed):
+    for weights in patient_weights(table["patient"], n_boot, seed=seed):
         own = () if redrawn is None else (redrawn[start : start + len(weights)],)
         values.append(_resampled(metric, *column, weights, *own))
         start += len(weights)
-    return np.concatenate(values)
+    return np.asarray(metric(*column), dtype=float), np.concatenate(values, axis=-1)
 
 
 def patient_weights(patients: pd.Series, n_boot: int, *, seed: int, stream: int = 0) -> Iterator[np.ndarray]:
-    """How often each image occurs in each resample of the patients: blocks of weights [r, n], n_boot rows in all.
+    """How often each image occurs in each resample of the patients: weights [r, n] piece by piece, n_boot rows in all.
 
     The draw depends on the patients' names and the seed, not on the order of the rows; another `stream` is drawn apart.
     """
     codes, names = pd.factorize(patients, sort=True)
-    rows = max(1, BLOCK // len(codes))
+    rows, piece = (max(1, weights // len(codes)) for weights in (BLOCK, PIECE))
     for start in range(0, n_boot, rows):
-        yield _weights(codes.tobytes(), len(names), min(rows, n_boot - start), seed, start, stream)
+        block = _weights(codes.tobytes(), len(names), min(rows, n_boot - start), seed, start, stream)
+        yield from (block[first : first + piece] for first in range(0, len(block), piece))
 
 
 @functools.lru_cache(maxsize=2)  # some fifteen metrics in a row ask for the same draw

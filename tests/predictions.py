@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from scipy.special import logit
 
 from lib import evaluate
 
@@ -27,3 +28,9 @@ def table(seed=0, *, splits=("val", "test"), each=90, shift=2.0):
             )
         )
     return evaluate.with_probability(pd.concat(parts, ignore_index=True))
+
+
+def rates(rows, threshold):
+    """Sensitivity and specificity of a table at a probability."""
+    called = rows["logit"] >= logit(threshold)
+    return called[rows["y_true"] == 1].mean(), (~called)[rows["y_true"] == 0].mean()

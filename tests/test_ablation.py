@@ -266,7 +266,7 @@ def test_what_is_recorded_is_plain_json(cfg):
     runs = grid.run(
         Toy(), toy_cells(cfg, ("mean-mlp", "lstm-raster", "lstm-shuffle")), progress=False, workers=1
     )
-    result = ablation.Result(runs, regimes.collect(runs), "toy")
+    result = regimes.Result(runs, regimes.collect(runs), "toy")
     effects = ablation.analyse(result.tables, n_boot=50)
     names = {variant.name for heads in control.HEADS.values() for variant in heads} - {"mean-mlp"}
     tables = {name: result.tables["lstm-shuffle"] for name in names}

@@ -10,8 +10,9 @@ from scipy.stats import norm, t
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from lib import comparison, evaluate, metrics, models, pixels
+from lib import comparison, evaluate, measured, metrics, models, pixels
 from lib.comparison import compared, cost, mistakes, original, paired, probe, scored
+from lib.measured import Measured
 from lib.stats import Draws, Interval, resample
 from tests import tiny
 from tests.predictions import table
@@ -128,9 +129,8 @@ class TestPaired:
 class TestDifferences:
     def test_it_is_the_first_minus_the_second(self):
         ours, theirs = [table(1), table(2)], [table(3, shift=1), table(4, shift=1)]
-        found = comparison.differences({"a": ours, "b": theirs}, ["auc", "brier"], n_boot=200).set_index(
-            "metric"
-        )
+        models = measured.of({"a": ours, "b": theirs}, n_boot=200)
+        found = comparison.differences(models, ["auc", "brier"]).set_index("metric")
         for name in ("auc", "brier"):
             rows = {
                 m: [metrics.all_metrics(0.5)[name](t["y_true"], t["logit" if name == "auc" else "probability"])
@@ -141,7 +141,7 @@ class TestDifferences:
                 np.mean(rows["a"]) - np.mean(rows["b"])
             )
             drawn = [
-                evaluate.draws(tables, name, n_boot=200, seed=42, stream=k)
+                Measured(tables, n_boot=200, seed=42, stream=k).draws(name)
                 for k, tables in enumerate((ours, theirs))
             ]
             freedom = (drawn[0] - drawn[1]).freedom
@@ -150,24 +150,29 @@ class TestDifferences:
             assert found.loc[name, "detectable"] == pytest.approx(sizes * found.loc[name, "error"])
 
     def test_one_seed_leaves_the_normal_quantiles(self):
-        found = comparison.differences({"a": [table(1)], "b": [table(2)]}, ["auc"], n_boot=200).iloc[0]
+        found = comparison.differences(
+            measured.of({"a": [table(1)], "b": [table(2)]}, n_boot=200), ["auc"]
+        ).iloc[0]
         assert found["detectable"] == pytest.approx(2.8016 * found["error"], rel=1e-4)
 
     def test_seeds_of_the_two_models_are_drawn_apart(self):
         """Two models with the same five tables differ by nothing in truth, but who draws which seed is chance."""
         five = [table(k) for k in range(5)]
-        gap = comparison.differences({"a": five, "b": five}, ["auc"], n_boot=200)["difference"][0]
+        gap = comparison.differences(measured.of({"a": five, "b": five}, n_boot=200), ["auc"])["difference"][
+            0
+        ]
         assert gap.estimate == 0
         assert gap.low < 0 < gap.high
 
     def test_three_models_are_no_pair(self):
         with pytest.raises(ValueError, match="takes two models, got 3: a, b, c"):
-            comparison.differences(dict.fromkeys("abc", [table()]), ["auc"], n_boot=10)
+            comparison.differences(measured.of(dict.fromkeys("abc", [table()]), n_boot=10), ["auc"])
 
     def test_a_clear_difference_names_the_better_model(self):
         for first, second, better in ((4, 0.5, NAMES[0]), (0.5, 4, NAMES[1])):
             found = comparison.differences(
-                {"a": [table(1, shift=first)], "b": [table(2, shift=second)]}, ["auc"], n_boot=200
+                measured.of({"a": [table(1, shift=first)], "b": [table(2, shift=second)]}, n_boot=200),
+                ["auc"],
             )
             said = comparison.conclusion(found, NAMES)
             assert said.startswith(f"AUC of {better} is ")
@@ -176,14 +181,14 @@ class TestDifferences:
 
     def test_where_lower_is_better_the_higher_one_is_worse(self):
         found = comparison.differences(
-            {"a": [table(1, shift=0.2)], "b": [table(1, shift=5)]}, ["brier"], n_boot=200
+            measured.of({"a": [table(1, shift=0.2)], "b": [table(1, shift=5)]}, n_boot=200), ["brier"]
         )
         said = comparison.conclusion(found, NAMES, "brier")
         assert said.startswith(f"{metrics.NAMES['brier']} of Xception-LSTM")
         assert "higher (worse)" in said
 
     def test_an_unclear_difference_is_not_claimed(self):
-        found = comparison.differences({"a": [table(1)], "b": [table(2)]}, ["auc"], n_boot=200)
+        found = comparison.differences(measured.of({"a": [table(1)], "b": [table(2)]}, n_boot=200), ["auc"])
         said = comparison.conclusion(found, NAMES)
         assert said.startswith("No difference in AUC is shown between Xception-LSTM and Custom CNN-LSTM")
         assert "which includes zero" in said
@@ -191,7 +196,7 @@ class TestDifferences:
     def test_two_models_without_a_mistake_could_have_shown_nothing_that_is_known(self):
         perfect = [table(1, shift=40)]
         said = comparison.conclusion(
-            comparison.differences({"a": perfect, "b": perfect}, ["auc"], n_boot=50), NAMES
+            comparison.differences(measured.of({"a": perfect, "b": perfect}, n_boot=50), ["auc"]), NAMES
         )
         assert said.startswith("No difference")
         assert "what they could have shown is unknown" in said
@@ -341,7 +346,7 @@ class TestOriginal:
     def test_an_architecture_is_told_as_it_is(self):
         model = models.CustomCNNLSTM(head="lstm", order="reverse", readout="mean")
         assert (
-            original.architecture(model)
+            cost.architecture(model)
             == "3 convolutions -> tokens -> LSTM 50 (reverse order, mean state) -> 64 -> 1"
         )
 
@@ -439,10 +444,10 @@ class TestSentences:
         predictions = {"xception_lstm": [table(1, shift=4)], "custom_cnn_lstm": [table(2, shift=1)]}
         return SimpleNamespace(
             predictions=predictions,
-            headline=evaluate.headline(predictions, n_boot=100),
+            headline=measured.headline(measured.of(predictions, n_boot=100)),
             conclusion="the conclusion",
             tests=comparison.paired_tests(predictions),
-            subgroups=evaluate.subgroups(predictions, n_boot=100),
+            subgroups=measured.subgroups(measured.of(predictions, n_boot=100)),
             mistakes=mistakes.table(predictions),
             optimism=original.optimism({"xception_lstm": [finished()]}),
         )
@@ -452,8 +457,8 @@ class TestSentences:
             model: [table(10 * k + j, shift=2 - k) for j in range(3)]
             for k, model in enumerate(("xception_lstm", "custom_cnn_lstm"))
         }
-        shown = compared.Comparison.aucs(SimpleNamespace(predictions=predictions, n_boot=100))
-        for row in evaluate.headline(predictions, n_boot=100).itertuples():
+        shown = compared.Comparison.aucs(SimpleNamespace(measured=measured.of(predictions, n_boot=100)))
+        for row in measured.headline(measured.of(predictions, n_boot=100)).itertuples():
             interval = shown[row.model]
             assert (interval.low, interval.high) == pytest.approx((row.auc_low, row.auc_high), abs=1e-6)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lib import config
-from lib.ablation import control, grid
+from lib.ablation import control, grid, tasks
 from lib.ablation.fit import fit, protocol, reader
 from lib.ablation.variants import Size
 from lib.metrics import auc
@@ -16,17 +16,17 @@ from lib.metrics import auc
 
 @pytest.fixture(scope="module")
 def relation():
-    return control.draw("relation", 1200, seed=3)
+    return tasks.draw("relation", 1200, seed=3)
 
 
 @pytest.fixture(scope="module")
 def place():
-    return control.draw("place", 1200, seed=3)
+    return tasks.draw("place", 1200, seed=3)
 
 
 def patches(image: np.ndarray) -> np.ndarray:
     """(49, 64), in raster order."""
-    side, size = control.SIDE, control.PATCH
+    side, size = tasks.SIDE, tasks.PATCH
     return image.reshape(side, size, side, size).swapaxes(1, 2).reshape(side * side, -1)
 
 
@@ -34,7 +34,7 @@ def opaque(images: np.ndarray) -> np.ndarray:
     """Which patches of the lungs hold an opacity, bool (N, 7, 7), by their brightest quarter."""
     centre = np.stack([patches(image) for image in images]).reshape(len(images), 7, 7, 8, 8)[..., 3:5, 3:5]
     lungs = np.zeros((7, 7), bool)
-    lungs[:, [*control.LEFT, *control.RIGHT]] = True
+    lungs[:, [*tasks.LEFT, *tasks.RIGHT]] = True
     return (centre.mean((-1, -2)) > 115) & lungs
 
 
@@ -59,10 +59,10 @@ def test_classes_differ_in_the_place_of_one_opacity(place):
 def test_classes_differ_in_the_relation_and_in_no_single_place(relation):
     places, label = opaque(relation.images), relation.table["label"].to_numpy()
     assert (places.sum((1, 2)) == 2).all()
-    left, right = places[:, :, control.LEFT].sum((1, 2)), places[:, :, control.RIGHT].sum((1, 2))
+    left, right = places[:, :, tasks.LEFT].sum((1, 2)), places[:, :, tasks.RIGHT].sum((1, 2))
     assert ((left == 1) & (right == 1) == (label == 1)).all()
     for kind in (0, 1):  # every lung place is opaque in one image of fourteen, whatever the class
-        share = places[label == kind].mean(0)[:, [*control.LEFT, *control.RIGHT]]
+        share = places[label == kind].mean(0)[:, [*tasks.LEFT, *tasks.RIGHT]]
         assert np.abs(share - 1 / 14).max() < 4.5 * np.sqrt(1 / 14 / 600)
 
 
@@ -87,7 +87,7 @@ def test_twins_never_cross_splits(relation):
 
 
 def test_amount_is_decided_by_the_brightness_of_the_image():
-    task = control.draw("amount", 1000, seed=3)
+    task = tasks.draw("amount", 1000, seed=3)
     brightness, label = task.images.mean((1, 2)), task.table["label"].to_numpy()
     assert 0.85 < auc(label, brightness) < 0.98
     pooled = task.maps(None)(np.arange(1000)).mean((2, 3))[:, 0]  # the mean over tokens holds it
@@ -95,22 +95,22 @@ def test_amount_is_decided_by_the_brightness_of_the_image():
 
 
 def test_a_draw_repeats_itself():
-    first, again, other = (control.draw("relation", 40, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (tasks.draw("relation", 40, seed=seed) for seed in (1, 1, 2))
     assert (first.images == again.images).all()
     assert first.fingerprint == again.fingerprint != other.fingerprint
 
 
 def test_another_embedding_is_another_task(relation, monkeypatch):
-    before = relation.fingerprint
-    monkeypatch.setattr(control, "embed", lambda images: 3 * control.embed(images))
+    before, embed = relation.fingerprint, tasks.embed
+    monkeypatch.setattr(tasks, "embed", lambda images: 3 * embed(images))
     assert relation.fingerprint != before
 
 
 def test_the_embedding_sees_each_patch_by_itself(relation):
     images = relation.images[:1].copy()
-    before = control.embed(images)
+    before = tasks.embed(images)
     images[0, 8:16, 16:24] = 0
-    changed = (control.embed(images) != before).any(1)[0]
+    changed = (tasks.embed(images) != before).any(1)[0]
     assert changed.nonzero().tolist() == [[1, 2]]
 
 
@@ -121,29 +121,29 @@ def test_the_embedding_sees_each_patch_by_itself(relation):
 )  # fmt: skip
 def test_errors(task, n, message):
     with pytest.raises(ValueError, match=message):
-        control.draw(task, n, seed=0)
+        tasks.draw(task, n, seed=0)
 
 
-def scores(task: control.Task, name: str) -> float:
+def scores(task: tasks.Task, name: str) -> float:
     variant = next(v for v in control.HEADS[task.name] if v.name == name)
-    train = dataclasses.replace(protocol(config.load("demo")), **control.TRAIN)
+    train = dataclasses.replace(protocol(config.load("demo")), **tasks.TRAIN)
     splits = {split: np.flatnonzero(task.table["split"] == split) for split in ("train", "val", "test")}
     y = task.table["label"].to_numpy()
-    size = Size(control.CHANNELS, control.HIDDEN, 32, 0.0)
+    size = Size(tasks.CHANNELS, tasks.HIDDEN, 32, 0.0)
     done = fit(lambda: reader(variant, size), task.maps(variant), y, splits, train=train, seed=0)
     return auc(y[splits["test"]], done.logits["test"].round(grid.DECIMALS))
 
 
 def test_only_a_head_that_knows_the_arrangement_solves_it():
     torch.manual_seed(0)
-    task = control.draw("relation", 500, seed=0)
+    task = tasks.draw("relation", 500, seed=0)
     assert scores(task, control.LSTM) > 0.85
     assert abs(scores(task, control.SHUFFLED) - 0.5) < 0.15
     assert scores(task, "mean-mlp") == 0.5  # twins tie: they differ by less than the published digits
 
 
 def test_the_head_of_the_first_question_tells_a_place():
-    task = control.draw("place", 500, seed=0)
+    task = tasks.draw("place", 500, seed=0)
     assert scores(task, "lstm-raster") > 0.95
     assert scores(task, "mean-mlp") == 0.5
 

@@ -99,7 +99,7 @@ def test_each_resample_may_have_a_threshold_of_its_own(name):
     y, score = sample()
     weights = np.random.default_rng(1).integers(0, 4, (4, len(y))).astype(float)
     own = np.array([0.2, THRESHOLD, np.nan, 0.8])
-    found = metrics.at(name, THRESHOLD)(y, score, weights, own)
+    found = metrics.OPERATING[name](*metrics.cells(THRESHOLD)(y, score, weights, own))
     assert found[[0, 1, 3]].tolist() == [metrics.at(name, own[k])(y, score, weights)[k] for k in (0, 1, 3)]
     assert np.isnan(found[2])
 

@@ -3,6 +3,8 @@ import dataclasses
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import ablation, config, evaluate, files, metrics, publish, runs, store
+from lib import ablation, config, evaluate, files, measured, metrics, publish, runs, store
 from lib.ablation import control, record
 from lib.comparison import scored
 from lib.config import ROOT
@@ -51,7 +53,7 @@ def drawn_once(tmp_path_factory):
         about = {"duration_s": 60, "device": "a processor", "best_epoch": 1}
         about |= {"trainable_parameters": int(1e6 * shift), "total_parameters": int(2e6 * shift)}
         files.write_json(folder / "predictions" / f"{model}-seed42.run.json", about)
-    rows = evaluate.headline(evaluate.recorded(folder), n_boot=50).to_dict("records")
+    rows = measured.headline(measured.of(evaluate.recorded(folder), n_boot=50)).to_dict("records")
     files.write_json(folder / "headline.json", {"n_boot": 50, "headline": rows})
     figure.draw(results)
     return results
@@ -327,10 +329,10 @@ def test_the_readme_shows_one_roc_figure_of_both_models(results):
 def test_the_model_card_shows_every_operating_point_and_kind_of_image(results):
     card = documents.model_card(results)
     tables = evaluate.recorded(results / "quick")
-    operating = evaluate.operating_table(tables, n_boot=50)
+    operating = measured.operating_table(measured.of(tables, n_boot=50))
     for row in operating.to_dict("records"):
         assert f"| {evaluate.POINTS[row['point']]} | {row['threshold']:.3f} | {row['accuracy']} |" in card
-    for row in evaluate.subgroups(tables, n_boot=50).to_dict("records"):
+    for row in measured.subgroups(measured.of(tables, n_boot=50)).to_dict("records"):
         assert (
             f"| {row['subtype']} | {row['n']} | {row['n_patients']} | {row['measure']} | {row['share']} |"
             in card
@@ -796,3 +798,12 @@ def test_the_model_card_says_what_is_left_without_the_shortcut(results, profile)
     card = documents.model_card(results)
     assert "On 40 validation images whose normal and ill patients look alike to a thumbnail" in card
     assert f"Xception-LSTM (`{profile}`) {auc:.3f} over 1 seed;" in card
+
+
+def test_checking_the_results_loads_no_training():
+    """Whoever has only the tables waits for no framework: its import takes longer than many a check."""
+    seen = subprocess.run(
+        [sys.executable, "-c", "import sys, lib.publish; print(sorted({'torch', 'timm', 'torchvision'} & set(sys.modules)))"],
+        capture_output=True, text=True, cwd=ROOT, check=True,
+    )  # fmt: skip
+    assert seen.stdout.strip() == "[]"

@@ -81,6 +81,16 @@ class TestPatientBootstrap:
         assert shapes == [(7, 300), (7, 300), (6, 300)]
         assert stats.patient_bootstrap(sample(), metrics.auc, n_boot=20, seed=1).low < 1
 
+    def test_pieces_of_a_block_are_those_of_the_whole(self, monkeypatch):
+        """A block is drawn at once, so how much of it is computed with at a time changes no figure."""
+        whole = list(stats.patient_weights(sample()["patient"], 20, seed=1))
+        found = stats.patient_bootstrap(sample(), metrics.auc, n_boot=20, seed=1)
+        monkeypatch.setattr(stats, "PIECE", 300 * 8)
+        pieces = list(stats.patient_weights(sample()["patient"], 20, seed=1))
+        assert [len(piece) for piece in pieces] == [8, 8, 4]
+        assert (np.concatenate(pieces) == np.concatenate(whole)).all()
+        assert stats.patient_bootstrap(sample(), metrics.auc, n_boot=20, seed=1) == found
+
     def test_every_resample_draws_as_many_patients_as_there_are(self):
         patients = pd.Series([f"IM-{i}" for i in range(40)])
         (weights,) = stats.patient_weights(patients, 100, seed=1)

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from lib import evaluate, metrics, stats
+from lib import metrics, stats
 from lib.comparison import paired
+from lib.measured import Measured
 
 STUDIES = 1000
 PATIENTS, IMAGES = 150, 2  # per study, images per patient
@@ -82,7 +83,7 @@ def test_an_interval_at_a_chosen_threshold_covers():
         drawn = pd.DataFrame(
             rows | {"subtype": "", "y_true": y, "logit": SHIFT * (y - 0.5) + rng.normal(size=len(y))}
         )
-        found = evaluate.draws([drawn], "specificity", n_boot=200, seed=study).interval()
+        found = Measured([drawn], n_boot=200, seed=study).draws("specificity").interval()
         covered += not found.excludes(norm.cdf(SHIFT / 2))
     assert abs(covered / studies - 0.95) <= 3 * np.sqrt(0.95 * 0.05 / studies)
 

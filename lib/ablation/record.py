@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from lib.ablation import control
 from lib.ablation.conclusions import answers, findings
 from lib.ablation.effects import Effects, analyse
 from lib.ablation.published import read
-from lib.ablation.regimes import Result
 from lib.ablation.variants import all_variants
 from lib.config import Config
+
+if TYPE_CHECKING:
+    from lib.ablation.regimes import Result
 
 
 def headline(effects: Effects, costs: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -63,8 +67,6 @@ def recorded(folder: Path, *, n_boot: int) -> dict:
 
     That is the regime, the fingerprint of the images and, in the headline, parameters, validation AUC and seconds.
     """
-    from lib.ablation import control
-
     tables = read(folder)
     order = [*all_variants(), *tables]  # as the grid has them, for sentences list them so
     effects = analyse({name: tables[name] for name in sorted(tables, key=order.index)}, n_boot=n_boot)
@@ -73,8 +75,6 @@ def recorded(folder: Path, *, n_boot: int) -> dict:
 
 def stated(effects: Effects, controls: Mapping, *, n_boot: int) -> dict:
     """What follows from the test predictions of the grid and of its controls; without all of these, no checks."""
-    from lib.ablation import control
-
     checks = control.findings(controls) if set(controls) == set(control.TASKS) else []
     return {
         "seeds": sorted(int(seed) for seed in effects.per_seed["seed"].unique()),

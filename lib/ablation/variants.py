@@ -5,12 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-import torch
-from torch import nn
-
 from lib.config import Config
-from lib.models import CNNLSTM
-from lib.sequence import ORDERS
+from lib.settings import ORDERS
 
 REFERENCE = "mean-mlp"  # what every head is compared with: no sequence, no arrangement
 BASE = "lstm-raster"  # whose size every head is matched to, and which the orders are compared with
@@ -79,6 +75,11 @@ class Size:
 
 def parameters(head: str, size: Size, hidden: int) -> int:
     """Weights of a head and its classifier; a channel reducer, the same for every head, is not counted."""
+    import torch  # takes seconds to load, and who reads what is recorded counts nothing
+    from torch import nn
+
+    from lib.models import CNNLSTM
+
     with torch.device("meta"):
         model = CNNLSTM(
             nn.Identity(), size.channels, hidden=hidden, dense=size.dense, dropout=size.dropout, head=head

@@ -10,30 +10,24 @@ import pandas as pd
 from lib import evaluate, metrics, stats
 from lib.comparison import paired
 from lib.evaluate import Predictions
+from lib.measured import Measured
 from lib.stats import Interval
 
 PRIMARY = "auc"  # fixed before looking: the conclusion rests on it, the other differences describe
 
 
 def differences(
-    predictions: Predictions,
-    names: Iterable[str] = metrics.NAMES,
-    *,
-    n_boot: int = 2000,
-    seed: int = 42,
-    level: float = 0.95,
+    models: dict[str, Measured], names: Iterable[str] = metrics.NAMES, *, level: float = 0.95
 ) -> pd.DataFrame:
     """First model minus second on the same images, one row a metric of `names`; patients resampled together, seeds apart.
 
     Columns metric, difference (Interval), error (standard error), detectable (true difference found with 80% power).
     Metrics with a threshold are at each model's own, Youden's index on the images held out for it.
     """
-    first, second = _two(predictions)
+    first, second = _two(models)
     rows = []
     for name in names:
-        found = evaluate.draws(first, name, n_boot=n_boot, seed=seed, stream=0) - evaluate.draws(
-            second, name, n_boot=n_boot, seed=seed, stream=1
-        )
+        found = first.draws(name) - second.draws(name)
         row = {"metric": name, "difference": found.interval(level), "error": found.error}
         rows.append(row | {"detectable": paired.detectable(found.error, found.freedom, level=level)})
     return pd.DataFrame(rows)
@@ -70,10 +64,10 @@ def _pairs(predictions: Predictions) -> Iterator[tuple]:
         yield tests[0], tests[0]["logit"], tests[1]["logit"], calls
 
 
-def _two(predictions: Predictions) -> list:
-    if len(predictions) != 2:
-        raise ValueError(f"a comparison takes two models, got {len(predictions)}: {', '.join(predictions)}")
-    return list(predictions.values())
+def _two(models: dict) -> list:
+    if len(models) != 2:
+        raise ValueError(f"a comparison takes two models, got {len(models)}: {', '.join(models)}")
+    return list(models.values())
 
 
 def conclusion(table: pd.DataFrame, names: list[str], metric: str = PRIMARY) -> str:

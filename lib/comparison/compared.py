@@ -48,7 +48,7 @@ class Comparison(Scored):
 
     @cached_property
     def original(self) -> pd.DataFrame:
-        architectures = {model: original.architecture(own[0].load()) for model, own in self.runs.items()}
+        architectures = {model: cost.architecture(own[0].load()) for model, own in self.runs.items()}
         return original.comparison_table(self.runs, architectures)
 
     @cached_property
@@ -69,8 +69,7 @@ class Comparison(Scored):
 
     def aucs(self) -> dict[str, stats.Interval]:
         """By model, as the headline has it."""
-        return {model: evaluate.draws(tables, "auc", n_boot=self.n_boot, seed=42, stream=k).interval()
-                for k, (model, tables) in enumerate(self.predictions.items())}  # fmt: skip
+        return {model: found.interval("auc") for model, found in self.measured.items()}
 
     def reliability(self, model: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Bins of the first seed's test images, as trained and after temperature scaling."""

@@ -1,4 +1,4 @@
-"""What does a model cost? Parameters, operations for one image, and seconds."""
+"""What is a model made of, and what does it cost? Parameters, operations for one image, and seconds."""
 
 from __future__ import annotations
 
@@ -9,9 +9,24 @@ from collections.abc import Sequence
 
 import pandas as pd
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib.models import CNNLSTM
+
+
+def architecture(model: CNNLSTM) -> str:
+    """The road of an image through a model, in one line."""
+    reducer = "" if isinstance(model.channel_reducer, nn.Identity) else " -> 1x1 reduction"
+    dense, logit = model.classifier[0], model.classifier[-1]
+    head, order = type(getattr(model.sequence, "rnn", model.sequence)).__name__, model.reorder.name
+    readout = getattr(model.sequence, "readout", None)
+    how = f"{order} order" + (f", {readout} state" if readout else "")
+    backbone = "Xception" if hasattr(model.backbone, "frozen_stages") else "3 convolutions"
+    return (
+        f"{backbone}{reducer} -> tokens -> {head} {model.sequence.out_features} ({how}) -> "
+        f"{dense.out_features} -> {logit.out_features}"
+    )
 
 
 def flops(model: CNNLSTM, image_size: int) -> int:

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
 from lib import evaluate
-from lib.models import CNNLSTM
 from lib.plots.style import NAMES
 
 OPTIMISTIC = "test_accuracy_optimistic"  # of history.csv: the test images scored after every epoch, at 0.5
@@ -19,7 +17,7 @@ def comparison_table(runs: dict[str, Sequence], architectures: dict[str, str] | 
     """One row a model, means over its seeds: parameters, accuracies on the test images at 0.5, mean epoch time.
 
     runs           by model, `runs.Run`s (or anything with their `history`, `predictions` and `info`)
-    architectures  by model, from `architecture`; without them the table lacks the column
+    architectures  by model, from `cost.architecture`; without them the table lacks the column
     returns        index model; parameters (trainable), total_parameters, accuracy (epoch chosen on validation),
                    final_accuracy (last epoch), best_accuracy (best epoch on the test images: optimistic), epoch_seconds,
                    architecture; final and best are nan where the test images were not scored every epoch
@@ -106,18 +104,4 @@ def optimism_sentence(table: pd.DataFrame) -> str:
     return (
         "Quoting the best test epoch, as the original notebook does, would have flattered "
         f"{' and '.join(parts)} of accuracy over the epoch that validation chose."
-    )
-
-
-def architecture(model: CNNLSTM) -> str:
-    """The road of an image through a model, in one line."""
-    reducer = "" if isinstance(model.channel_reducer, nn.Identity) else " -> 1x1 reduction"
-    dense, logit = model.classifier[0], model.classifier[-1]
-    head, order = type(getattr(model.sequence, "rnn", model.sequence)).__name__, model.reorder.name
-    readout = getattr(model.sequence, "readout", None)
-    how = f"{order} order" + (f", {readout} state" if readout else "")
-    backbone = "Xception" if hasattr(model.backbone, "frozen_stages") else "3 convolutions"
-    return (
-        f"{backbone}{reducer} -> tokens -> {head} {model.sequence.out_features} ({how}) -> "
-        f"{dense.out_features} -> {logit.out_features}"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import comparison, evaluate, files, stats
+from lib import comparison, evaluate, files, measured, stats
 from lib.comparison import mistakes, original
 from lib.config import MODELS
 from lib.plots.style import NAMES
@@ -50,12 +50,16 @@ class Scored:
         }
 
     @cached_property
+    def measured(self) -> dict[str, measured.Measured]:
+        return measured.of(self.predictions, n_boot=self.n_boot)
+
+    @cached_property
     def headline(self) -> pd.DataFrame:
-        return evaluate.headline(self.predictions, n_boot=self.n_boot)
+        return measured.headline(self.measured)
 
     @cached_property
     def differences(self) -> pd.DataFrame:
-        return comparison.differences(self.predictions, n_boot=self.n_boot)
+        return comparison.differences(self.measured)
 
     @cached_property
     def conclusion(self) -> str:
@@ -67,11 +71,11 @@ class Scored:
 
     @cached_property
     def operating(self) -> pd.DataFrame:
-        return evaluate.operating_table(self.predictions, n_boot=self.n_boot)
+        return measured.operating_table(self.measured)
 
     @cached_property
     def subgroups(self) -> pd.DataFrame:
-        return evaluate.subgroups(self.predictions, n_boot=self.n_boot)
+        return measured.subgroups(self.measured)
 
     @cached_property
     def original(self) -> pd.DataFrame:
@@ -207,6 +211,6 @@ def plain(table: pd.DataFrame) -> list[dict]:
     for row in table.to_dict("records"):
         values = {}
         for name, value in row.items():
-            values |= evaluate.flat(name, value) if isinstance(value, stats.Interval) else {name: value}
+            values |= measured.flat(name, value) if isinstance(value, stats.Interval) else {name: value}
         rows.append(values)
     return rows

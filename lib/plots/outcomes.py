@@ -36,7 +36,7 @@ def confusion(cells: np.ndarray, *, title: str = "", ax: plt.Axes | None = None)
 def confusion_grid(operating: pd.DataFrame) -> plt.Figure:
     """One matrix a model (rows) and operating point (columns).
 
-    operating  from `evaluate.operating_table`
+    operating  from `measured.operating_table`
     """
     models = list(operating["model"].unique())
     size = (2.7 * len(POINTS), 3.5 * len(models))

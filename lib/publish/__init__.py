@@ -16,7 +16,7 @@ from pathlib import Path
 
 import joblib
 
-from lib import config, evaluate, files
+from lib import config, evaluate, files, measured
 from lib.config import ROOT
 from lib.publish import documents, figure, verification
 from lib.publish.results import PublishError, check_settings, other_settings, published
@@ -57,8 +57,8 @@ def collect(cfg: config.Config) -> Path:
             copy_run(run, beside, stem)
         for path in (path for stem in kept for path in recorded.glob(f"{stem}.*")):
             (beside / path.name).write_bytes(path.read_bytes())
-    tables = evaluate.recorded(cfg.results_dir)
-    rows = evaluate.headline(tables, n_boot=N_BOOT).to_dict("records")
+    models = measured.of(evaluate.recorded(cfg.results_dir), n_boot=N_BOOT)
+    rows = measured.headline(models).to_dict("records")
     files.write_json(cfg.results_dir / "headline.json", {"n_boot": N_BOOT, "headline": rows})
     return cfg.results_dir
 

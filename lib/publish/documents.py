@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import comparison, evaluate, files
+from lib import comparison, evaluate, files, measured
 from lib.comparison import scored
 from lib.plots import style
 from lib.publish import foremost, sequence, tried
@@ -226,10 +226,10 @@ def _points(folder: Path) -> list[str]:
     """What each threshold makes of the test images, and how the kinds of image fare at the headline's."""
     found = record(folder)
     if "operating_points" not in found:  # notebook 04, which records them, was not run
-        tables, n_boot = evaluate.recorded(folder), found["n_boot"]
+        models = measured.of(evaluate.recorded(folder), n_boot=found["n_boot"])
         found = {
-            "operating_points": scored.plain(evaluate.operating_table(tables, n_boot=n_boot)),
-            "subgroups": scored.plain(evaluate.subgroups(tables, n_boot=n_boot)),
+            "operating_points": scored.plain(measured.operating_table(models)),
+            "subgroups": scored.plain(measured.subgroups(models)),
         }
     points = [
         {
@@ -269,7 +269,8 @@ def _between(folders: list[Path]) -> list[str]:
         if len(tables) == 2:
             if (folder / "04_compare.json").exists():
                 return []
-            found = comparison.differences(tables, [comparison.PRIMARY], n_boot=record(folder)["n_boot"])
+            models = measured.of(tables, n_boot=record(folder)["n_boot"])
+            found = comparison.differences(models, [comparison.PRIMARY])
             counts = " and ".join(seeds(len(own)) for own in tables.values())
             names = [style.NAMES[model] for model in tables]
             tests = comparison.paired_tests_sentence(comparison.paired_tests(tables))

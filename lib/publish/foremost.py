@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from lib import evaluate, metrics
+from lib.measured import Measured, flat
 from lib.plots import style
 from lib.publish.results import ORIGINAL, best, interval, record
 
@@ -35,9 +34,9 @@ def threshold(results: Path) -> str:
 def at_sensitivity(results: Path) -> str:
     """What the first model shown reaches at the other usual threshold: the one that keeps a given sensitivity where it is chosen."""
     model, (folder, _) = next(iter(best(results).items()))
-    tables, n_boot = evaluate.recorded(folder)[model], record(folder)["n_boot"]
+    found = Measured(evaluate.recorded(folder)[model], n_boot=record(folder)["n_boot"])
     accuracy, sensitivity, specificity = (
-        _share(tables, name, "sensitivity_95", n_boot) for name in ("accuracy", "sensitivity", "specificity")
+        _share(found, name, "sensitivity_95") for name in ("accuracy", "sensitivity", "specificity")
     )
     return (
         f"At the highest threshold that keeps 95% sensitivity on the same images it reaches accuracy {accuracy}%, sensitivity "
@@ -51,22 +50,20 @@ def together(results: Path) -> str:
     tables, n_boot = evaluate.recorded(folder)[model], record(folder)["n_boot"]
     if len(tables) < 2:
         return ""
-    one = [evaluate.together(tables)]
-    auc = evaluate.draws(one, "auc", n_boot=n_boot, seed=42).interval()
+    apart, one = (Measured(own, n_boot=n_boot) for own in (tables, [evaluate.together(tables)]))
     return (
-        f"The {len(tables)} seeds of {style.NAMES[model]} (`{folder.name}`) as one model, their logits averaged: test AUC {auc}, "
-        f"accuracy {_share(one, 'accuracy', 'half', n_boot)}% at probability 0.5, where the seeds one by one have "
-        f"{_share(tables, 'accuracy', 'half', n_boot)}%, and {_share(one, 'accuracy', evaluate.CHOSEN, n_boot)}% at its own "
-        f"threshold. {_cut(one[0], n_boot)}"
+        f"The {len(tables)} seeds of {style.NAMES[model]} (`{folder.name}`) as one model, their logits averaged: test AUC "
+        f"{one.interval('auc')}, accuracy {_share(one, 'accuracy', 'half')}% at probability 0.5, where the seeds one by one have "
+        f"{_share(apart, 'accuracy', 'half')}%, and {_share(one, 'accuracy', evaluate.CHOSEN)}% at its own "
+        f"threshold. {_cut(one)}"
     )
 
 
-def _cut(table: pd.DataFrame, n_boot: int) -> str:
+def _cut(one: Measured) -> str:
     """How sure a threshold is, for a reader who sees two accuracies of one model."""
-    held, chosen = evaluate.deciding(table), evaluate.thresholds(table)[evaluate.CHOSEN]
+    held, chosen = evaluate.deciding(one.tables[0]), one.thresholds[0][evaluate.CHOSEN]
     normal = held.loc[held["y_true"] == 0, "probability"]
-    again = evaluate.thresholds_redrawn(table, n_boot=n_boot, seed=42)[evaluate.CHOSEN]
-    low, high = np.nanquantile(again, [0.025, 0.975])
+    low, high = np.nanquantile(one.redrawn[0][evaluate.CHOSEN], [0.025, 0.975])
     return (
         f"Its two accuracies are of the same averaged logits and differ by the cut alone. That threshold, {chosen:.3f}, is chosen with "
         f"{(normal >= chosen).sum()} of {len(normal)} normal images at or above it; when the patients who choose it are resampled, as they "
@@ -74,11 +71,9 @@ def _cut(table: pd.DataFrame, n_boot: int) -> str:
     )
 
 
-def _share(tables: Sequence[pd.DataFrame], name: str, point: str, n_boot: int) -> str:
+def _share(found: Measured, name: str, point: str) -> str:
     """A proportion in per cent with its interval, as the headline has it but at any operating point."""
-    drawn = evaluate.draws(tables, name, n_boot=n_boot, seed=42, point=point).interval()
-    found = evaluate.flat(name, evaluate.widened(drawn, tables, name, point))
-    return interval(found, name, ".1f", 100)
+    return interval(flat(name, found.interval(name, point=point)), name, ".1f", 100)
 
 
 def labels(shown: dict[str, tuple[Path, dict]]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import evaluate, files
+from lib import evaluate, files, measured
 from lib.ablation import record as ablation_record
 from lib.comparison import scored
 from lib.publish import figure
@@ -112,7 +112,7 @@ def _comparison(folder: Path, stated: dict) -> dict:
 
 def _headline(folder: Path, stated: dict) -> dict:
     n_boot = _draws(folder, stated)
-    rows = evaluate.headline(evaluate.recorded(folder), n_boot=n_boot).to_dict("records")
+    rows = measured.headline(measured.of(evaluate.recorded(folder), n_boot=n_boot)).to_dict("records")
     return {"n_boot": n_boot, "headline": rows}
 
 
