@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy.special import expit
-from sklearn.metrics import classification_report
 
 from lib import metrics, stats
 from lib.config import MODELS
@@ -119,12 +118,3 @@ def thresholds_redrawn(table: pd.DataFrame, *, n_boot: int, seed: int) -> dict[s
     ]
     found = {point: expit(np.concatenate([block[point] for block in blocks])) for point in blocks[0]}
     return {"half": np.full(n_boot, 0.5)} | found
-
-
-def classification(table: pd.DataFrame, *, threshold: float = 0.5) -> pd.DataFrame:
-    """scikit-learn's classification report of a test table: precision, recall, F1 and images of each class."""
-    called = (table["probability"] >= threshold).astype(int)
-    report = classification_report(
-        table["y_true"], called, labels=[0, 1], target_names=["normal", "pneumonia"], output_dict=True, zero_division=0
-    )  # fmt: skip
-    return pd.DataFrame({name: values for name, values in report.items() if isinstance(values, dict)}).T

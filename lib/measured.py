@@ -31,6 +31,7 @@ class Measured:
     so do both models of a difference. Where an image or two decide the cut the interval stays rather narrow: in 150 studies drawn
     from the mean logits of `calibrated`, 95% cover the specificity at the best cut in 91%, and in 37% with the threshold held.
     A temperature is held as fitted, so the intervals of scaled figures leave its error out.
+    A split that a table lacks, or one class alone among its `deciding` rows, raises ValueError where a figure needs them.
     """
 
     def __init__(
@@ -39,31 +40,33 @@ class Measured:
         """
         tables  predictions of one model, one table a seed, all splits
         seed    of the resamples of patients: two models with one seed share them
-        stream  which independent draw of the seeds (`stats.over_seeds`)
+        stream  which independent draw of the tables (`stats.over_seeds`)
         """
         self.tables, self.n_boot, self.seed, self.stream = tables, n_boot, seed, stream
         self._drawn: dict[tuple, Draws] = {}
 
     @cached_property
     def tests(self) -> list[pd.DataFrame]:
+        """The test rows of each table."""
         return [part(table, "test") for table in self.tables]
 
     @cached_property
     def thresholds(self) -> list[dict[str, float]]:
-        """Of each seed, by operating point."""
+        """Of each table, by operating point."""
         return [thresholds(table) for table in self.tables]
 
     @cached_property
     def redrawn(self) -> list[dict[str, np.ndarray]]:
-        """The same in each resample of the deciding patients, [n_boot] an operating point."""
+        """The same in every resample of the deciding patients: by operating point, [n_boot] each."""
         return [thresholds_redrawn(table, n_boot=self.n_boot, seed=self.seed) for table in self.tables]
 
     @cached_property
     def temperatures(self) -> list[float]:
+        """Of each table, fitted on its `deciding` rows."""
         return [calibration.fit_temperature(deciding(table)) for table in self.tables]
 
     def draws(
-        self, name: str, *, point: str = CHOSEN, scaled: bool = False, subtypes: tuple[str, ...] = ()
+        self, name: str, *, point: str = CHOSEN, scaled: bool = False, subtypes: Sequence[str] = ()
     ) -> Draws:
         """The metric `name` in every resample.
 
@@ -74,25 +77,33 @@ class Measured:
         """
         if name not in (known := [*metrics.RANKING, *metrics.PROBABILITY, *metrics.OPERATING]):
             raise ValueError(f"unknown metric {name!r}; the metrics are {', '.join(known)}")
-        key = (name, point, scaled, subtypes)
-        if key not in self._drawn:
-            if name in metrics.OPERATING:
-                self._drawn |= {(each, *key[1:]): found for each, found in self._at(*key[1:]).items()}
-            else:
-                self._drawn[key] = self._ranked(name, scaled, subtypes)
-        return self._drawn[key]
+        which = (scaled, tuple(subtypes))
+        cut = point if name in metrics.OPERATING else None
+        if (name, cut, *which) not in self._drawn:
+            found = self._at(cut, *which) if cut else {name: self._ranked(name, *which)}
+            self._drawn |= {(each, cut, *which): draws for each, draws in found.items()}
+        return self._drawn[name, cut, *which]
 
-    def interval(self, name: str, *, level: float = 0.95, point: str = CHOSEN, **which) -> Interval:
-        """The metric `name`, as it is published; `which` as `draws` takes it.
+    def interval(
+        self,
+        name: str,
+        *,
+        level: float = 0.95,
+        point: str = CHOSEN,
+        scaled: bool = False,
+        subtypes: Sequence[str] = (),
+    ) -> Interval:
+        """The metric `name`, as it is published; settings and errors are those of `draws`.
 
         A proportion near 0 or 1 has too little width in a bootstrap; it reaches the exact bound at least. See
-        `proportions.no_surer_than_counts`: each patient is one trial, of the seed with the fewest.
+        `proportions.no_surer_than_counts`: each patient is one trial, of the seed with the fewest. What is no proportion and what
+        is not defined are as the bootstrap has them.
         """
-        found = self.draws(name, point=point, **which).interval(level)
+        found = self.draws(name, point=point, scaled=scaled, subtypes=subtypes).interval(level)
         if name not in COUNTED or np.isnan(found.estimate):
             return found
         trials = found.n_patients
-        for test, chosen in zip(self.tests, self.thresholds, strict=True):
+        for test, chosen in zip(self._of(scaled, tuple(subtypes)), self.thresholds, strict=True):
             counted = COUNTED[name](test["y_true"], test["probability"] >= chosen[point])
             trials = min(trials, test.loc[counted, "patient"].nunique())
         return proportions.no_surer_than_counts(found, trials)
@@ -107,23 +118,24 @@ class Measured:
         )  # fmt: skip
 
     def _at(self, point: str, scaled: bool, subtypes: tuple[str, ...]) -> dict[str, Draws]:
-        """Every metric at an operating point, all from the same four cells."""
-        settings = {"n_boot": self.n_boot, "seed": self.seed, "score": "probability"}
+        """Every metric at an operating point, all from the same four cells; nobody chose 0.5, so it stays where it is."""
         tests = self._of(scaled, subtypes)
-        cells = [
-            stats.over_patients(
-                test, metrics.cells(own[point]), redrawn=again[point], both_classes=not subtypes, **settings
+        again = [own[point] for own in self.redrawn] if point != "half" else [None] * len(tests)
+        settings = {"n_boot": self.n_boot, "seed": self.seed, "score": "probability"}
+        per_table, resampled = [], []
+        for test, chosen, redrawn in zip(tests, self.thresholds, again, strict=True):
+            cells = stats.over_patients(
+                test, metrics.cells(chosen[point]), redrawn=redrawn, both_classes=not subtypes, **settings
             )
-            for test, own, again in zip(tests, self.thresholds, self.redrawn, strict=True)
-        ]
-        found = {}
-        for name, metric in metrics.OPERATING.items():
-            with np.errstate(divide="ignore", invalid="ignore"):
-                per_seed, values = (
-                    np.array([metric(*own) for own in part]) for part in zip(*cells, strict=True)
-                )
-            found[name] = stats.over_seeds(per_seed, values, tests, seed=self.seed, stream=self.stream)
-        return found
+            per_table.append(metrics.operating(cells[0]))
+            resampled.append(metrics.operating(cells[1]))
+        return {
+            name: stats.over_seeds(
+                *(np.array([found[name] for found in each]) for each in (per_table, resampled)),
+                tests, seed=self.seed, stream=self.stream,
+            )
+            for name in metrics.OPERATING
+        }  # fmt: skip
 
     def _of(self, scaled: bool, subtypes: tuple[str, ...]) -> list[pd.DataFrame]:
         """The test rows of each seed, or those of `subtypes`."""

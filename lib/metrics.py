@@ -1,7 +1,7 @@
 """What is one figure of a set of predictions? Every metric, for one sample or for thousands of resamples at once.
 
 A metric takes (y_true [n], score [n]) and gives a float, or takes weights [r, n] besides and gives r values: image i
-then counts weights[k, i] times in resample k. A metric that a sample does not define (no image of a class, nothing
+then counts weights[k, i] times in resample k. `cells` gives four of each. A metric that a sample does not define (no image of a class, nothing
 called positive) is nan. Scores are probabilities of pneumonia; an image is called pneumonia at score >= threshold.
 """
 
@@ -37,7 +37,7 @@ def groups(y_true: np.ndarray, score: np.ndarray, weights: np.ndarray) -> tuple[
     starts = np.flatnonzero(np.diff(score[order], prepend=np.inf))
     ordered = weights[:, order]
     positives = ordered * y_true[order]
-    if len(starts) < len(order):  # slow, and without ties there is nothing to add up
+    if len(starts) < len(order):  # `reduceat` is slow, and without ties there is nothing to add up
         ordered, positives = (np.add.reduceat(each, starts, axis=1) for each in (ordered, positives))
     return positives, ordered - positives
 
@@ -212,6 +212,12 @@ NAMES = {
     "ece": "Expected calibration error",
 }
 LOWER_IS_BETTER = ("brier", "log_loss", "ece")
+
+
+def operating(cells: np.ndarray) -> dict[str, np.ndarray]:
+    """Every metric of OPERATING from the four `cells`, [4] or [4, r]; nan where they do not define it."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return {name: metric(*cells) for name, metric in OPERATING.items()}
 
 
 def at(name: str, threshold: float) -> Callable:

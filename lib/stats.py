@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm, t
 
-Metric = Callable[..., float]
+Metric = Callable[..., float | np.ndarray]
 BLOCK = 4_000_000  # weights drawn at once while resampling; bounds the memory to some tens of megabytes
 PIECE = 150_000  # of them, weights computed with at once; a processor's cache holds as many
 
@@ -36,7 +36,7 @@ class Interval:
 
 
 def weighted(metric: Metric) -> Metric:
-    """Mark a metric that also takes `weights` [R, n] and then returns R values: the fast way through a bootstrap."""
+    """Mark a metric that also takes `weights` [R, n] and then returns R values, or [k, R] of k figures: the fast way through a bootstrap."""
     metric.takes_weights = True
     return metric
 
@@ -58,7 +58,7 @@ def patient_bootstrap(
     both_classes  whether a table with one class is refused; False for sensitivity in a subgroup and the like
     Resamples on which the metric is not defined (nan) are left out. An estimate at the edge of its range, such as an
     AUC of 1, has no width here: no resample can differ.
-    Raises ValueError if a class is missing, if there are fewer than 2 patients or if the metric is not defined.
+    Raises ValueError if a class, a patient or a score is missing, if there are fewer than 2 patients or if the metric is not defined.
     """
     draws = resample([table], [metric], n_boot=n_boot, seed=seed, score=score, both_classes=both_classes)
     if np.isnan(draws.estimate):
@@ -145,20 +145,6 @@ class Draws:
         return Draws(pairs, values, self.n, self.n_patients, _scarce(pairs), self.stream)
 
 
-def mean_of(draws: Sequence[Draws]) -> Draws:
-    """The mean of several draws, such as one model's AUC under several recipes; its seeds are those of each.
-
-    draws  made with one `seed`, so that they share their patients, and each with a `stream` of its own, so that their seeds
-           are drawn apart
-    Raises ValueError when they are of different images or of different length.
-    """
-    if any(d.size != draws[0].size for d in draws):
-        raise ValueError("draws of different images or of different length have no mean")
-    estimate = np.array([np.mean([d.estimate for d in draws])])
-    seeds = tuple((variance / len(draws) ** 2, k) for d in draws for variance, k in d.seeds)
-    return Draws(estimate, np.mean([d.values for d in draws], axis=0), *draws[0].size[:2], seeds)
-
-
 def resample(
     tables: Sequence[pd.DataFrame], metrics: Sequence[Metric], *, n_boot: int = 2000, seed: int, stream: int = 0,
     score: str = "score", both_classes: bool = True,
@@ -182,12 +168,12 @@ def over_seeds(
     tables  that they are of, one a seed. Raises ValueError when their patients differ
     stream  which independent draw of the seeds; another one for the other model of a difference, unless their seeds are pairs
     """
-    first, *others = (table["patient"] for table in tables)
-    if any(not own.equals(first) and sorted(own) != sorted(first) for own in others):
+    first, *others = (table["patient"].to_numpy() for table in tables)
+    if any(not np.array_equal(own, first) and sorted(own) != sorted(first) for own in others):
         raise ValueError("the seeds of one model must be scored on the same images; their patients differ")
     chosen = np.random.default_rng([seed, stream, 1]).integers(len(values), size=values.shape)
     mean = np.take_along_axis(values, chosen, axis=0).mean(0)
-    return Draws(per_seed, mean, len(first), first.nunique(), _scarce(per_seed), stream)
+    return Draws(per_seed, mean, len(first), len(set(first)), _scarce(per_seed), stream)
 
 
 def _scarce(per_seed: np.ndarray) -> tuple[tuple[float, int], ...]:
@@ -200,8 +186,9 @@ def over_patients(
     table: pd.DataFrame, metric: Metric, *, n_boot: int, seed: int, score: str, both_classes: bool = True,
     redrawn: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """`metric` on a table, and in every resample of its patients [n_boot]; of several values, [k] and [k, n_boot].
+    """`metric` on a table, and in every resample of its patients [n_boot]; of a `weighted` metric of k figures, [k] and [k, n_boot].
 
+    table, metric, score and both_classes are those of `patient_bootstrap`, which also names the errors.
     redrawn  a value a resample [n_boot], which a `weighted` metric takes after the weights as its threshold
     """
     _check(table, score, both_classes=both_classes)
@@ -226,7 +213,7 @@ def patient_weights(patients: pd.Series, n_boot: int, *, seed: int, stream: int 
         yield from (block[first : first + piece] for first in range(0, len(block), piece))
 
 
-@functools.lru_cache(maxsize=2)  # some fifteen metrics in a row ask for the same draw
+@functools.lru_cache(maxsize=2)  # a dozen figures in a row ask for the same draw
 def _weights(codes: bytes, n_patients: int, size: int, seed: int, start: int, stream: int) -> np.ndarray:
     rng = np.random.default_rng([seed, start, 0, stream])  # of stream 0 the same as [seed, start]
     counts = rng.multinomial(n_patients, np.full(n_patients, 1 / n_patients), size=size)
@@ -289,6 +276,8 @@ def _check(table: pd.DataFrame, score: str, *, both_classes: bool) -> None:
         raise ValueError(
             f"{int(table[score].isna().sum())} of {len(table)} values of {score} are not numbers"
         )
+    if table["patient"].isna().any():
+        raise ValueError(f"{int(table['patient'].isna().sum())} of {len(table)} images have no patient")
     classes = set(table["y_true"].unique())
     if not classes <= {0, 1}:
         raise ValueError(f"y_true must be 0 or 1, got {sorted(classes)}")

@@ -34,3 +34,12 @@ def rates(rows, threshold):
     """Sensitivity and specificity of a table at a probability."""
     called = rows["logit"] >= logit(threshold)
     return called[rows["y_true"] == 1].mean(), (~called)[rows["y_true"] == 0].mean()
+
+
+def sample(n=300, patients=120, shift=1.5, seed=0):
+    """One class a patient, one to several images each."""
+    rng = np.random.default_rng(seed)
+    patient = np.sort(rng.integers(0, patients, n))
+    y = patient % 2
+    score = shift * y + rng.normal(size=patients)[patient] + rng.normal(size=n)
+    return pd.DataFrame({"patient": [f"IM-{p}" for p in patient], "y_true": y, "score": score})

@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import ablation
+from lib import ablation, stats
 from lib.ablation import effects
 from lib.ablation.effects import analyse, differences, largest_deviation, order_components
 from lib.metrics import auc
 from lib.stats import Draws
+from tests.predictions import sample
 
 
 def table(lift=0.0, *, noise=0.3, images=160, seeds=5, seed=0, own=0):
@@ -361,3 +362,46 @@ def test_figures_draw_every_row():
     assert ticks == ["raster", "snake", "shuffle"]
     assert len(plots.runs(found.per_seed).get_yticklabels()) == 4
     assert len(plots.order_paths().axes) == 8
+
+
+class TestMeanOfDraws:
+    def recipes(self, count=4, seeds=5):
+        table, rng = sample(), np.random.default_rng(6)
+        return [
+            stats.resample(
+                [table.assign(score=table["score"] + 0.7 * rng.normal(size=len(table))) for _ in range(seeds)],
+                [auc] * seeds, n_boot=600, seed=1, stream=k,
+            )
+            for k in range(count)
+        ]  # fmt: skip
+
+    def test_one_alone_is_itself(self):
+        (one,) = self.recipes(1)
+        mean = effects.mean_of([one])
+        assert mean.estimate == one.estimate
+        assert mean.error == pytest.approx(one.error, abs=1e-15)
+        assert mean.interval() == one.interval()
+
+    def test_it_is_the_mean_and_its_seeds_are_those_of_all(self):
+        four = self.recipes()
+        mean = effects.mean_of(four)
+        assert mean.estimate == pytest.approx(np.mean([d.per_seed.mean() for d in four]), abs=1e-15)
+        variances = [d.per_seed.var(ddof=1) / 5 for d in four]
+        assert [k for _, k in mean.seeds] == [5] * 4
+        assert sum(v for v, _ in mean.seeds) == pytest.approx(sum(variances) / 16)  # of a mean of four
+
+    def test_patients_are_shared_and_seeds_are_not(self):
+        """Averaging recipes takes away what seeds add, and nothing of what the patients are."""
+        four = self.recipes()
+        patients = stats.patient_bootstrap(sample(), auc, n_boot=600, seed=1)
+        mean = effects.mean_of(four).interval()
+        assert mean.high - mean.low > 0.8 * (patients.high - patients.low)
+        apart = np.corrcoef([d.values - np.mean([e.values for e in four], axis=0) for d in four])
+        assert (
+            np.abs(apart[np.triu_indices(4, 1)] + 1 / 3).max() < 0.2
+        )  # as of independent draws about their mean
+
+    def test_other_images_are_refused(self):
+        draws = [stats.resample([sample(n=n)], [auc], n_boot=20, seed=1) for n in (300, 299)]
+        with pytest.raises(ValueError, match="have no mean"):
+            effects.mean_of(draws)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lib import account, config, evaluate, metrics, models
-from tests.predictions import table
+from tests.predictions import rates, table
 
 
 def finished(seed, *, chosen, seen, losses=((0.6, 0.5), (0.2, 0.4), (0.1, 0.7)), cfg=None):
@@ -77,6 +77,14 @@ def test_parts_add_up_to_the_model():
     assert found["trained"].sum() == model.trainable_parameters()
     assert found[["trained", "frozen"]].sum().sum() == sum(p.numel() for p in model.parameters())
     assert f"{model.trainable_parameters():,} of " in account.parts_sentence(model)
+
+
+def test_the_classification_report_is_that_of_the_calls():
+    test = evaluate.part(table(2), "test")
+    found = account.report(test, threshold=0.3)
+    assert found.loc["pneumonia", "recall"] == pytest.approx(rates(test, 0.3)[0])
+    assert found.loc["normal", "recall"] == pytest.approx(rates(test, 0.3)[1])
+    assert found.loc["normal", "support"] == 30
 
 
 def test_the_classification_report_is_the_mean_over_seeds():

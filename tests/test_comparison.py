@@ -164,6 +164,12 @@ class TestDifferences:
         assert gap.estimate == 0
         assert gap.low < 0 < gap.high
 
+    def test_models_drawn_otherwise_than_together_are_refused(self):
+        for own in ({"seed": 1, "stream": 1}, {"stream": 0}):
+            models = {"a": Measured([table(1)], n_boot=10), "b": Measured([table(2)], n_boot=10, **own)}
+            with pytest.raises(ValueError, match="take them from measured.of"):
+                comparison.differences(models, ["auc"])
+
     def test_three_models_are_no_pair(self):
         with pytest.raises(ValueError, match="takes two models, got 3: a, b, c"):
             comparison.differences(measured.of(dict.fromkeys("abc", [table()]), n_boot=10), ["auc"])
@@ -343,13 +349,6 @@ class TestOriginal:
         assert not len(found)
         assert "cannot be quoted" in original.optimism_sentence(found)
 
-    def test_an_architecture_is_told_as_it_is(self):
-        model = models.CustomCNNLSTM(head="lstm", order="reverse", readout="mean")
-        assert (
-            cost.architecture(model)
-            == "3 convolutions -> tokens -> LSTM 50 (reverse order, mean state) -> 64 -> 1"
-        )
-
 
 class TestProbe:
     tokens = torch.randn(3, 49, 5, generator=torch.Generator().manual_seed(0))
@@ -416,6 +415,13 @@ class TestProbe:
 
 
 class TestCost:
+    def test_an_architecture_is_told_as_it_is(self):
+        model = models.CustomCNNLSTM(head="lstm", order="reverse", readout="mean")
+        assert (
+            cost.architecture(model)
+            == "3 convolutions -> tokens -> LSTM 50 (reverse order, mean state) -> 64 -> 1"
+        )
+
     def test_operations_of_a_model_by_hand(self):
         """A convolution of k x k takes 2 k k C_in C_out for each pixel, a matrix product 2 n m."""
         model = models.CustomCNNLSTM()
@@ -451,16 +457,6 @@ class TestSentences:
             mistakes=mistakes.table(predictions),
             optimism=original.optimism({"xception_lstm": [finished()]}),
         )
-
-    def test_figures_show_the_intervals_of_the_headline(self):
-        predictions = {
-            model: [table(10 * k + j, shift=2 - k) for j in range(3)]
-            for k, model in enumerate(("xception_lstm", "custom_cnn_lstm"))
-        }
-        shown = compared.Comparison.aucs(SimpleNamespace(measured=measured.of(predictions, n_boot=100)))
-        for row in measured.headline(measured.of(predictions, n_boot=100)).itertuples():
-            interval = shown[row.model]
-            assert (interval.low, interval.high) == pytest.approx((row.auc_low, row.auc_high), abs=1e-6)
 
     def reading(self, low, high):
         auc = Interval(0.9, 0.8, 0.95, 0.95, 90, 45)

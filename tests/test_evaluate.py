@@ -46,13 +46,6 @@ class TestTables:
             table(10)["logit"][0],
         ]
 
-    def test_the_classification_report_is_that_of_the_calls(self):
-        test = evaluate.part(table(2), "test")
-        found = evaluate.classification(test, threshold=0.3)
-        assert found.loc["pneumonia", "recall"] == pytest.approx(rates(test, 0.3)[0])
-        assert found.loc["normal", "recall"] == pytest.approx(rates(test, 0.3)[1])
-        assert found.loc["normal", "support"] == 30
-
     def test_together_is_the_mean_logit(self):
         tables = [table(k) for k in (1, 2)]
         found = evaluate.together(tables)

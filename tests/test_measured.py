@@ -6,7 +6,7 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
-from lib import calibration, evaluate, measured, metrics, stats
+from lib import calibration, comparison, evaluate, measured, metrics, stats
 from lib.measured import Measured
 from tests.predictions import rates, table
 
@@ -93,7 +93,10 @@ class TestFigures:
                     assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"], name
 
     def test_the_order_of_rows_changes_no_digit(self, predictions):
-        again = {m: [t.sample(frac=1, random_state=7) for t in tables] for m, tables in predictions.items()}
+        again = {
+            m: [t.sample(frac=1, random_state=k) for k, t in enumerate(tables)]
+            for m, tables in predictions.items()
+        }
         pd.testing.assert_frame_equal(
             measured.headline(measured.of(again, n_boot=40)),
             measured.headline(measured.of(predictions, n_boot=40)),
@@ -168,3 +171,21 @@ class TestFigures:
     def test_an_unknown_metric_is_named(self):
         with pytest.raises(ValueError, match="unknown metric 'gini'; the metrics are auc"):
             Measured([table()], n_boot=10, seed=1).draws("gini")
+
+    def test_every_figure_is_computed_once(self, predictions, monkeypatch):
+        """Of 3 seeds: 4 rankings, 3 of probabilities and 3 of them scaled, the cells of 5 points, 3 subgroups and 2 AUCs of them."""
+        asked, counted = stats.over_patients, []
+        monkeypatch.setattr(
+            stats, "over_patients", lambda *one, **how: counted.append(one) or asked(*one, **how)
+        )
+        models = measured.of(predictions, n_boot=10)
+        measured.headline(models), measured.operating_table(models)
+        measured.subgroups(models), comparison.differences(models)
+        assert len(counted) == 2 * 3 * (4 + 3 + 3 + 5 + 3 + 2)
+
+    def test_the_patients_of_a_subgroup_are_its_trials(self):
+        """Fifteen viral patients are ill, and all are found."""
+        found = Measured([table(1, shift=40.0)], n_boot=40).interval(
+            "sensitivity", subtypes=["viral", "normal"]
+        )
+        assert found.low == pytest.approx(0.025 ** (1 / 15))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.special import expit
 from sklearn import metrics as sklearn_metrics
 
 from lib import metrics
@@ -9,11 +10,11 @@ from lib import metrics
 THRESHOLD = 0.4
 
 
-def sample(n=211, seed=0):
-    """Scores with ties, as few distinct values make them."""
+def sample(n=211, seed=0, digits=2):
+    """Scores with ties, as few distinct values make them; without with more digits."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 2, n)
-    return y, np.clip(0.2 + 0.35 * y + rng.normal(0, 0.3, n), 0.01, 0.99).round(2)
+    return y, expit(1.5 * y - 1 + rng.normal(0, 1.2, n)).round(digits).clip(0.01, 0.99)
 
 
 REFERENCES = {
@@ -37,17 +38,20 @@ def test_every_metric_is_held_against_something():
     assert set(metrics.NAMES) == set(metrics.all_metrics(0.5)) == set(REFERENCES) | WITHOUT
 
 
+@pytest.mark.parametrize("digits", [2, 12])
 @pytest.mark.parametrize("name", REFERENCES)
-def test_it_equals_scikit_learn(name):
-    y, score = sample()
+def test_it_equals_scikit_learn(name, digits):
+    y, score = sample(digits=digits)
+    assert (len(np.unique(score)) == len(y)) == (digits == 12)
     assert metrics.all_metrics(THRESHOLD)[name](y, score) == pytest.approx(
         REFERENCES[name](y, score), abs=1e-12
     )
 
 
+@pytest.mark.parametrize("digits", [2, 12])
 @pytest.mark.parametrize("name", metrics.NAMES)
-def test_a_weight_counts_an_image_so_many_times(name):
-    y, score = sample()
+def test_a_weight_counts_an_image_so_many_times(name, digits):
+    y, score = sample(digits=digits)
     weights = np.random.default_rng(1).integers(0, 4, (5, len(y))).astype(float)
     metric = metrics.all_metrics(THRESHOLD)[name]
     repeated = [metric(np.repeat(y, w.astype(int)), np.repeat(score, w.astype(int))) for w in weights]
@@ -99,7 +103,7 @@ def test_each_resample_may_have_a_threshold_of_its_own(name):
     y, score = sample()
     weights = np.random.default_rng(1).integers(0, 4, (4, len(y))).astype(float)
     own = np.array([0.2, THRESHOLD, np.nan, 0.8])
-    found = metrics.OPERATING[name](*metrics.cells(THRESHOLD)(y, score, weights, own))
+    found = metrics.operating(metrics.cells(THRESHOLD)(y, score, weights, own))[name]
     assert found[[0, 1, 3]].tolist() == [metrics.at(name, own[k])(y, score, weights)[k] for k in (0, 1, 3)]
     assert np.isnan(found[2])
 

@@ -6,15 +6,7 @@ from scipy.stats import t
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from lib import metrics, proportions, stats
-
-
-def sample(n=300, patients=120, shift=1.5, seed=0):
-    """One class a patient, one to several images each."""
-    rng = np.random.default_rng(seed)
-    patient = np.sort(rng.integers(0, patients, n))
-    y = patient % 2
-    score = shift * y + rng.normal(size=patients)[patient] + rng.normal(size=n)
-    return pd.DataFrame({"patient": [f"IM-{p}" for p in patient], "y_true": y, "score": score})
+from tests.predictions import sample
 
 
 def accuracy(y_true, score):
@@ -82,14 +74,17 @@ class TestPatientBootstrap:
         assert stats.patient_bootstrap(sample(), metrics.auc, n_boot=20, seed=1).low < 1
 
     def test_pieces_of_a_block_are_those_of_the_whole(self, monkeypatch):
-        """A block is drawn at once, so how much of it is computed with at a time changes no figure."""
+        """A block is drawn at once, so how much of it is computed with at a time changes no figure beyond rounding."""
         whole = list(stats.patient_weights(sample()["patient"], 20, seed=1))
-        found = stats.patient_bootstrap(sample(), metrics.auc, n_boot=20, seed=1)
+        scored = sample().assign(score=lambda table: 1 / (1 + np.exp(-table["score"])))
+        before = [stats.resample([scored], [m], n_boot=20, seed=1) for m in (metrics.auc, metrics.brier)]
         monkeypatch.setattr(stats, "PIECE", 300 * 8)
         pieces = list(stats.patient_weights(sample()["patient"], 20, seed=1))
         assert [len(piece) for piece in pieces] == [8, 8, 4]
         assert (np.concatenate(pieces) == np.concatenate(whole)).all()
-        assert stats.patient_bootstrap(sample(), metrics.auc, n_boot=20, seed=1) == found
+        for metric, found in zip((metrics.auc, metrics.brier), before, strict=True):
+            again = stats.resample([scored], [metric], n_boot=20, seed=1)
+            assert again.values == pytest.approx(found.values, abs=1e-12)
 
     def test_every_resample_draws_as_many_patients_as_there_are(self):
         patients = pd.Series([f"IM-{i}" for i in range(40)])
@@ -99,6 +94,12 @@ class TestPatientBootstrap:
 
 
 class TestDegenerateTables:
+    def test_an_image_without_a_patient_is_refused(self):
+        table = sample()
+        table.loc[[3, 5], "patient"] = None
+        with pytest.raises(ValueError, match="2 of 300 images have no patient"):
+            stats.patient_bootstrap(table, metrics.auc, seed=1)
+
     def test_one_class_is_refused_and_named(self):
         table = sample().query("y_true == 1")
         with pytest.raises(ValueError, match="every image has y_true 1; both classes are needed"):
@@ -256,6 +257,9 @@ class TestSeeds:
     def test_seeds_scored_on_other_images_are_refused(self):
         with pytest.raises(ValueError, match="must be scored on the same images"):
             stats.resample([sample(), sample(n=299)], [metrics.auc] * 2, n_boot=20, seed=1)
+        renamed = sample().replace({"patient": {"IM-0": "IM-other"}})
+        with pytest.raises(ValueError, match="must be scored on the same images"):
+            stats.resample([sample(), renamed], [metrics.auc] * 2, n_boot=20, seed=1)
 
 
 class TestSeedsDrawnTogether:
@@ -304,49 +308,6 @@ class TestSeedsDrawnTogether:
         )
         assert ((one - other).error, (one - other).freedom) == (0, np.inf)
         assert (one - apart).error > 0
-
-
-class TestMeanOfDraws:
-    def recipes(self, count=4, seeds=5):
-        table, rng = sample(), np.random.default_rng(6)
-        return [
-            stats.resample(
-                [table.assign(score=table["score"] + 0.7 * rng.normal(size=len(table))) for _ in range(seeds)],
-                [metrics.auc] * seeds, n_boot=600, seed=1, stream=k,
-            )
-            for k in range(count)
-        ]  # fmt: skip
-
-    def test_one_alone_is_itself(self):
-        (one,) = self.recipes(1)
-        mean = stats.mean_of([one])
-        assert mean.estimate == one.estimate
-        assert mean.error == pytest.approx(one.error, abs=1e-15)
-        assert mean.interval() == one.interval()
-
-    def test_it_is_the_mean_and_its_seeds_are_those_of_all(self):
-        four = self.recipes()
-        mean = stats.mean_of(four)
-        assert mean.estimate == pytest.approx(np.mean([d.per_seed.mean() for d in four]), abs=1e-15)
-        variances = [d.per_seed.var(ddof=1) / 5 for d in four]
-        assert [k for _, k in mean.seeds] == [5] * 4
-        assert sum(v for v, _ in mean.seeds) == pytest.approx(sum(variances) / 16)  # of a mean of four
-
-    def test_patients_are_shared_and_seeds_are_not(self):
-        """Averaging recipes takes away what seeds add, and nothing of what the patients are."""
-        four = self.recipes()
-        patients = stats.patient_bootstrap(sample(), metrics.auc, n_boot=600, seed=1)
-        mean = stats.mean_of(four).interval()
-        assert mean.high - mean.low > 0.8 * (patients.high - patients.low)
-        apart = np.corrcoef([d.values - np.mean([e.values for e in four], axis=0) for d in four])
-        assert (
-            np.abs(apart[np.triu_indices(4, 1)] + 1 / 3).max() < 0.2
-        )  # as of independent draws about their mean
-
-    def test_other_images_are_refused(self):
-        draws = [stats.resample([sample(n=n)], [metrics.auc], n_boot=20, seed=1) for n in (300, 299)]
-        with pytest.raises(ValueError, match="have no mean"):
-            stats.mean_of(draws)
 
 
 class TestHolm:

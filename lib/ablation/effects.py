@@ -12,7 +12,7 @@ import scipy.stats
 
 from lib.ablation.variants import BASE, REFERENCE
 from lib.metrics import auc
-from lib.stats import Draws, holm, mean_of, resample
+from lib.stats import Draws, holm, resample
 
 Tables = Mapping[str, pd.DataFrame]  # by variant: image, patient, y_true, seed, logit; the test split
 FIXED_ORDERS = ("raster", "reverse", "column", "snake", "spiral", "hilbert", "random")
@@ -83,6 +83,20 @@ def pooled(
         gaps = [_gap(tables, n_boot=n_boot, seed=seed, stream=next(streams)) for tables in ablations]
         means.append(mean_of(gaps))
     return _judged([mean_of(means)], [(BASE, REFERENCE)], level=level).iloc[0].to_dict()
+
+
+def mean_of(draws: Sequence[Draws]) -> Draws:
+    """The mean of several draws, such as one model's AUC under several recipes; its seeds are those of each.
+
+    draws  made with one `seed`, so that they share their patients, and each with a `stream` of its own, so that their seeds
+           are drawn apart
+    Raises ValueError when they are of different images or of different length.
+    """
+    if any(d.size != draws[0].size for d in draws):
+        raise ValueError("draws of different images or of different length have no mean")
+    estimate = np.array([np.mean([d.estimate for d in draws])])
+    seeds = tuple((variance / len(draws) ** 2, k) for d in draws for variance, k in d.seeds)
+    return Draws(estimate, np.mean([d.values for d in draws], axis=0), *draws[0].size[:2], seeds)
 
 
 def _gap(tables: Tables, **drawn: int) -> Draws:

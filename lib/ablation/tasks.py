@@ -1,4 +1,4 @@
-"""What are the control tasks? Three sets of phantoms whose truth is known, and the heads trained on them.
+"""What are the control tasks? Three sets of phantoms whose truth is known, and their training.
 
 Phantom chests of 7 by 7 patches: a column of body wall, two of left lung, one of spine, two of right lung, body wall.
 Every lung patch is drawn anew, and one or two of them hold an opacity.

@@ -75,7 +75,7 @@ class Size:
 
 def parameters(head: str, size: Size, hidden: int) -> int:
     """Weights of a head and its classifier; a channel reducer, the same for every head, is not counted."""
-    import torch  # takes seconds to load, and who reads what is recorded counts nothing
+    import torch  # takes seconds to load, and who only reads what is recorded counts no weights
     from torch import nn
 
     from lib.models import CNNLSTM

@@ -69,7 +69,7 @@ class Comparison(Scored):
 
     def aucs(self) -> dict[str, stats.Interval]:
         """By model, as the headline has it."""
-        return {model: found.interval("auc") for model, found in self.measured.items()}
+        return {model: found.interval("auc") for model, found in self.models.items()}
 
     def reliability(self, model: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Bins of the first seed's test images, as trained and after temperature scaling."""

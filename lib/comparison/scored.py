@@ -50,16 +50,16 @@ class Scored:
         }
 
     @cached_property
-    def measured(self) -> dict[str, measured.Measured]:
+    def models(self) -> dict[str, measured.Measured]:
         return measured.of(self.predictions, n_boot=self.n_boot)
 
     @cached_property
     def headline(self) -> pd.DataFrame:
-        return measured.headline(self.measured)
+        return measured.headline(self.models)
 
     @cached_property
     def differences(self) -> pd.DataFrame:
-        return comparison.differences(self.measured)
+        return comparison.differences(self.models)
 
     @cached_property
     def conclusion(self) -> str:
@@ -71,11 +71,11 @@ class Scored:
 
     @cached_property
     def operating(self) -> pd.DataFrame:
-        return measured.operating_table(self.measured)
+        return measured.operating_table(self.models)
 
     @cached_property
     def subgroups(self) -> pd.DataFrame:
-        return measured.subgroups(self.measured)
+        return measured.subgroups(self.models)
 
     @cached_property
     def original(self) -> pd.DataFrame:
