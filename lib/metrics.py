@@ -45,14 +45,14 @@ def groups(y_true: np.ndarray, score: np.ndarray, weights: np.ndarray) -> tuple[
 @_vectorised
 def auc(y_true, score, weights):
     """Area under the ROC curve: how many of the negatives lie below a positive; ties count half (Hanley & McNeil 1982)."""
-    ill = y_true == 1
-    order = np.argsort(score[~ill], kind="stable")
-    # Those below each negative, and all of them: (r, negatives + 1).
-    negatives = np.pad(weights[:, ~ill][:, order].cumsum(1), ((0, 0), (1, 0)))
-    first, last = (np.searchsorted(score[~ill][order], score[ill], side) for side in ("left", "right"))
+    ill, well = np.flatnonzero(y_true == 1), np.flatnonzero(y_true != 1)
+    well = well[np.argsort(score[well], kind="stable")]
+    first, last = (np.searchsorted(score[well], score[ill], side) for side in ("left", "right"))
+    below = np.zeros((len(weights), len(well) + 1))  # how many negatives lie below each, and in all
+    np.cumsum(weights[:, well], axis=1, out=below[:, 1:])
     positives = weights[:, ill]
-    below = (positives * (negatives[:, first] + negatives[:, last])).sum(1) / 2
-    return below / (positives.sum(1) * negatives[:, -1])
+    found = (positives * (below[:, first] + below[:, last])).sum(1) / 2
+    return found / (positives.sum(1) * below[:, -1])
 
 
 @_vectorised
