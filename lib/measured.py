@@ -71,18 +71,19 @@ class Measured:
         """The metric `name` in every resample.
 
         point     operating point of the metrics that need one
-        scaled    after temperature scaling, fitted on the `deciding` rows
+        scaled    after temperature scaling, fitted on the `deciding` rows; it changes the metrics of probabilities alone, for a
+                  threshold would be scaled along
         subtypes  only test images of these; empty for all
         Raises ValueError for a metric that there is not, naming those that there are.
         """
         if name not in (known := [*metrics.RANKING, *metrics.PROBABILITY, *metrics.OPERATING]):
             raise ValueError(f"unknown metric {name!r}; the metrics are {', '.join(known)}")
-        which = (scaled, tuple(subtypes))
         cut = point if name in metrics.OPERATING else None
-        if (name, cut, *which) not in self._drawn:
-            found = self._at(cut, *which) if cut else {name: self._ranked(name, *which)}
-            self._drawn |= {(each, cut, *which): draws for each, draws in found.items()}
-        return self._drawn[name, cut, *which]
+        which = (cut, scaled and name in metrics.PROBABILITY, tuple(subtypes))
+        if (name, *which) not in self._drawn:
+            found = self._at(cut, which[-1]) if cut else {name: self._uncut(name, *which[1:])}
+            self._drawn |= {(each, *which): draws for each, draws in found.items()}
+        return self._drawn[name, *which]
 
     def interval(
         self,
@@ -103,23 +104,23 @@ class Measured:
         if name not in COUNTED or np.isnan(found.estimate):
             return found
         trials = found.n_patients
-        for test, chosen in zip(self._of(scaled, tuple(subtypes)), self.thresholds, strict=True):
+        for test, chosen in zip(self._of(subtypes), self.thresholds, strict=True):
             counted = COUNTED[name](test["y_true"], test["probability"] >= chosen[point])
             trials = min(trials, test.loc[counted, "patient"].nunique())
         return proportions.no_surer_than_counts(found, trials)
 
-    def _ranked(self, name: str, scaled: bool, subtypes: tuple[str, ...]) -> Draws:
+    def _uncut(self, name: str, scaled: bool, subtypes: Sequence[str]) -> Draws:
         """A metric without a threshold. Rankings are of logits: a sigmoid near 1 runs out of digits and would tie images that differ."""
         ranking = name in metrics.RANKING
         metric, score = (metrics.RANKING | metrics.PROBABILITY)[name], "logit" if ranking else "probability"
         return stats.resample(
-            self._of(scaled, subtypes), [metric] * len(self.tables), n_boot=self.n_boot, seed=self.seed, stream=self.stream, score=score,
+            self._of(subtypes, scaled=scaled), [metric] * len(self.tables), n_boot=self.n_boot, seed=self.seed, stream=self.stream, score=score,
             both_classes=ranking or not subtypes,
         )  # fmt: skip
 
-    def _at(self, point: str, scaled: bool, subtypes: tuple[str, ...]) -> dict[str, Draws]:
+    def _at(self, point: str, subtypes: Sequence[str]) -> dict[str, Draws]:
         """Every metric at an operating point, all from the same four cells; nobody chose 0.5, so it stays where it is."""
-        tests = self._of(scaled, subtypes)
+        tests = self._of(subtypes)
         again = [own[point] for own in self.redrawn] if point != "half" else [None] * len(tests)
         settings = {"n_boot": self.n_boot, "seed": self.seed, "score": "probability"}
         per_table, resampled = [], []
@@ -137,8 +138,8 @@ class Measured:
             for name in metrics.OPERATING
         }  # fmt: skip
 
-    def _of(self, scaled: bool, subtypes: tuple[str, ...]) -> list[pd.DataFrame]:
-        """The test rows of each seed, or those of `subtypes`."""
+    def _of(self, subtypes: Sequence[str], *, scaled: bool = False) -> list[pd.DataFrame]:
+        """The test rows of each table, or those of `subtypes`."""
         tests = self.tests
         if scaled:
             tests = [calibration.scaled(test, t) for test, t in zip(tests, self.temperatures, strict=True)]

@@ -189,3 +189,9 @@ class TestFigures:
             "sensitivity", subtypes=["viral", "normal"]
         )
         assert found.low == pytest.approx(0.025 ** (1 / 15))
+
+    def test_scaling_moves_no_rank_and_no_call(self, predictions):
+        (model, _) = measured.of(predictions, n_boot=40).values()
+        for name in metrics.NAMES:
+            same = (model.draws(name).values == model.draws(name, scaled=True).values).all()
+            assert same == (name not in metrics.PROBABILITY), name
