@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -100,8 +101,11 @@ def _in_order(checks: Sequence[Callable[[], str]]) -> Iterator[str]:
     """The lines of all checks, which run one a core. Of those that fail the first is raised, not the fastest: a document or a
     figure that differs may only repeat a number that does."""
     pool = joblib.Parallel(n_jobs=min(joblib.cpu_count(), len(checks)), return_as="generator")
-    for found in pool(joblib.delayed(_outcome)(check) for check in checks):
+    outcomes = pool(joblib.delayed(_outcome)(check) for check in checks)
+    for found in outcomes:
         if isinstance(found, Exception):
+            with warnings.catch_warnings(action="ignore"):  # joblib's, that the other checks are given up
+                outcomes.close()
             raise found
         yield found
 
