@@ -757,7 +757,7 @@ def test_of_several_that_differ_verify_names_the_first_and_nothing_else(shown, c
     assert publish.main(["verify"]) == 1
     (said,) = capsys.readouterr().err.splitlines()
     assert "quick: 04_compare.json" in said
-    assert not [warned for warned in recwarn if "tasks" in str(warned.message)]  # joblib's, that it was left early
+    assert not [each for each in recwarn if "tasks" in str(each.message)]  # joblib's, that it was left early
 
 
 def test_verify_finds_a_document_that_shows_something_else(shown, capsys):
