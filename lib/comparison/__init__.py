@@ -21,14 +21,14 @@ def differences(
 ) -> pd.DataFrame:
     """First model minus second on the same images, one row a metric of `names`; patients resampled together, seeds apart.
 
-    models   from `measured.of`, which draws their patients together and their seeds apart
+    models   from `measured.of`, which draws their patients together and their seeds apart; others raise ValueError
     returns  columns metric, difference (Interval), error (standard error), detectable (true difference found with 80% power)
     Metrics with a threshold are at each model's own, Youden's index on the images held out for it.
     """
     first, second = _two(models)
     if first.seed != second.seed or first.stream == second.stream:
         raise ValueError(
-            "two models share the draw of patients and not that of seeds; take them from measured.of"
+            "both models must share the draw of their patients and not that of their seeds; take them from measured.of"
         )
     rows = []
     for name in names:
