@@ -55,7 +55,7 @@ def fit(gray: np.ndarray, size: int, aspect: str) -> np.ndarray:
     elif aspect == "crop":
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
-        gray = gray[top : top + side, left : left + side]
+        gray = np.ascontiguousarray(gray[top : top + side, left : left + side])
     if gray.shape == (size, size):
         return gray
     shrinks = max(gray.shape) > size  # area averaging is the antialiased way down, bilinear the smooth way up

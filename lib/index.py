@@ -76,9 +76,9 @@ def note(raw_dir: Path) -> dict[str, Any]:
 def scan(
     raw_dir: Path, *, look: Callable | None = None, progress: bool = True, workers: int | None = None
 ) -> Iterator[tuple[dict[str, Any], Any]]:
-    """(row, look(gray)) of every image, in sorted order; each file is read once, on all cores.
+    """(row, look(gray, name)) of every image, in sorted order; each file is read once, on all cores.
 
-    look  gray pixels uint8 (H, W) -> anything, called where the file was decoded; None where quarantined
+    look  gray pixels uint8 (H, W) and a name -> anything, called where the file was decoded; None where quarantined
     Threads do, and survive Jupyter kernels and loaded torch better than forks: reading, hashing, decoding and
     resizing release Python's lock.
     """
@@ -185,7 +185,7 @@ def _row(raw_dir: Path, look: Callable | None, about: dict[str, Any], name: str)
         gray = _read(raw_dir / name, row)
         if reason := contradiction(name, label, patients=about.get("patients", True)):
             raise images.ImageError(reason)
-        seen = look(gray) if look else None
+        seen = look(gray, name) if look else None
     except images.ImageError as error:
         row["status"] = str(error)
     except OSError as error:

@@ -69,7 +69,8 @@ class Data:
 
     dataset: str = "chest_xray"  # folder of data/raw: chest_xray or phantoms
     image_size: int = 224  # pixels, square
-    aspect: str = "squash"  # squash (the original), pad or crop
+    # squash (the original), pad or crop; the last two give a squashed copy its original's shape back first (lib.originals)
+    aspect: str = "squash"
     val_share: float = 0.1  # share of the training patients
     # random patients, or a validation set that is harder on purpose: one block of the numbering, or matched pairs
     # between whom a thumbnail does not decide (lib.splits)

@@ -15,7 +15,7 @@ import filelock
 import numpy as np
 import pandas as pd
 
-from lib import files, images, index, phantoms, splits, tree
+from lib import files, images, index, originals, phantoms, splits, tree
 from lib.config import Config, fingerprint
 from lib.trouble import SourceError
 
@@ -97,9 +97,9 @@ def _draw(config: Config) -> None:
 def _stamp(config: Config) -> str:
     """Changes when a file of the raw folder is added, removed, resized or touched; reads no image."""
     listed = tree.file_stamps(config.raw_dir, tree.find_images(config.raw_dir))
-    return fingerprint(
-        [FORMAT, config.data.image_size, config.data.aspect, index.note(config.raw_dir), listed]
-    )
+    aspect = config.data.aspect
+    shapes = [] if aspect == "squash" else [hashlib.sha256(originals.SIZES.read_bytes()).hexdigest()]
+    return fingerprint([FORMAT, config.data.image_size, aspect, index.note(config.raw_dir), listed, *shapes])
 
 
 def _intact(folder: Path, stamp: str) -> bool:
@@ -132,7 +132,8 @@ def _build(config: Config, folder: Path, stamp: str, *, progress: bool) -> None:
 def _write_pixels(config: Config, path: Path, digest: Any, *, progress: bool) -> Iterator[dict[str, Any]]:
     """Write the accepted images as a .npy file, one after the other, and give the row of every image."""
     size, count = config.data.image_size, 0
-    look = partial(images.fit, size=size, aspect=config.data.aspect)
+    as_it_is = config.synthetic or config.data.aspect == "squash"
+    look = partial(_prepared, size=size, aspect=config.data.aspect, as_it_is=as_it_is)
     with open(path, "wb") as out:
         _header(out, (0, size, size))
         for row, seen in index.scan(config.raw_dir, look=look, progress=progress):
@@ -143,6 +144,10 @@ def _write_pixels(config: Config, path: Path, digest: Any, *, progress: bool) ->
             yield row
         out.seek(0)
         _header(out, (count, size, size))
+
+
+def _prepared(gray: np.ndarray, name: str, *, size: int, aspect: str, as_it_is: bool) -> np.ndarray:
+    return images.fit(gray if as_it_is else originals.unsquashed(gray, name), size, aspect)
 
 
 def _header(out: Any, shape: tuple[int, ...]) -> None:

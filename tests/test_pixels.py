@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import config, files, images, index, pixels, sources, splits, store
+from lib import config, files, images, index, originals, pixels, sources, splits, store
 from lib.trouble import IndexingError
 from tests.test_sources import png, small_set, unzipped, zipped
 
@@ -42,6 +42,20 @@ def test_row_i_of_the_index_is_pixel_i(cfg):
     for row, name in enumerate(built.index["image"]):
         gray, _, _ = images.decode((cfg.raw_dir / name).read_bytes())
         np.testing.assert_array_equal(built.pixels[row], images.fit(gray, 32, "squash"))
+
+
+@pytest.mark.parametrize("aspect", ["crop", "pad"])
+def test_squashed_copy_is_cropped_or_padded_in_its_originals_shape(cfg, monkeypatch, aspect):
+    name = "chest_xray/train/NORMAL/IM-0100-0001.png"
+    monkeypatch.setattr(originals, "sizes", lambda: {"IM-0100-0001": (64, 32)})
+    shaped = config.load("quick", root=cfg.root, **{"data.image_size": 32, "data.aspect": aspect})
+    built = prepare(shaped)
+    gray, _, _ = images.decode((cfg.raw_dir / name).read_bytes())
+    (row,) = built.index.index[built.index["image"] == name]
+    expected = images.fit(originals.unsquashed(gray, name), 32, aspect)
+    np.testing.assert_array_equal(built.pixels[row], expected)
+    assert (expected != gray).any()
+    assert (np.delete(built.pixels, row, 0) == np.delete(prepare(cfg).pixels, row, 0)).all()
 
 
 def test_store_cannot_be_written_to(cfg):

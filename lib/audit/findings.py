@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lib import originals
 from lib.audit import apart
 from lib.audit.apart import Finding
 from lib.splits import SPLITS
@@ -89,19 +90,23 @@ def _classes(audit: Audit) -> Finding:
 def _sizes(audit: Audit) -> Finding:
     index = audit.store.index
     modes = ", ".join(f"{n:,} {mode}" for mode, n in index["mode"].value_counts().items())
-    if len(index[["width", "height"]].drop_duplicates()) == 1:
-        width, height = index.loc[0, ["width", "height"]]
-        return (
-            "Image sizes",
-            f"Every image is {width} x {height} ({modes}): this copy no longer shows the shapes of the originals.",
-            "caution",
-        )
-    aspect = (index["width"] / index["height"]).groupby(index["label"]).median()
+    own, shape = index[["width", "height"]], originals.of(audit.store)
+    sizes = " or ".join(f"{width} x {height}" for width, height in own.drop_duplicates().head(3).to_numpy())
+    if len(shape.drop_duplicates()) == 1:
+        said = f"Every image is {sizes} ({modes}): this copy no longer shows the shapes of the originals."
+        return "Image sizes", said, "caution"
+    aspect = (shape["width"] / shape["height"]).groupby([index["split"] == "test", index["label"]]).median()
+    low, high = (" x ".join(map(str, shape.agg(end))) for end in ("min", "max"))
+    said = (
+        f"from {low} to {high} pixels; their median width / height is {aspect[False, 0]:.2f} of normal and {aspect[False, 1]:.2f} of "
+        f"pneumonia images outside the test set, {aspect[True, 0]:.2f} and {aspect[True, 1]:.2f} in it."
+    )
+    if shape.equals(own):
+        return "Image sizes", f"The images ({modes}) are {said}", "info"
     return (
         "Image sizes",
-        f"From {index['width'].min()} x {index['height'].min()} to {index['width'].max()} x {index['height'].max()} ({modes}); the "
-        f"median width / height is {aspect[0]:.2f} of normal and {aspect[1]:.2f} of pneumonia images.",
-        "info",
+        f"The images are {sizes} ({modes}), a squashed copy; the originals are {said}",
+        "caution",
     )
 
 

@@ -9,7 +9,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 
-from lib import metrics
+from lib import metrics, originals
 from lib.stats import Interval, interval, patient_bootstrap, patient_weights
 from lib.store import PixelStore
 
@@ -39,10 +39,10 @@ NAMES = {
 
 
 def measure(store: PixelStore) -> pd.DataFrame:
-    """One row an image, one column a simple measurement (the keys of NAMES); gray values 0 to 255, sizes of the raw file."""
+    """One row an image, one column a simple measurement (the keys of NAMES); gray values 0 to 255, sizes of the original."""
     rows = [_measure(np.asarray(image)) for image in store.pixels]
     measured = pd.DataFrame(rows)
-    measured["width"], measured["height"] = store.index["width"], store.index["height"]
+    measured[["width", "height"]] = originals.of(store)
     measured["aspect"] = measured["width"] / measured["height"]
     return measured
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
+from lib import originals
 from lib.audit import shortcuts
 from lib.audit.duplicates import FLOOR, Duplicates
 from lib.audit.patients import number
@@ -80,10 +81,10 @@ def pairs(store: PixelStore, found: pd.DataFrame) -> plt.Figure:
 
 
 def sizes(store: PixelStore, *, ax: plt.Axes | None = None) -> plt.Axes:
-    """Width and height of the raw images, by class."""
-    ax = style.axes(ax, size=(5.5, 4.0))
+    """Width and height of the original images, by class."""
+    ax, shape = style.axes(ax, size=(5.5, 4.0)), originals.of(store)
     for label, (marker, colour) in MARKS.items():
-        part = store.index[store.index["label"] == label]
+        part = shape[store.index["label"] == label]
         ax.scatter(
             part["width"], part["height"], s=12, marker=marker, color=colour, alpha=0.4, label=CLASSES[label]
         )

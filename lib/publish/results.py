@@ -9,7 +9,18 @@ from lib import config, files
 from lib.trouble import Trouble
 
 # The order in which they are shown; the demo is not published.
-PROFILES = ("calibrated", "grid", "reframed", "balanced", "stretched", "matched", "tuned", "full", "quick")
+PROFILES = (
+    "refit",
+    "calibrated",
+    "grid",
+    "reframed",
+    "balanced",
+    "stretched",
+    "matched",
+    "tuned",
+    "full",
+    "quick",
+)
 ORIGINAL = ("full", "quick")  # the original study's protocol, and its short form for 2 cores
 
 

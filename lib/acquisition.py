@@ -1,0 +1,97 @@
+"""How much of a figure may be owed to how an image was taken? The size of its original, and what is left where that tells nothing."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from lib import metrics, originals, stats
+from lib.measured import Measured
+from lib.stats import Interval, weighted
+
+BANDS = {
+    "below 1,000": (0, 1000),
+    "1,000 to 1,499": (1000, 1500),
+    "1,500 and more": (1500, np.inf),
+}  # pixels of height
+
+
+def sized(table: pd.DataFrame) -> pd.DataFrame:
+    """Columns width and height of the originals, the rows of a predictions table. Raises ValueError for an image of no known size."""
+    known = originals.sizes()
+    names = [PurePosixPath(image).stem for image in table["image"]]
+    if missing := [name for name in names if name not in known]:
+        raise ValueError(
+            f"the size of {missing[0]}'s original is not known, nor are {len(missing) - 1} others"
+        )
+    return pd.DataFrame([known[name] for name in names], columns=["width", "height"], index=table.index)
+
+
+def by_height(models: dict[str, Measured]) -> pd.DataFrame:
+    """One row a model and band of the original's height: what is called rightly at the chosen threshold, normal and ill apart.
+
+    Columns model, height, normal and ill (images), specificity and sensitivity (Interval; None for a band with fewer than two
+    patients of the class).
+    """
+    rows = []
+    for model, found in models.items():
+        high = [sized(table)["height"] for table in found.tables]
+        for band, (low, end) in BANDS.items():
+            tables = [
+                table[(table["split"] != "test") | ((own >= low) & (own < end))]
+                for table, own in zip(found.tables, high, strict=True)
+            ]
+            if (tables[0]["split"] == "test").any():
+                inside = Measured(tables, n_boot=found.n_boot, seed=found.seed, stream=found.stream)
+                rows.append({"model": model, "height": band} | _rightly(inside))
+    return pd.DataFrame(rows)
+
+
+def _rightly(found: Measured) -> dict[str, int | Interval | None]:
+    row = {}
+    for label, name, measure in ((0, "normal", "specificity"), (1, "ill", "sensitivity")):
+        images = found.tests[0][found.tests[0]["y_true"] == label]
+        kinds = tuple(images["subtype"].unique())
+        enough = images["patient"].nunique() > 1
+        row |= {name: len(images), measure: found.interval(measure, subtypes=kinds) if enough else None}
+    return row
+
+
+def balanced_auc(found: Measured) -> Interval:
+    """The AUC on the test images, weighted so that the size of the original does not tell the classes apart.
+
+    The weights are held as fitted, so the interval leaves their error out.
+    """
+    share = overlap(sized(found.tests[0]), found.tests[0]["y_true"].to_numpy())
+
+    @weighted
+    def auc(y_true, score, weights=None):
+        found = metrics.auc(y_true, score, share[None] if weights is None else weights * share)
+        return float(found[0]) if weights is None else found
+
+    return stats.resample(
+        found.tests, [auc] * len(found.tests), n_boot=found.n_boot, seed=found.seed, stream=found.stream, score="logit"
+    ).interval()  # fmt: skip
+
+
+def overlap(size: pd.DataFrame, y_true: np.ndarray) -> np.ndarray:
+    """Overlap weights (Li, Morgan & Zaslavsky 2018) of images, [n]: an image counts as much as its size is that of the other class.
+
+    By a logistic regression on the logs of height and aspect ratio, their squares and product, whose weighted means are then
+    those of the other class.
+    """
+    high, aspect = np.log(size["height"].to_numpy()), np.log((size["width"] / size["height"]).to_numpy())
+    terms = np.stack([high, aspect, high**2, aspect**2, high * aspect], axis=1)
+    terms = np.column_stack([np.ones(len(terms)), (terms - terms.mean(0)) / terms.std(0)])
+    side = 2 * np.asarray(y_true) - 1
+
+    def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
+        margin = side * (terms @ w)
+        return np.logaddexp(0, -margin).mean(), -(terms * (side * expit(-margin))[:, None]).mean(0)
+
+    ill = expit(terms @ minimize(loss, np.zeros(terms.shape[1]), jac=True, method="BFGS", tol=1e-10).x)
+    return np.where(side > 0, 1 - ill, ill)

@@ -1,0 +1,53 @@
+"""What shape did a published image have before its copy was squashed to a square? The sizes of all originals, by file name."""
+
+from __future__ import annotations
+
+import csv
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from lib.store import PixelStore
+
+SIZES = Path(__file__).with_name(
+    "original_sizes.csv"
+)  # of Kermany et al. 2018; data/README.md says from where
+
+
+@cache
+def sizes() -> dict[str, tuple[int, int]]:
+    """(width, height) in pixels of every published original, by its file's name without the suffix."""
+    with SIZES.open(encoding="utf-8", newline="") as table:
+        return {row["name"]: (int(row["width"]), int(row["height"])) for row in csv.DictReader(table)}
+
+
+def of(store: PixelStore) -> pd.DataFrame:
+    """Columns width and height, one row an image: of the originals of squashed copies, else the files' own."""
+    found = store.index[["width", "height"]].copy()
+    if store.source.get("kind") == "phantoms":  # which may have the names of published images
+        return found
+    named = store.index["image"].map(lambda name: sizes().get(PurePosixPath(name).stem))
+    squashed = (named.notna() & (found["width"] == found["height"])).to_numpy()
+    if squashed.any():
+        found.loc[squashed] = named[squashed].tolist()
+    return found
+
+
+def unsquashed(gray: np.ndarray, name: str) -> np.ndarray:
+    """Gray pixels (H, W) of the image `name` -> the same in its original's shape: the longer side stretched, the other as it is.
+
+    Only a square is a squashed copy: an original has its shape already, unless it is a square itself. An image whose name
+    is not a published one stays as it is.
+    """
+    height, width = gray.shape
+    original = sizes().get(PurePosixPath(name).stem)
+    if original is None or height != width:
+        return gray
+    wide, high = original
+    shape = (round(width * wide / high), height) if wide > high else (width, round(height * high / wide))
+    return gray if shape == (width, height) else cv2.resize(gray, shape, interpolation=cv2.INTER_CUBIC)
