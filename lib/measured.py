@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -64,6 +64,16 @@ class Measured:
     def temperatures(self) -> list[float]:
         """Of each table, fitted on its `deciding` rows."""
         return [calibration.fit_temperature(deciding(table)) for table in self.tables]
+
+    def within(self, keep: Callable[[pd.DataFrame], np.ndarray]) -> Measured:
+        """The same model on those test images that `keep` (of a table's test rows, bool [n]) names; thresholds stay what they are."""
+        tables = [
+            pd.concat([table[table["split"] != "test"], test[keep(test)]])
+            for table, test in zip(self.tables, self.tests, strict=True)
+        ]
+        found = Measured(tables, n_boot=self.n_boot, seed=self.seed, stream=self.stream)
+        found.thresholds, found.redrawn = self.thresholds, self.redrawn
+        return found
 
     def draws(
         self, name: str, *, point: str = CHOSEN, scaled: bool = False, subtypes: Sequence[str] = ()

@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import json
+import re
+from pathlib import PurePosixPath
 
 import cv2
 import matplotlib
@@ -10,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import audit, config, splits
+from lib import audit, config, originals, splits
 from lib.audit import apart, copies, duplicates, findings, patients, shift, shortcuts
 from lib.plots import audit as plots
 from lib.stats import Interval
@@ -594,6 +596,50 @@ def test_set_without_patients(cfg, store):
     assert "carries no patient ids" in found.finding("Patients across splits")
     assert found.sentences("The naive patient key", "How test was chosen") == []
     json.dumps(found.record())
+
+
+def squashed(store, monkeypatch, shape) -> PixelStore:
+    """The store as a squashed copy of originals whose (width, height) is `shape(row of the index)`."""
+    known = {PurePosixPath(row.image).stem: shape(row) for row in store.index.itertuples()}
+    monkeypatch.setattr(originals, "sizes", lambda: known)
+    index = store.index.assign(width=SIZE, height=SIZE)
+    return dataclasses.replace(store, index=index, source=store.source | {"kind": "zip"})
+
+
+def test_squashed_copy_is_told_by_the_sizes_of_its_originals(audited, store, monkeypatch):
+    lower = squashed(store, monkeypatch, lambda row: (1200 + len(row.image), 800 if row.label else 1000))
+    said, verdict = found_of(audited, findings._sizes, store=lower)
+    assert said.startswith(f"The images are {SIZE} x {SIZE} (")
+    assert "a squashed copy; the originals are from 12" in said
+    assert re.search(
+        r"1\.2\d of normal and 1\.5\d of pneumonia images outside the test set, 1\.2\d and 1\.5\d in it", said
+    )
+    assert verdict == "caution"
+    probed = shortcuts.probes(lower, n_boot=50, seed=0).set_index(["probe", "split"])["auc"]
+    assert probed["size", "test"].estimate == probed["size", "val"].estimate == 1
+    assert shift.measure(lower)["height"].tolist() == [800 if ill else 1000 for ill in lower.index["label"]]
+
+
+def test_copy_whose_originals_are_not_known_says_so(audited, store):
+    index = store.index.assign(width=SIZE, height=SIZE)
+    said, verdict = found_of(audited, findings._sizes, store=dataclasses.replace(store, index=index))
+    assert (
+        said
+        == f"Every image is {SIZE} x {SIZE} ({len(index)} L): this copy no longer shows the shapes of the originals."
+    )
+    assert verdict == "caution"
+
+
+def test_originals_are_told_by_their_own_sizes(audited, store):
+    index = store.index.assign(
+        width=np.where(store.index["label"], 60, 50), height=np.where(store.index["label"], 40, 45)
+    )
+    said, verdict = found_of(audited, findings._sizes, store=dataclasses.replace(store, index=index))
+    assert said == (
+        f"The images ({len(index)} L) are from 50 x 40 to 60 x 45 pixels; their median width / height is 1.11 of normal and 1.50 of "
+        "pneumonia images outside the test set, 1.11 and 1.50 in it."
+    )
+    assert verdict == "info"
 
 
 def test_quarantined_images_are_counted(cfg, store):

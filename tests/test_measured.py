@@ -195,3 +195,13 @@ class TestFigures:
         for name in metrics.NAMES:
             same = (model.draws(name).values == model.draws(name, scaled=True).values).all()
             assert same == (name not in metrics.PROBABILITY), name
+
+
+def test_part_of_the_test_images_keeps_the_thresholds_of_all():
+    whole = Measured([table(1), table(2)], n_boot=30)
+    inside = whole.within(lambda test: (test["subtype"] != "viral").to_numpy())
+    assert inside.thresholds == whole.thresholds
+    assert inside.interval("auc") == whole.interval("auc", subtypes=("normal", "bacterial"))
+    for name in ("specificity", "sensitivity"):
+        kept = {"specificity": ("normal",), "sensitivity": ("bacterial",)}[name]
+        assert inside.interval(name, subtypes=kept) == whole.interval(name, subtypes=kept)

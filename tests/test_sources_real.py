@@ -2,10 +2,11 @@
 
 import re
 import time
+from pathlib import Path
 
 import pytest
 
-from lib import config, files, index, sources, splits, store
+from lib import config, files, index, originals, sources, splits, store
 from lib.audit import duplicates
 from lib.config import ROOT
 from lib.publish import results
@@ -38,6 +39,13 @@ def test_counts(prepared):
     assert table["status"].eq("ok").all()
     assert built.pixels.shape == (5856, 224, 224)
     assert len(built.quarantined) == 0
+
+
+def test_original_of_every_image_is_known_by_its_size(prepared):
+    built, table, _, _ = prepared
+    assert {Path(name).stem for name in table["image"]} == set(originals.sizes())
+    aspect = originals.of(built).eval("width / height").groupby(built.index["label"])
+    assert aspect.mean().round(3).to_dict() == {0: 1.249, 1: 1.515}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pandas as pd
 from lib import comparison, evaluate, files, measured
 from lib.comparison import scored
 from lib.plots import style
-from lib.publish import foremost, sequence, tried
+from lib.publish import foremost, sequence, size, tried
 from lib.publish.results import PROFILES, PublishError, best, every, interval, published, record, seeds
 from lib.tables import markdown
 
@@ -46,6 +46,7 @@ def render(results: Path) -> str:
         f"train. {INTERVALS} Each model is shown by the recipe that was put first before it was scored, and by the original "
         f"study's protocol{_original(shown)}. {_minutes(shown)} Every recipe that was scored: [models/README.md](models/README.md).",
         f"{foremost.threshold(results)} {foremost.at_sensitivity(results)}",
+        size.sentence(results),
         foremost.figure(results),
     ]
     anchors = pd.DataFrame(
@@ -77,11 +78,12 @@ def model_card(results: Path) -> str:
             *map(_metrics, shown),
             f"{INTERVALS} The temperature of the figures after scaling is held as it was fitted. A share that few patients miss has an "
             "interval at least as wide as the exact one that counts patients.",
-            *(_points(published(results)[0]) if shown else []),
+            *(part for folder in shown for part in _points(folder)),
+            *(size.section(results) if shown else []),
             "### Every recipe that was scored",
             _headline(every(results)),
             "`full` is the original protocol, `quick` its short form for 2 cores; `tuned`, `matched`, `balanced` and `reframed` are what trials on harder "
-            "validation sets supported, `stretched` is one that did not carry over, `calibrated` is `reframed` with thresholds chosen on random patients, `grid` is the recipe and the seeds of "
+            "validation sets supported, `stretched` is one that did not carry over, `calibrated` is `reframed` with thresholds chosen on random patients, `refit` is its recipe with the pairs back in training, `grid` is the recipe and the seeds of "
             f"`calibrated` once more, on a GPU, for a larger ablation. {_minutes(every(results))} "
             "`balanced` gives the custom model half as many images as `matched` and `quick` do, which hardly trains it; its two seeds lie far apart, and "
             "intervals of so few are rather too narrow. All metrics of each: "

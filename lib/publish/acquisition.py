@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -11,7 +13,7 @@ from scipy.special import expit
 
 from lib import metrics, originals, stats
 from lib.measured import Measured
-from lib.stats import Interval, weighted
+from lib.stats import Draws, Interval, weighted
 
 BANDS = {
     "below 1,000": (0, 1000),
@@ -20,15 +22,24 @@ BANDS = {
 }  # pixels of height
 
 
+def known(table: pd.DataFrame) -> bool:
+    """Whether the size of every image's original is known."""
+    return set(map(_name, table["image"])) <= set(originals.sizes())
+
+
 def sized(table: pd.DataFrame) -> pd.DataFrame:
-    """Columns width and height of the originals, the rows of a predictions table. Raises ValueError for an image of no known size."""
-    known = originals.sizes()
-    names = [PurePosixPath(image).stem for image in table["image"]]
-    if missing := [name for name in names if name not in known]:
+    """Columns width and height of the originals, the rows of a predictions table. Raises ValueError unless all are `known`."""
+    if not known(table):
+        missing = sorted(set(map(_name, table["image"])) - set(originals.sizes()))
         raise ValueError(
             f"the size of {missing[0]}'s original is not known, nor are {len(missing) - 1} others"
         )
-    return pd.DataFrame([known[name] for name in names], columns=["width", "height"], index=table.index)
+    rows = [originals.sizes()[_name(image)] for image in table["image"]]
+    return pd.DataFrame(rows, columns=["width", "height"], index=table.index)
+
+
+def _name(image: str) -> str:
+    return PurePosixPath(image).stem
 
 
 def by_height(models: dict[str, Measured]) -> pd.DataFrame:
@@ -39,16 +50,16 @@ def by_height(models: dict[str, Measured]) -> pd.DataFrame:
     """
     rows = []
     for model, found in models.items():
-        high = [sized(table)["height"] for table in found.tables]
-        for band, (low, end) in BANDS.items():
-            tables = [
-                table[(table["split"] != "test") | ((own >= low) & (own < end))]
-                for table, own in zip(found.tables, high, strict=True)
-            ]
-            if (tables[0]["split"] == "test").any():
-                inside = Measured(tables, n_boot=found.n_boot, seed=found.seed, stream=found.stream)
+        for band, ends in BANDS.items():
+            if _within(*ends, found.tests[0]).any():
+                inside = found.within(partial(_within, *ends))
                 rows.append({"model": model, "height": band} | _rightly(inside))
     return pd.DataFrame(rows)
+
+
+def _within(low: float, end: float, table: pd.DataFrame) -> np.ndarray:
+    high = sized(table)["height"].to_numpy()
+    return (high >= low) & (high < end)
 
 
 def _rightly(found: Measured) -> dict[str, int | Interval | None]:
@@ -61,21 +72,21 @@ def _rightly(found: Measured) -> dict[str, int | Interval | None]:
     return row
 
 
-def balanced_auc(found: Measured) -> Interval:
-    """The AUC on the test images, weighted so that the size of the original does not tell the classes apart.
+def balanced_auc(found: Measured) -> Draws:
+    """The AUC on the test images, weighted so that the size of the original does not tell the classes apart."""
+    return balanced(found.tests, n_boot=found.n_boot, seed=found.seed, stream=found.stream)
 
-    The weights are held as fitted, so the interval leaves their error out.
-    """
-    share = overlap(sized(found.tests[0]), found.tests[0]["y_true"].to_numpy())
+
+def balanced(tables: Sequence[pd.DataFrame], *, n_boot: int, seed: int = 42, stream: int = 0) -> Draws:
+    """The same of tables of the same images, one a seed. The weights are held as fitted, so intervals leave their error out."""
+    share = overlap(sized(tables[0]), tables[0]["y_true"].to_numpy())
 
     @weighted
     def auc(y_true, score, weights=None):
         found = metrics.auc(y_true, score, share[None] if weights is None else weights * share)
         return float(found[0]) if weights is None else found
 
-    return stats.resample(
-        found.tests, [auc] * len(found.tests), n_boot=found.n_boot, seed=found.seed, stream=found.stream, score="logit"
-    ).interval()  # fmt: skip
+    return stats.resample(tables, [auc] * len(tables), n_boot=n_boot, seed=seed, stream=stream, score="logit")
 
 
 def overlap(size: pd.DataFrame, y_true: np.ndarray) -> np.ndarray:

@@ -1,0 +1,114 @@
+"""What the size of an original tells, on images of which it is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import measured, metrics, originals
+from lib.publish import acquisition, size
+from tests.predictions import table
+
+
+@pytest.fixture
+def small_ill_large_normal(monkeypatch):
+    """Images whose originals are the lower the likelier they are ill."""
+    found = table(3, each=300)
+    rng = np.random.default_rng(1)
+    height = np.exp(rng.normal(7.0 - 0.3 * found["y_true"], 0.25)).round().astype(int)
+    width = (height * np.exp(rng.normal(0.3, 0.1, len(found)))).round().astype(int)
+    known = {name: (w, h) for name, w, h in zip(found["image"], width, height, strict=True)}
+    monkeypatch.setattr(originals, "sizes", lambda: known)
+    return found
+
+
+def test_weights_make_the_sizes_of_both_classes_alike(small_ill_large_normal):
+    test = small_ill_large_normal[small_ill_large_normal["split"] == "test"]
+    sizes, y = acquisition.sized(test), test["y_true"].to_numpy()
+    weights = acquisition.overlap(sizes, y)
+    assert ((weights > 0) & (weights < 1)).all()
+    high, aspect = np.log(sizes["height"]), np.log(sizes["width"] / sizes["height"])
+    for term in (high, aspect, high**2, aspect**2, high * aspect):
+        ill, normal = (np.average(term, weights=weights * (y == label)) for label in (1, 0))
+        assert ill == pytest.approx(normal, abs=1e-5)
+    assert abs(high[y == 1].mean() - high[y == 0].mean()) > 0.2
+
+
+def test_a_model_of_the_size_alone_has_nothing_left_and_one_that_ignores_it_keeps_its_auc(
+    small_ill_large_normal,
+):
+    height = acquisition.sized(small_ill_large_normal)["height"]
+    by_size = small_ill_large_normal.assign(logit=-np.log(height))
+    (found, blind) = (measured.Measured([each], n_boot=100) for each in (by_size, small_ill_large_normal))
+    assert found.interval("auc").estimate > 0.75
+    assert acquisition.balanced_auc(found).estimate == pytest.approx(0.5, abs=0.05)
+    left = acquisition.balanced_auc(blind).interval()
+    assert left.low < blind.interval("auc").estimate < left.high
+    assert left.high - left.low > 0.02
+
+
+def test_balanced_auc_is_the_weighted_one(small_ill_large_normal):
+    found = measured.Measured([small_ill_large_normal], n_boot=20)
+    test = found.tests[0]
+    weights = acquisition.overlap(acquisition.sized(test), test["y_true"].to_numpy())
+    ill, normal = (np.flatnonzero(test["y_true"] == label) for label in (1, 0))
+    above = test["logit"].to_numpy()[ill][:, None] > test["logit"].to_numpy()[normal]
+    share = weights[ill][:, None] * weights[normal]
+    assert acquisition.balanced_auc(found).estimate == pytest.approx((above * share).sum() / share.sum())
+
+
+def test_bands_hold_every_test_image_once_at_the_threshold_of_all(small_ill_large_normal):
+    whole = measured.Measured([small_ill_large_normal], n_boot=50)
+    found = acquisition.by_height({"xception_lstm": whole})
+    test = whole.tests[0]
+    assert found[["normal", "ill"]].sum().tolist() == [
+        (test["y_true"] == 0).sum(),
+        (test["y_true"] == 1).sum(),
+    ]
+    for name, column in (("specificity", "normal"), ("sensitivity", "ill")):
+        rightly = sum(row[name].estimate * row[column] for _, row in found.iterrows() if row[name])
+        assert rightly / found[column].sum() == pytest.approx(whole.interval(name).estimate, abs=0.02)
+    (low,) = found.loc[found["height"] == "below 1,000", "specificity"]
+    inside = test[acquisition.sized(test)["height"] < 1000]
+    at = metrics.at("specificity", whole.thresholds[0]["youden"])
+    assert low.estimate == pytest.approx(at(inside["y_true"], inside["probability"]))
+
+
+def test_class_that_a_band_lacks_has_no_figure(small_ill_large_normal, monkeypatch):
+    known = {
+        name: (900, 800 if ill else 1600)
+        for name, ill in small_ill_large_normal[["image", "y_true"]].to_numpy()
+    }
+    monkeypatch.setattr(originals, "sizes", lambda: known)
+    found = acquisition.by_height({"xception_lstm": measured.Measured([small_ill_large_normal], n_boot=20)})
+    assert found["height"].tolist() == ["below 1,000", "1,500 and more"]
+    assert found["specificity"].isna().tolist() == [True, False]
+    assert found["sensitivity"].isna().tolist() == [False, True]
+
+
+def test_image_of_no_known_size_is_named(small_ill_large_normal):
+    odd = pd.concat(
+        [small_ill_large_normal.head(3), small_ill_large_normal.head(1).assign(image="elsewhere.png")]
+    )
+    assert not acquisition.known(odd)
+    with pytest.raises(ValueError, match="size of elsewhere's original is not known, nor are 0 others"):
+        acquisition.sized(odd)
+
+
+def test_what_is_said_of_it(small_ill_large_normal, monkeypatch, tmp_path):
+    row = measured.headline(measured.of({"xception_lstm": [small_ill_large_normal]}, n_boot=50)).to_dict(
+        "records"
+    )[0]
+    shown = {"xception_lstm": (tmp_path / "quick", row)}
+    monkeypatch.setattr(size, "best", lambda results: shown)
+    monkeypatch.setattr(size.foremost, "rows", lambda results: list(shown.values()))
+    monkeypatch.setattr(size, "_measured", lambda *of: measured.Measured([small_ill_large_normal], n_boot=50))
+    said = size.sentence(tmp_path)
+    assert (
+        f"Xception-LSTM (`quick`) has an AUC of {acquisition.balanced_auc(size._measured()).interval()}"
+        in said
+    )
+    assert f"instead of {row['auc']:.3f} [" in said
+    assert "| Xception-LSTM (quick) | below 1,000 |" in "\n".join(size.section(tmp_path))
+    monkeypatch.setattr(originals, "sizes", dict)
+    assert size.sentence(tmp_path) == ""
+    assert size.section(tmp_path) == []
