@@ -22,9 +22,9 @@ def sentence(results: Path) -> str:
         return ""
     left = acquisition.balanced_auc(found).interval()
     return (
-        f"Such figures are owed in part to how the images were taken: originals differ in size by class (data/README.md), and where "
-        f"test images are weighted so that it tells nothing, {style.NAMES[model]} (`{folder.name}`) has an AUC of {left} instead of "
-        f"{interval(row, 'auc', '.3f')}."
+        "A part of such figures may come from how images were taken and of whom: originals differ in size by class (data/README.md), "
+        f"and where test images are weighted so that it tells nothing, {style.NAMES[model]} (`{folder.name}`) has an AUC of {left} "
+        f"instead of {interval(row, 'auc', '.3f')}."
     )
 
 
@@ -34,11 +34,11 @@ def section(results: Path) -> list[str]:
         return []
     return [
         "### The size of the original",
-        "Originals differ in size by class, in train and in test (data card), by whom was imaged and how. Called rightly at the "
-        "threshold, by the height of the original in pixels:",
+        "Originals differ in size by class, in train and in test (data card). Called rightly at the threshold, by the height of the "
+        "original in pixels:",
         markdown(pd.concat([_by_height(folder, model) for model, (folder, _) in best(results).items()])),
         "AUC on the test images as they are, and weighted so that height and width do not tell the classes apart (overlap weights, "
-        "Li, Morgan & Zaslavsky 2018, held as fitted):",
+        "Li, Morgan & Zaslavsky 2018, held as fitted), which leaves the images whose size is common in both; they may be harder for other reasons too:",
         markdown(pd.DataFrame([_balanced(folder, row) for folder, row in foremost.rows(results)])),
         *_heads(published(results)),
     ]
