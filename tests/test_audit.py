@@ -610,7 +610,7 @@ def test_squashed_copy_is_told_by_the_sizes_of_its_originals(audited, store, mon
     lower = squashed(store, monkeypatch, lambda row: (1200 + len(row.image), 800 if row.label else 1000))
     said, verdict = found_of(audited, findings._sizes, store=lower)
     assert said.startswith(f"The images are {SIZE} x {SIZE} (")
-    assert "a squashed copy; the originals are from 12" in said
+    assert "a squashed copy; the originals are 1,2" in said
     assert re.search(
         r"1\.2\d of normal and 1\.5\d of pneumonia images outside the test set, 1\.2\d and 1\.5\d in it", said
     )
@@ -636,7 +636,7 @@ def test_originals_are_told_by_their_own_sizes(audited, store):
     )
     said, verdict = found_of(audited, findings._sizes, store=dataclasses.replace(store, index=index))
     assert said == (
-        f"The images ({len(index)} L) are from 50 x 40 to 60 x 45 pixels; their median width / height is 1.11 of normal and 1.50 of "
+        f"The images ({len(index)} L) are 50 to 60 pixels wide and 40 to 45 high; their median width / height is 1.11 of normal and 1.50 of "
         "pneumonia images outside the test set, 1.11 and 1.50 in it."
     )
     assert verdict == "info"

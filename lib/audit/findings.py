@@ -96,10 +96,11 @@ def _sizes(audit: Audit) -> Finding:
         said = f"Every image is {sizes} ({modes}): this copy no longer shows the shapes of the originals."
         return "Image sizes", said, "caution"
     aspect = (shape["width"] / shape["height"]).groupby([index["split"] == "test", index["label"]]).median()
-    low, high = (" x ".join(map(str, shape.agg(end))) for end in ("min", "max"))
+    low, high = shape.min(), shape.max()
     said = (
-        f"from {low} to {high} pixels; their median width / height is {aspect[False, 0]:.2f} of normal and {aspect[False, 1]:.2f} of "
-        f"pneumonia images outside the test set, {aspect[True, 0]:.2f} and {aspect[True, 1]:.2f} in it."
+        f"{low['width']:,} to {high['width']:,} pixels wide and {low['height']:,} to {high['height']:,} high; their median width / height is "
+        f"{aspect[False, 0]:.2f} of normal and {aspect[False, 1]:.2f} of pneumonia images outside the test set, {aspect[True, 0]:.2f} and "
+        f"{aspect[True, 1]:.2f} in it."
     )
     if shape.equals(own):
         return "Image sizes", f"The images ({modes}) are {said}", "info"
