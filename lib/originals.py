@@ -14,9 +14,8 @@ import pandas as pd
 if TYPE_CHECKING:
     from lib.store import PixelStore
 
-SIZES = Path(__file__).with_name(
-    "original_sizes.csv"
-)  # of Kermany et al. 2018; data/README.md says from where
+# Of Kermany et al. 2018; data/README.md says where they were taken from.
+SIZES = Path(__file__).with_name("original_sizes.csv")
 
 
 @cache
@@ -41,8 +40,8 @@ def of(store: PixelStore) -> pd.DataFrame:
 def unsquashed(gray: np.ndarray, name: str) -> np.ndarray:
     """Gray pixels (H, W) of the image `name` -> the same in its original's shape: the longer side stretched, the other as it is.
 
-    Only a square is a squashed copy: an original has its shape already, unless it is a square itself. An image whose name
-    is not a published one stays as it is.
+    A square counts as a squashed copy (one that was padded or cropped to a square cannot be told from it): an original has its
+    shape already, unless it is a square itself. An image whose name is not a published one stays as it is.
     """
     height, width = gray.shape
     original = sizes().get(PurePosixPath(name).stem)
