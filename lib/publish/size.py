@@ -18,9 +18,9 @@ from lib.tables import markdown
 def sentence(results: Path) -> str:
     """How much of the first model's AUC is left where the size of the original tells nothing; empty where sizes are not known."""
     model, (folder, row) = next(iter(best(results).items()))
-    if not acquisition.known((found := _measured(folder, model)).tests[0]):
+    if not _known(results):
         return ""
-    left = acquisition.balanced_auc(found).interval()
+    left = acquisition.balanced_auc(_measured(folder, model)).interval()
     return (
         "A part of such figures may come from how images were taken and of whom: originals differ in size by class (data/README.md), "
         f"and where test images are weighted so that it tells nothing, {style.NAMES[model]} (`{folder.name}`) has an AUC of {left} "
@@ -30,7 +30,7 @@ def sentence(results: Path) -> str:
 
 def section(results: Path) -> list[str]:
     """Mistakes by the height of the original, and the AUC of the models shown first with its size balanced; empty likewise."""
-    if not sentence(results):
+    if not _known(results):
         return []
     return [
         "### The size of the original",
@@ -60,6 +60,11 @@ def _heads(folders: list[Path]) -> list[str]:
 
 def _by_seed(table: pd.DataFrame, n_boot: int) -> Draws:
     return acquisition.balanced([own for _, own in table.groupby("seed")], n_boot=n_boot)
+
+
+def _known(results: Path) -> bool:
+    model, (folder, _) = next(iter(best(results).items()))
+    return acquisition.known(_measured(folder, model).tests[0])
 
 
 def _by_height(folder: Path, model: str) -> pd.DataFrame:
