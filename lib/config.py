@@ -54,6 +54,10 @@ class Config:
     def __post_init__(self) -> None:
         all_within("seeds", self.seeds, 0, LARGEST_SEED, such_as="[42]")
         within("n_boot", self.n_boot, 1, 1_000_000)
+        if self.data.overlap and not all(self.train_for(model).balanced for model in MODELS):
+            raise ConfigError(
+                "data.overlap draws as many images of each class; set train.balanced=true with it"
+            )
 
     @property
     def synthetic(self) -> bool:

@@ -78,6 +78,9 @@ class Data:
     # share of the training patients, drawn at random, on whom thresholds and temperatures are chosen instead of on validation:
     # a validation set that is harder on purpose is no sample of those whom a threshold is for
     calibration_share: float = 0.0
+    # with train.balanced, share of an epoch's images drawn so that size and cut of the original tell the classes apart as
+    # little as possible (lib.overlap), the rest evenly; 0 for none
+    overlap: float = 0.0
     split_seed: int = 42
     phantoms: int = 0  # synthetic images to generate; 0 when the images are real
 
@@ -88,6 +91,7 @@ class Data:
         within("data.image_size", self.image_size, 28, 1024)
         within("data.val_share", self.val_share, 0.01, 0.5)
         within("data.calibration_share", self.calibration_share, 0, 0.4)
+        within("data.overlap", self.overlap, 0, 1)
         within("data.split_seed", self.split_seed, 0, LARGEST_SEED)
         within("data.phantoms", self.phantoms, 0, 1_000_000)
         if self.dataset == "phantoms" and not self.phantoms:

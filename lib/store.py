@@ -15,7 +15,7 @@ import filelock
 import numpy as np
 import pandas as pd
 
-from lib import files, images, index, originals, phantoms, splits, tree
+from lib import files, images, index, originals, phantoms, provenance, splits, tree
 from lib.config import Config, fingerprint
 from lib.trouble import SourceError
 
@@ -36,6 +36,7 @@ class PixelStore:
     quarantined: pd.DataFrame = field(repr=False)  # rows left out, with the reason in `status`
     source: dict[str, Any] = field(default_factory=dict, repr=False)  # where the raw images came from
     masks: np.ndarray | None = field(default=None, repr=False)  # bool (N, S, S), of phantoms
+    overlap: float = 0.0  # share of a training epoch's images that is drawn by overlap weights (lib.overlap)
 
     def rows(self, split: str) -> np.ndarray:
         """Rows of one split: train, val, calibration (often empty) or test."""
@@ -178,11 +179,17 @@ def _open(config: Config, folder: Path) -> PixelStore:
     return PixelStore(
         index=kept,
         pixels=pixels,
-        fingerprint=fingerprint([meta["pixels_sha256"], described]),
+        fingerprint=fingerprint([meta["pixels_sha256"], described, *_drawing(data.overlap)]),
         quarantined=table[table["status"] != "ok"].reset_index(drop=True),
         source=_source(config),
         masks=np.load(folder / "masks.npy", mmap_mode="r") if config.synthetic else None,
+        overlap=data.overlap,
     )
+
+
+def _drawing(share: float) -> list:
+    """What tells trainings apart whose epochs are drawn otherwise: the share, and how they are drawn."""
+    return [share, provenance.code_fingerprint([Path(__file__).with_name("overlap.py")])] if share else []
 
 
 def _source(config: Config) -> dict[str, Any]:

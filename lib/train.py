@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from lib import config as configs
-from lib import devices, files, loop, models, pixels, provenance, runs, splits
+from lib import devices, files, loop, models, overlap, pixels, provenance, runs, splits
 from lib.config import Config
 from lib.inference import Frozen, Rest
 from lib.loop import State, Task, TrainingError
@@ -154,7 +154,9 @@ def _epoch(state: State, task: Task, evaluated: np.ndarray, keeper: Keeper, show
 
     started = time.perf_counter() - state.seconds
     try:
-        row = {"epoch": state.epoch + 1} | loop.train_epoch(state, task, after_step=after_step)
+        drawn = overlap.drawn(task.store, loop.derived_seed(task.seed, state.epoch, 2))
+        epoch = loop.train_epoch(state, dataclasses.replace(task, store=drawn), after_step=after_step)
+        row = {"epoch": state.epoch + 1} | epoch
     except TrainingError:
         if torch.isfinite(state.sums).all():
             raise

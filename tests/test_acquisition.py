@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import measured, metrics, originals
+from lib import measured, metrics, originals, overlap
 from lib.publish import acquisition, size
 from tests.predictions import table
 
@@ -24,7 +24,7 @@ def small_ill_large_normal(monkeypatch):
 def test_weights_make_the_sizes_of_both_classes_alike(small_ill_large_normal):
     test = small_ill_large_normal[small_ill_large_normal["split"] == "test"]
     sizes, y = acquisition.sized(test), test["y_true"].to_numpy()
-    weights = acquisition.overlap(sizes, y)
+    weights = overlap.weights(sizes, y)
     assert ((weights > 0) & (weights < 1)).all()
     high, aspect = np.log(sizes["height"]), np.log(sizes["width"] / sizes["height"])
     for term in (high, aspect, high**2, aspect**2, high * aspect):
@@ -49,7 +49,7 @@ def test_a_model_of_the_size_alone_has_nothing_left_and_one_that_ignores_it_keep
 def test_balanced_auc_is_the_weighted_one(small_ill_large_normal):
     found = measured.Measured([small_ill_large_normal], n_boot=20)
     test = found.tests[0]
-    weights = acquisition.overlap(acquisition.sized(test), test["y_true"].to_numpy())
+    weights = overlap.weights(acquisition.sized(test), test["y_true"].to_numpy())
     ill, normal = (np.flatnonzero(test["y_true"] == label) for label in (1, 0))
     above = test["logit"].to_numpy()[ill][:, None] > test["logit"].to_numpy()[normal]
     share = weights[ill][:, None] * weights[normal]

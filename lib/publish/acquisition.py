@@ -8,10 +8,8 @@ from pathlib import PurePosixPath
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize
-from scipy.special import expit
 
-from lib import metrics, originals, stats
+from lib import metrics, originals, overlap, stats
 from lib.measured import Measured
 from lib.stats import Draws, Interval, weighted
 
@@ -79,7 +77,7 @@ def balanced_auc(found: Measured) -> Draws:
 
 def balanced(tables: Sequence[pd.DataFrame], *, n_boot: int, seed: int = 42, stream: int = 0) -> Draws:
     """The same of tables of the same images, one a seed. The weights are held as fitted, so intervals leave their error out."""
-    share = overlap(sized(tables[0]), tables[0]["y_true"].to_numpy())
+    share = overlap.weights(sized(tables[0]), tables[0]["y_true"].to_numpy())
 
     @weighted
     def auc(y_true, score, weights=None):
@@ -87,22 +85,3 @@ def balanced(tables: Sequence[pd.DataFrame], *, n_boot: int, seed: int = 42, str
         return float(found[0]) if weights is None else found
 
     return stats.resample(tables, [auc] * len(tables), n_boot=n_boot, seed=seed, stream=stream, score="logit")
-
-
-def overlap(size: pd.DataFrame, y_true: np.ndarray) -> np.ndarray:
-    """Overlap weights (Li, Morgan & Zaslavsky 2018) of images, [n]: an image counts as much as its size is that of the other class.
-
-    By a logistic regression on the logs of height and aspect ratio, their squares and product, whose weighted means are then
-    those of the other class.
-    """
-    high, aspect = np.log(size["height"].to_numpy()), np.log((size["width"] / size["height"]).to_numpy())
-    terms = np.stack([high, aspect, high**2, aspect**2, high * aspect], axis=1)
-    terms = np.column_stack([np.ones(len(terms)), (terms - terms.mean(0)) / terms.std(0)])
-    side = 2 * np.asarray(y_true) - 1
-
-    def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
-        margin = side * (terms @ w)
-        return np.logaddexp(0, -margin).mean(), -(terms * (side * expit(-margin))[:, None]).mean(0)
-
-    ill = expit(terms @ minimize(loss, np.zeros(terms.shape[1]), jac=True, method="BFGS", tol=1e-10).x)
-    return np.where(side > 0, 1 - ill, ill)
