@@ -120,7 +120,17 @@ def test_every_published_profile_is_told_by_its_own_settings():
     assert "drawn at random" in limits_of("refit")
     assert "test accuracy of every epoch is recorded" in limits_of("quick")
     assert "a run of consecutive patients" in limits_of("tuned")
-    for profile in ("tuned", "matched", "balanced", "stretched", "reframed", "calibrated", "grid", "refit", "overlap"):
+    for profile in (
+        "tuned",
+        "matched",
+        "balanced",
+        "stretched",
+        "reframed",
+        "calibrated",
+        "grid",
+        "refit",
+        "overlap",
+    ):
         found = limits_of(profile)
         assert "every epoch is recorded" not in found
         assert "The test images are scored once" in found

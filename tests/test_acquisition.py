@@ -16,6 +16,8 @@ def small_ill_large_normal(monkeypatch):
     rng = np.random.default_rng(1)
     height = np.exp(rng.normal(7.0 - 0.3 * found["y_true"], 0.25)).round().astype(int)
     width = (height * np.exp(rng.normal(0.3, 0.1, len(found)))).round().astype(int)
+    for side in (width, height):
+        side[::5] = side[::5] // 8 * 8
     known = {name: (w, h) for name, w, h in zip(found["image"], width, height, strict=True)}
     monkeypatch.setattr(originals, "sizes", lambda: known)
     return found
@@ -73,6 +75,30 @@ def test_bands_hold_every_test_image_once_at_the_threshold_of_all(small_ill_larg
     assert low.estimate == pytest.approx(at(inside["y_true"], inside["probability"]))
 
 
+def test_cuts_part_the_images_by_whole_blocks(small_ill_large_normal):
+    whole = measured.Measured([small_ill_large_normal], n_boot=20)
+    found = acquisition.by_cut({"xception_lstm": whole}).set_index("cut")
+    test, size = whole.tests[0], acquisition.sized(whole.tests[0])
+    blocks = ((size["width"] % 8 == 0) & (size["height"] % 8 == 0)).to_numpy()
+    for cut, own in (("whole blocks", test[blocks]), ("others", test[~blocks])):
+        assert found.loc[cut, ["normal", "ill"]].tolist() == [
+            (own["y_true"] == label).sum() for label in (0, 1)
+        ]
+        assert found.loc[cut, "auc"].estimate == pytest.approx(
+            metrics.auc(own["y_true"].to_numpy(), own["logit"].to_numpy())
+        )
+
+
+def test_shares_of_whole_blocks_are_of_images_outside_the_test_set(monkeypatch):
+    known = {
+        "person1_bacteria_1": (16, 8), "person2_virus_1": (16, 9), "person3_virus_1": (24, 32), "person4_virus_1": (8, 8),
+        "IM-0001-0001": (8, 9), "NORMAL2-IM-0002-0001": (8, 16), "IM-0003-0001": (8, 16),
+    }  # fmt: skip
+    monkeypatch.setattr(originals, "sizes", lambda: known)
+    tested = pd.DataFrame({"image": ["test/PNEUMONIA/person4_virus_1.jpeg", "test/NORMAL/IM-0003-0001.jpeg"]})
+    assert acquisition.share_of_blocks([tested]) == (pytest.approx(2 / 3), 0.5)
+
+
 def test_class_that_a_band_lacks_has_no_figure(small_ill_large_normal, monkeypatch):
     known = {
         name: (900, 800 if ill else 1600)
@@ -102,13 +128,18 @@ def test_what_is_said_of_it(small_ill_large_normal, monkeypatch, tmp_path):
     monkeypatch.setattr(size, "best", lambda results: shown)
     monkeypatch.setattr(size.foremost, "rows", lambda results: list(shown.values()))
     monkeypatch.setattr(size, "_measured", lambda *of: measured.Measured([small_ill_large_normal], n_boot=50))
+    monkeypatch.setattr(acquisition, "share_of_blocks", lambda tables: (0.79, 0.06))
     said = size.sentence(tmp_path)
     assert (
         f"Xception-LSTM (`quick`) has an AUC of {acquisition.balanced_auc(size._measured()).interval()}"
         in said
     )
     assert f"instead of {row['auc']:.3f} [" in said
+    rightly = acquisition.by_cut({"": size._measured()}).set_index("cut")["specificity"]["whole blocks"]
+    assert "79% of the ill originals outside test have and 6% of the normal" in said
+    assert f"it calls {rightly.estimate:.1%}".rstrip("%") in said
     assert "| Xception-LSTM (quick) | below 1,000 |" in "\n".join(size.section(tmp_path))
+    assert "| Xception-LSTM (quick) | others |" in "\n".join(size.section(tmp_path))
     monkeypatch.setattr(originals, "sizes", dict)
     assert size.sentence(tmp_path) == ""
     assert size.section(tmp_path) == []

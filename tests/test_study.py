@@ -120,7 +120,10 @@ def test_plan_says_which_study_on_which_data_and_how_to_choose_another(project):
     assert done.returncode == 0, done.stderr
     assert "Profile demo" in done.stdout
     assert "synthetic" in done.stdout
-    assert "PROFILE=balanced|calibrated|full|grid|matched|overlap|quick|refit|reframed|stretched|tuned" in done.stdout
+    assert (
+        "PROFILE=balanced|calibrated|full|grid|matched|overlap|quick|refit|reframed|stretched|tuned"
+        in done.stdout
+    )
     assert "make data" in done.stdout
 
 

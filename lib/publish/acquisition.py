@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import PurePosixPath
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lib import metrics, originals, overlap, stats
+from lib.index import patient_key
 from lib.measured import Measured
 from lib.stats import Draws, Interval, weighted
 
@@ -41,17 +42,26 @@ def _name(image: str) -> str:
 
 
 def by_height(models: dict[str, Measured]) -> pd.DataFrame:
-    """One row a model and band of the original's height: what is called rightly at the chosen threshold, normal and ill apart.
+    """One row a model and band of the original's height: columns model, height and those of `_rightly`."""
+    return _by("height", {band: partial(_within, *ends) for band, ends in BANDS.items()}, models)
 
-    Columns model, height, normal and ill (images), specificity and sensitivity (Interval; None for a band with fewer than two
-    patients of the class).
-    """
+
+def by_cut(models: dict[str, Measured]) -> pd.DataFrame:
+    """One row a model and cut of the original, whole JPEG blocks or others: columns model, cut and those of `_rightly`."""
+    return _by("cut", {"whole blocks": whole, "others": lambda table: ~whole(table)}, models)
+
+
+def whole(table: pd.DataFrame) -> np.ndarray:
+    """Whether the sides of each row's original are whole JPEG blocks, bool [n]."""
+    return overlap.whole_blocks(sized(table))
+
+
+def _by(name: str, groups: dict[str, Callable], models: dict[str, Measured]) -> pd.DataFrame:
     rows = []
     for model, found in models.items():
-        for band, ends in BANDS.items():
-            if _within(*ends, found.tests[0]).any():
-                inside = found.within(partial(_within, *ends))
-                rows.append({"model": model, "height": band} | _rightly(inside))
+        for group, keep in groups.items():
+            if keep(found.tests[0]).any():
+                rows.append({"model": model, name: group} | _rightly(found.within(keep)))
     return pd.DataFrame(rows)
 
 
@@ -61,13 +71,26 @@ def _within(low: float, end: float, table: pd.DataFrame) -> np.ndarray:
 
 
 def _rightly(found: Measured) -> dict[str, int | Interval | None]:
+    """What is called rightly at the chosen threshold, normal and ill apart: normal and ill (images), specificity and sensitivity
+    (None for fewer than two patients of the class), and auc of these images alone (None unless both have two)."""
     row = {}
     for label, name, measure in ((0, "normal", "specificity"), (1, "ill", "sensitivity")):
         images = found.tests[0][found.tests[0]["y_true"] == label]
         kinds = tuple(images["subtype"].unique())
         enough = images["patient"].nunique() > 1
         row |= {name: len(images), measure: found.interval(measure, subtypes=kinds) if enough else None}
-    return row
+    both = row["specificity"] and row["sensitivity"]
+    return row | {"auc": found.interval("auc") if both else None}
+
+
+def share_of_blocks(tables: Sequence[pd.DataFrame]) -> tuple[float, float]:
+    """Which share of the ill and of the normal published originals outside these test images has whole JPEG blocks."""
+    tested = set(map(_name, tables[0]["image"]))
+    names = [name for name in originals.sizes() if name not in tested]
+    size = pd.DataFrame([originals.sizes()[name] for name in names], columns=["width", "height"])
+    normal = np.array([patient_key(name)[1] == "normal" for name in names])
+    found = overlap.whole_blocks(size)
+    return float(found[~normal].mean()), float(found[normal].mean())
 
 
 def balanced_auc(found: Measured) -> Draws:
