@@ -620,6 +620,24 @@ def test_squashed_copy_is_told_by_the_sizes_of_its_originals(audited, store, mon
     assert shift.measure(lower)["height"].tolist() == [800 if ill else 1000 for ill in lower.index["label"]]
 
 
+def test_ways_of_exporting_that_go_with_the_class_are_told(audited, store, monkeypatch):
+    apart = squashed(
+        store, monkeypatch, lambda row: (1200, 800) if row.label else (1201 + len(row.image), 803)
+    )
+    said, verdict = found_of(audited, findings._cuts, store=apart)
+    assert (
+        "in 100.0% of pneumonia and 0.0% of normal images outside the test set, 100.0% and 0.0% in it: "
+        in said
+    )
+    assert verdict == "bad"
+    probed = shortcuts.probes(apart, n_boot=50, seed=0).set_index(["probe", "split"])["auc"]
+    assert probed["cut", "test"].estimate == 1
+    alike = squashed(store, monkeypatch, lambda row: (1200, 800) if row.Index % 2 else (1201, 803))
+    said, verdict = found_of(audited, findings._cuts, store=alike)
+    assert verdict == "info" and "different ways" not in said
+    assert findings._cuts(dataclasses.replace(audited, store=store)) is None
+
+
 def test_copy_whose_originals_are_not_known_says_so(audited, store):
     index = store.index.assign(width=SIZE, height=SIZE)
     said, verdict = found_of(audited, findings._sizes, store=dataclasses.replace(store, index=index))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lib import originals
+import pandas as pd
+
+from lib import originals, overlap
 from lib.audit import apart
 from lib.audit.apart import Finding
 from lib.splits import SPLITS
@@ -19,8 +21,11 @@ SURE = 0.95  # share of copies made on purpose from which on their kind counts a
 
 def of(audit: Audit) -> list[Finding]:
     """Every finding, in the order in which the notebook shows them."""
-    found = [_images(audit), _classes(audit), _sizes(audit), _patients(audit), _repeats(audit), _naive(audit)]
+    found = [_images(audit), _classes(audit), _sizes(audit), _cuts(audit)]
     found += [
+        _patients(audit),
+        _repeats(audit),
+        _naive(audit),
         _identical(audit),
         _alike(audit),
         _found(audit),
@@ -108,6 +113,25 @@ def _sizes(audit: Audit) -> Finding:
         "Image sizes",
         f"The images are {sizes} ({modes}), a squashed copy; the originals are {said}",
         "caution",
+    )
+
+
+def _cuts(audit: Audit) -> Finding | None:
+    index, shape = audit.store.index, originals.of(audit.store)
+    if len(shape.drop_duplicates()) == 1:
+        return None
+    tested, label = index["split"] == "test", index["label"]
+    share = pd.Series(overlap.whole_blocks(shape), index.index).groupby([tested, label]).mean()
+    said = (
+        f"The sides of the originals are whole JPEG blocks (multiples of 8 pixels, as one image in 64 has by chance) in {share[False, 1]:.1%} of pneumonia "
+        f"and {share[False, 0]:.1%} of normal images outside the test set, {share[True, 1]:.1%} and {share[True, 0]:.1%} in it"
+    )
+    if abs(share[False, 1] - share[False, 0]) < 0.1:
+        return "Cut of the originals", f"{said}.", "info"
+    return (
+        "Cut of the originals",
+        f"{said}: the classes were exported in different ways, so what else goes with the way tells them apart too.",
+        "bad",
     )
 
 

@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from lib import metrics, originals
+from lib import metrics, originals, overlap
 from lib.stats import Interval, patient_bootstrap
 from lib.store import PixelStore
 
@@ -21,6 +21,7 @@ EDGE, CORNER = 3, 7  # pixels of SIDE: width of the border, side of a corner
 COMPONENTS = 40  # principal components between pixels and logistic regression
 NAMES = {
     "size": "size and aspect ratio of the original alone",
+    "cut": "whole JPEG blocks of the original alone",
     "bytes": "length of the file alone",
     "gray": "mean and spread of gray alone",
     "edge": "border and corners alone",
@@ -87,12 +88,14 @@ def _inputs(store: PixelStore) -> dict[str, np.ndarray]:
     """What each probe sees of every image, float (N, d)."""
     index = store.index
     small = shrunk(store.pixels, SIDE)
-    width, height = originals.of(store).to_numpy().T
+    shape = originals.of(store)
+    width, height = shape.to_numpy().T
     size = np.stack([width, height, width / height], axis=1)
     gray = np.stack([small.mean((1, 2)), small.std((1, 2))], axis=1)
     thumbnail = shrunk(store.pixels, 16).reshape(len(small), -1)
     return {
         "size": size,
+        "cut": overlap.whole_blocks(shape)[:, None].astype(float),
         "bytes": index[["bytes"]].to_numpy(float),
         "gray": gray,
         "edge": small[:, edge()],
