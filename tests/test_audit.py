@@ -634,7 +634,7 @@ def test_ways_of_exporting_that_go_with_the_class_are_told(audited, store, monke
     assert probed["cut", "test"].estimate == 1
     alike = squashed(store, monkeypatch, lambda row: (1200, 800) if row.Index % 2 else (1201, 803))
     said, verdict = found_of(audited, findings._cuts, store=alike)
-    assert verdict == "info" and "different ways" not in said
+    assert verdict == "info" and "not cut alike" not in said
     assert findings._cuts(dataclasses.replace(audited, store=store)) is None
 
 

@@ -130,7 +130,7 @@ def _cuts(audit: Audit) -> Finding | None:
         return "Cut of the originals", f"{said}.", "info"
     return (
         "Cut of the originals",
-        f"{said}: the classes were exported in different ways, so what else goes with the way tells them apart too.",
+        f"{said}: the classes were not cut alike, so whatever goes with the way of cutting tells them apart too.",
         "bad",
     )
 
