@@ -142,7 +142,7 @@ def answers(folders: list[Path]) -> list[str]:
         if len(asked) > 1:
             parts += [
                 markdown(pd.DataFrame([_line(*one) for one in asked])),
-                f"Over {_together(asked)}. The trials that chose these recipes (below) were of the LSTM, so mean-pooling has settings that "
+                f"Over {_together(asked)}. The trials that chose these recipes (What was tried) were of the LSTM, so mean-pooling has settings that "
                 "were chosen for its rival.",
             ]
     return [*parts, *_checks(folders), *filter(None, [known_truth(folders)])]
