@@ -48,14 +48,16 @@ def test_a_model_of_the_size_alone_has_nothing_left_and_one_that_ignores_it_keep
     assert left.high - left.low > 0.02
 
 
-def test_balanced_auc_is_the_weighted_one(small_ill_large_normal):
+@pytest.mark.parametrize("blocks", [False, True])
+def test_balanced_auc_is_the_weighted_one(small_ill_large_normal, blocks):
     found = measured.Measured([small_ill_large_normal], n_boot=20)
     test = found.tests[0]
-    weights = overlap.weights(acquisition.sized(test), test["y_true"].to_numpy())
+    weights = overlap.weights(acquisition.sized(test), test["y_true"].to_numpy(), blocks=blocks)
     ill, normal = (np.flatnonzero(test["y_true"] == label) for label in (1, 0))
     above = test["logit"].to_numpy()[ill][:, None] > test["logit"].to_numpy()[normal]
     share = weights[ill][:, None] * weights[normal]
-    assert acquisition.balanced_auc(found).estimate == pytest.approx((above * share).sum() / share.sum())
+    balanced = acquisition.balanced_auc(found, blocks=blocks)
+    assert balanced.estimate == pytest.approx((above * share).sum() / share.sum())
 
 
 def test_bands_hold_every_test_image_once_at_the_threshold_of_all(small_ill_large_normal):

@@ -93,14 +93,16 @@ def share_of_blocks(tables: Sequence[pd.DataFrame]) -> tuple[float, float]:
     return float(found[~normal].mean()), float(found[normal].mean())
 
 
-def balanced_auc(found: Measured) -> Draws:
-    """The AUC on the test images, weighted so that the size of the original does not tell the classes apart."""
-    return balanced(found.tests, n_boot=found.n_boot, seed=found.seed, stream=found.stream)
+def balanced_auc(found: Measured, *, blocks: bool = False) -> Draws:
+    """The AUC on the test images, weighted so that the size of the original (and its cut) does not tell the classes apart."""
+    return balanced(found.tests, n_boot=found.n_boot, seed=found.seed, stream=found.stream, blocks=blocks)
 
 
-def balanced(tables: Sequence[pd.DataFrame], *, n_boot: int, seed: int = 42, stream: int = 0) -> Draws:
+def balanced(
+    tables: Sequence[pd.DataFrame], *, n_boot: int, seed: int = 42, stream: int = 0, blocks: bool = False
+) -> Draws:
     """The same of tables of the same images, one a seed. The weights are held as fitted, so intervals leave their error out."""
-    share = overlap.weights(sized(tables[0]), tables[0]["y_true"].to_numpy())
+    share = overlap.weights(sized(tables[0]), tables[0]["y_true"].to_numpy(), blocks=blocks)
 
     @weighted
     def auc(y_true, score, weights=None):
