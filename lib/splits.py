@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from lib import matched
 from lib.trouble import IndexingError
 
 SPLITS = ("train", "val", "calibration", "test")  # there may be no calibration
@@ -32,6 +31,8 @@ def split_validation(
     table, patients = table.copy(), patients_of(table)
     train = table["split"] == "train"
     if kind == "matched":
+        from lib import matched  # with scikit-learn, which whoever holds out no pairs need not wait for
+
         training = table[train].assign(patient=patients[train])
         chosen = matched.patients(training, pixels[np.flatnonzero(train)], share=share, seed=seed)
         table.loc[train & patients.isin(chosen), "split"] = "val"
