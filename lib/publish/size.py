@@ -18,9 +18,9 @@ from lib.tables import markdown
 def sentence(results: Path) -> str:
     """How much of the first model's AUC is left where the size of the original tells nothing; empty where sizes are not known."""
     model, (folder, row) = next(iter(best(results).items()))
-    if not _known(results):
-        return ""
     found = _measured(folder, model)
+    if not acquisition.known(found.tests[0]):
+        return ""
     left = acquisition.balanced_auc(found).interval()
     return (
         "A part of such figures may come from how images were taken and of whom: originals differ in size by class (data/README.md), "
@@ -36,25 +36,25 @@ def _blocks(found: Measured) -> str:
     if rows.isna().any() or len(rows) < 2:
         return ""
     return (
-        f"Whole JPEG blocks, which {ill:.0%} of the ill originals outside test have and {normal:.0%} of the normal, go with a way of exporting them: of the normal "
+        f"Whole JPEG blocks, which {ill:.0%} of the ill originals outside test have and {normal:.0%} of the normal, tell how a file was cut: of the normal "
         f"test images that have them it calls {_percent(rows['whole blocks'])} rightly, of the others {_percent(rows['others'])}."
     )
 
 
 def section(results: Path) -> list[str]:
     """Mistakes by the height of the original, and the AUC of the models shown first with its size balanced; empty likewise."""
-    if not _known(results):
-        return []
     shown = {
         f"{style.NAMES[model]} ({folder.name})": _measured(folder, model)
         for model, (folder, _) in best(results).items()
     }
+    if not acquisition.known(next(iter(shown.values())).tests[0]):
+        return []
     return [
         "### The size of the original",
         "Originals differ in size by class, in train and in test (data card). Called rightly at the threshold, by the height of the "
         "original in pixels:",
         _rightly("height", acquisition.by_height(shown)),
-        "The same by how the original was cut: sides of whole JPEG blocks (8 pixels), which one in 64 has by chance, go with a way of exporting an image "
+        "The same by how the original was cut: sides of whole JPEG blocks (8 pixels), which one in 64 has by chance, go with the class "
         "(data card). The AUC is that of the row's images alone:",
         _rightly("cut", acquisition.by_cut(shown)),
         "AUC on the test images as they are, and weighted so that height and width, and in the last column whole blocks too, do not tell the classes apart (overlap weights, "
@@ -80,11 +80,6 @@ def _heads(folders: list[Path]) -> list[str]:
 
 def _by_seed(table: pd.DataFrame, n_boot: int) -> Draws:
     return acquisition.balanced([own for _, own in table.groupby("seed")], n_boot=n_boot)
-
-
-def _known(results: Path) -> bool:
-    model, (folder, _) = next(iter(best(results).items()))
-    return acquisition.known(_measured(folder, model).tests[0])
 
 
 def _rightly(name: str, found: pd.DataFrame) -> str:
