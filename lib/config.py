@@ -69,7 +69,8 @@ class Config:
 
     @property
     def store_dir(self) -> Path:
-        return self.root / "data" / "store" / f"{self.data.dataset}-{self.data.image_size}-{self.data.aspect}"
+        looks = f"{self.data.aspect}-harmonised" if self.data.harmonise else self.data.aspect
+        return self.root / "data" / "store" / f"{self.data.dataset}-{self.data.image_size}-{looks}"
 
     @property
     def weights_file(self) -> Path:

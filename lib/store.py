@@ -15,8 +15,8 @@ import filelock
 import numpy as np
 import pandas as pd
 
-from lib import files, images, index, originals, phantoms, provenance, splits, tree
-from lib.config import Config, fingerprint
+from lib import files, harmonise, images, index, originals, phantoms, provenance, splits, tree
+from lib.config import Config, Data, fingerprint
 from lib.trouble import SourceError
 
 FORMAT = 3  # of the store, and of what it leaves out; a change rebuilds it
@@ -100,7 +100,10 @@ def _stamp(config: Config) -> str:
     listed = tree.file_stamps(config.raw_dir, tree.find_images(config.raw_dir))
     aspect = config.data.aspect
     shapes = [] if aspect == "squash" else [hashlib.sha256(originals.SIZES.read_bytes()).hexdigest()]
-    return fingerprint([FORMAT, config.data.image_size, aspect, index.note(config.raw_dir), listed, *shapes])
+    looks = [_code("harmonise.py")] if config.data.harmonise else []
+    return fingerprint(
+        [FORMAT, config.data.image_size, aspect, index.note(config.raw_dir), listed, *shapes, *looks]
+    )
 
 
 def _intact(folder: Path, stamp: str) -> bool:
@@ -134,7 +137,7 @@ def _write_pixels(config: Config, path: Path, digest: Any, *, progress: bool) ->
     """Write the accepted images as a .npy file, one after the other, and give the row of every image."""
     size, count = config.data.image_size, 0
     as_it_is = config.synthetic or config.data.aspect == "squash"
-    look = partial(_prepared, size=size, aspect=config.data.aspect, as_it_is=as_it_is)
+    look = partial(_prepared, data=config.data, as_it_is=as_it_is)
     with open(path, "wb") as out:
         _header(out, (0, size, size))
         for row, seen in index.scan(config.raw_dir, look=look, progress=progress):
@@ -147,8 +150,9 @@ def _write_pixels(config: Config, path: Path, digest: Any, *, progress: bool) ->
         _header(out, (count, size, size))
 
 
-def _prepared(gray: np.ndarray, name: str, *, size: int, aspect: str, as_it_is: bool) -> np.ndarray:
-    return images.fit(gray if as_it_is else originals.unsquashed(gray, name), size, aspect)
+def _prepared(gray: np.ndarray, name: str, *, data: Data, as_it_is: bool) -> np.ndarray:
+    fitted = images.fit(gray if as_it_is else originals.unsquashed(gray, name), data.image_size, data.aspect)
+    return harmonise.harmonised(fitted) if data.harmonise else fitted
 
 
 def _header(out: Any, shape: tuple[int, ...]) -> None:
@@ -189,7 +193,11 @@ def _open(config: Config, folder: Path) -> PixelStore:
 
 def _drawing(share: float) -> list:
     """What tells trainings apart whose epochs are drawn otherwise: the share, and how they are drawn."""
-    return [share, provenance.code_fingerprint([Path(__file__).with_name("overlap.py")])] if share else []
+    return [share, _code("overlap.py")] if share else []
+
+
+def _code(name: str) -> str:
+    return provenance.code_fingerprint([Path(__file__).with_name(name)])
 
 
 def _source(config: Config) -> dict[str, Any]:
