@@ -7,7 +7,7 @@ import numpy as np
 
 # Standard deviations of the Gaussians that part the octaves, in pixels of an image with sides of 224.
 SCALES, SIDE = (1, 2, 4, 8, 16), 224
-# Mean spread of each octave, finest first, in 235 training images of the public set, and that of what is left; of the gray range.
+# Mean spread of each octave, finest first, in 238 training images of the public set, and that of what is left; of the gray range.
 SPREADS, COARSE = (0.0121, 0.0136, 0.0217, 0.0297, 0.0397), 0.12
 MARGIN = 0.09  # of the side: where spreads are not measured, since collimation and markers lie there
 LEAST, LEAST_COARSE = 0.003, 0.01  # added to measured spreads, so that empty octaves are not blown up

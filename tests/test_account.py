@@ -130,6 +130,7 @@ def test_every_published_profile_is_told_by_its_own_settings():
         "grid",
         "refit",
         "overlap",
+        "harmonised",
     ):
         found = limits_of(profile)
         assert "every epoch is recorded" not in found

@@ -263,7 +263,9 @@ def test_a_wrong_setting_is_refused_by_name(overrides, message):
 
 
 def test_an_unknown_profile_names_the_known_ones():
-    with pytest.raises(ConfigError, match="'fast'.*calibrated, demo, full, grid, matched, overlap, quick"):
+    with pytest.raises(
+        ConfigError, match="'fast'.*calibrated, demo, full, grid, harmonised, matched, overlap, quick"
+    ):
         config.load("fast")
 
 

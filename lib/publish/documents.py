@@ -83,7 +83,7 @@ def model_card(results: Path) -> str:
             "### Every recipe that was scored",
             _headline(every(results)),
             "`full` is the original protocol, `quick` its short form for 2 cores; `tuned`, `matched`, `balanced` and `reframed` are what trials on harder "
-            "validation sets supported, `stretched` is one that did not carry over, `calibrated` is `reframed` with thresholds chosen on random patients, `refit` is its recipe with the pairs back in training, `overlap` is `refit` with half of each epoch drawn so that how an image was taken tells less of its class, `grid` is the recipe and the seeds of "
+            "validation sets supported, `stretched` is one that did not carry over, `calibrated` is `reframed` with thresholds chosen on random patients, `refit` is its recipe with the pairs back in training, `overlap` is `refit` with half of each epoch drawn so that how an image was taken tells less of its class, `harmonised` is `overlap` on images whose machine's processing was taken away, `grid` is the recipe and the seeds of "
             f"`calibrated` once more, on a GPU, for a larger ablation. {_minutes(every(results))} "
             "`balanced` gives the custom model half as many images as `matched` and `quick` do, which hardly trains it; its two seeds lie far apart, and "
             "intervals of so few are rather too narrow. All metrics of each: "

@@ -10,6 +10,7 @@ from lib.trouble import Trouble
 
 # The order in which they are shown; the demo is not published.
 PROFILES = (
+    "harmonised",
     "overlap",
     "refit",
     "calibrated",
