@@ -7,7 +7,8 @@ import numpy as np
 
 # Standard deviations of the Gaussians that part the octaves, in pixels of an image with sides of 224.
 SCALES, SIDE = (1, 2, 4, 8, 16), 224
-# Mean spread of each octave, finest first, in 238 training images of the public set, and that of what is left; of the gray range.
+# Mean spread of each octave, finest first, in 238 training images of the public set; what is left has a little less than its 0.126
+# there. Of the gray range.
 SPREADS, COARSE = (0.0121, 0.0136, 0.0217, 0.0297, 0.0397), 0.12
 MARGIN = 0.09  # of the side: where spreads are not measured, since collimation and markers lie there
 LEAST, LEAST_COARSE = 0.003, 0.01  # added to measured spreads, so that empty octaves are not blown up
@@ -18,7 +19,7 @@ def harmonised(gray: np.ndarray) -> np.ndarray:
     images have on average, then the histogram equalised.
 
     Machines differ in how they sharpen and in their gray-value curves, and here machines go with the class. Energy-based
-    normalisation (Philipsen et al. 2015), of whole images instead of regions; histogram equalisation (Pizer et al. 1987) undoes
+    normalisation (Philipsen et al. 2015), of whole images instead of regions; histogram equalisation (Hummel 1977) undoes
     whatever rising curve the gray values went through.
     """
     margin = round(MARGIN * len(gray))

@@ -71,9 +71,8 @@ class Data:
     image_size: int = 224  # pixels, square
     # squash (the original), pad or crop; the last two give a squashed copy its original's shape back first (lib.originals)
     aspect: str = "squash"
-    harmonise: bool = (
-        False  # take away what machines make of an image: sharpness and gray-value curve (lib.harmonise)
-    )
+    # take away what its machine made of an image: sharpness and gray-value curve (lib.harmonise)
+    harmonise: bool = False
     val_share: float = 0.1  # share of the training patients
     # random patients, or a validation set that is harder on purpose: one block of the numbering, or matched pairs
     # between whom a thumbnail does not decide (lib.splits)

@@ -12,7 +12,7 @@ from lib.pixels import prepare
 
 
 def textured(size: int = 224, seed: int = 0) -> np.ndarray:
-    """Noise whose spread halves from octave to octave, as that of radiographs does, uint8 (size, size)."""
+    """Noise whose spread falls from octave to octave, as that of radiographs does, uint8 (size, size)."""
     rng, total = np.random.default_rng(seed), np.zeros((size, size))
     for octave in range(8):
         coarse = rng.normal(size=(2 + 2**octave, 2 + 2**octave)) * 0.8**octave
