@@ -30,19 +30,18 @@ def precision_recall(
     return _banded(tables, _precision, n_boot=n_boot, level=level, seed=seed)
 
 
-def _sensitivity(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
-    """[r, distinct scores] twice -> sensitivity [r, grid] where at most x of the negatives are called positive."""
-    total = positives.sum(1, keepdims=True)
-    false_alarms = negatives.cumsum(1) / negatives.sum(1, keepdims=True)
-    reached = np.concatenate([np.zeros_like(total), positives.cumsum(1) / total], axis=1)
+def _sensitivity(found: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """What is called positive, [r, distinct scores] twice -> sensitivity [r, grid] where at most x of the negatives are."""
+    total = found[:, -1:]
+    false_alarms = wrong / wrong[:, -1:]
+    reached = np.concatenate([np.zeros_like(total), found / total], axis=1)
     steps = [np.searchsorted(row, GRID + 1e-12, side="right") for row in false_alarms]
     return np.take_along_axis(reached, np.array(steps), axis=1)
 
 
-def _precision(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
-    """[r, distinct scores] twice -> precision [r, grid] at the first threshold where sensitivity is at least x."""
-    found, called = positives.cumsum(1), (positives + negatives).cumsum(1)
-    share = found / positives.sum(1, keepdims=True)
+def _precision(found: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """What is called positive, [r, distinct scores] twice -> precision [r, grid] where sensitivity is at least x first."""
+    called, share = found + wrong, found / found[:, -1:]
     first = np.maximum(GRID, 1e-12)  # a threshold that finds nothing has no precision
     steps = np.array([np.searchsorted(row, first - 1e-13, side="left") for row in share])
     steps = np.minimum(steps, share.shape[1] - 1)
@@ -56,12 +55,12 @@ def _banded(
     for table in tables:
         test = evaluate.part(table, "test")
         sample = test["y_true"].to_numpy(dtype=float), test["logit"].to_numpy(dtype=float)
-        lines.append(curve(*metrics.groups(*sample, np.ones((1, len(test)))))[0])
+        lines.append(curve(*metrics.called(*sample, np.ones((1, len(test)))))[0])
         with np.errstate(divide="ignore", invalid="ignore"):
             clouds.append(
                 np.concatenate(
                     [
-                        curve(*metrics.groups(*sample, weights))
+                        curve(*metrics.called(*sample, weights))
                         for weights in stats.patient_weights(test["patient"], n_boot, seed=seed)
                     ]
                 )

@@ -31,15 +31,18 @@ def _vectorised(function: Callable) -> Callable:
     return weighted(metric)
 
 
-def groups(y_true: np.ndarray, score: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positives and negatives at each distinct score, highest score first: two arrays [r, distinct scores]."""
-    order = np.argsort(-score, kind="stable")
-    starts = np.flatnonzero(np.diff(score[order], prepend=np.inf))
-    ordered = weights[:, order]
-    positives = ordered * y_true[order]
-    if len(starts) < len(order):  # `reduceat` is slow, and without ties there is nothing to add up
-        ordered, positives = (np.add.reduceat(each, starts, axis=1) for each in (ordered, positives))
-    return positives, ordered - positives
+def called(y_true: np.ndarray, score: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positives and negatives at or above each distinct score, highest score first: two arrays [r, distinct scores]."""
+    levels = np.unique(-score)
+    return tuple(_counted(np.flatnonzero(of), -score, weights, levels) for of in (y_true == 1, y_true != 1))
+
+
+def _counted(rows: np.ndarray, score: np.ndarray, weights: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """How much of the weights of `rows` lies at or below each of the `levels`, which rise: [r, levels]."""
+    rows = rows[np.argsort(score[rows], kind="stable")]
+    counted = np.zeros((len(weights), len(rows) + 1))
+    np.cumsum(weights[:, rows], axis=1, out=counted[:, 1:])
+    return counted[:, np.searchsorted(score[rows], levels, side="right")]
 
 
 @_vectorised
@@ -58,11 +61,10 @@ def auc(y_true, score, weights):
 @_vectorised
 def average_precision(y_true, score, weights):
     """Mean precision over the positives, without interpolation, as scikit-learn defines it."""
-    positives, negatives = groups(y_true, score, weights)
-    called = (positives + negatives).cumsum(1)
-    precision = positives.cumsum(1) / np.where(called, called, 1)
-    total = positives.sum(1)
-    return np.where(total, (positives * precision).sum(1) / total, np.nan)
+    found, wrong = called(y_true, score, weights)
+    above, total = found + wrong, found[:, -1]
+    precision = found / np.where(above, above, 1)
+    return np.where(total, (np.diff(found, axis=1, prepend=0) * precision).sum(1) / total, np.nan)
 
 
 def sensitivity_at_specificity(target: float) -> Callable:
@@ -73,11 +75,10 @@ def sensitivity_at_specificity(target: float) -> Callable:
 
     @_vectorised
     def metric(y_true, score, weights):
-        positives, negatives = groups(y_true, score, weights)
-        total, wrong = positives.sum(1), negatives.sum(1, keepdims=True)
-        allowed = negatives.cumsum(1) <= (1 - target) * wrong + 1e-9
-        best = np.where(allowed, positives.cumsum(1), 0).max(1)
-        return np.where(wrong[:, 0] > 0, best / total, np.nan)
+        found, wrong = called(y_true, score, weights)
+        negatives = wrong[:, -1:]
+        best = np.where(wrong <= (1 - target) * negatives + 1e-9, found, 0).max(1)
+        return np.where(negatives[:, 0] > 0, best / found[:, -1], np.nan)
 
     metric.__name__ = f"sensitivity_at_{target * 100:g}_specificity"
     return metric
@@ -117,12 +118,13 @@ def cuts(y_true, score, weights=None) -> dict[str, np.ndarray]:
     """
     y_true, score = np.asarray(y_true, dtype=float), np.asarray(score, dtype=float)
     weights = np.ones((1, len(y_true))) if weights is None else weights
-    positives, negatives = groups(y_true, -score, weights)  # (r, levels), lowest score first
-    cut = _halfway(np.unique(score), positives + negatives > 0)  # (r, levels + 1)
+    missed, cleared = (
+        np.pad(below, ((0, 0), (1, 0))) for below in called(y_true, -score, weights)
+    )  # (r, levels + 1): what lies below each cut, the lowest score first
+    cut = _halfway(np.unique(score), np.diff(missed + cleared, axis=1) > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ill = positives.sum(1, keepdims=True)
-        sensitivity = (ill - np.pad(positives.cumsum(1), ((0, 0), (1, 0)))) / ill
-        specificity = np.pad(negatives.cumsum(1), ((0, 0), (1, 0))) / negatives.sum(1, keepdims=True)
+        sensitivity = (missed[:, -1:] - missed) / missed[:, -1:]
+        specificity = cleared / cleared[:, -1:]
     index = sensitivity + specificity
     best = ~np.isnan(cut) & (index.max(1, keepdims=True) - index <= 1e-12)
     nearest = np.where(best, np.abs(cut), np.inf).argmin(1)

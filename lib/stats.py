@@ -210,14 +210,15 @@ def patient_weights(patients: pd.Series, n_boot: int, *, seed: int, stream: int 
     rows, piece = (max(1, weights // len(codes)) for weights in (BLOCK, PIECE))
     for start in range(0, n_boot, rows):
         block = _weights(codes.tobytes(), len(names), min(rows, n_boot - start), seed, start, stream)
-        yield from (block[first : first + piece] for first in range(0, len(block), piece))
+        yield from (block[first : first + piece].astype(float) for first in range(0, len(block), piece))
 
 
-@functools.lru_cache(maxsize=2)  # a dozen figures in a row ask for the same draw
+@functools.lru_cache(maxsize=16)  # hundreds of figures ask for the same few draws
 def _weights(codes: bytes, n_patients: int, size: int, seed: int, start: int, stream: int) -> np.ndarray:
     rng = np.random.default_rng([seed, start, 0, stream])  # of stream 0 the same as [seed, start]
     counts = rng.multinomial(n_patients, np.full(n_patients, 1 / n_patients), size=size)
-    weights = counts[:, np.frombuffer(codes, dtype=np.intp)].astype(float)
+    small = counts.astype(np.min_scalar_type(n_patients))  # it is kept
+    weights = small[:, np.frombuffer(codes, dtype=np.intp)]
     weights.flags.writeable = False
     return weights
 
