@@ -305,6 +305,31 @@ def test_the_readme_shows_the_best_of_each_model_and_the_original_protocol_and_t
     assert "Xception-LSTM (`matched`)" in card
 
 
+def test_the_readme_also_shows_the_recipe_that_pairs_chose_and_says_why(results):
+    found = files.read_json(results / "quick" / "headline.json")
+    for name in ("overlap", "refit"):
+        (results / name / "predictions").mkdir(parents=True)
+        for path in (results / "quick" / "predictions").glob("xception*"):
+            (results / name / "predictions" / path.name).write_bytes(path.read_bytes())
+        files.write_json(results / name / "headline.json", found | {"headline": found["headline"][:1]})
+    shown = [(folder.name, row["model"]) for folder, row in foremost.rows(results)]
+    xception, custom = "xception_lstm", "custom_cnn_lstm"
+    assert shown == [("overlap", xception), ("quick", custom), ("refit", xception), ("quick", xception)]
+    assert (
+        "by the recipe that was put first before it was scored, by the one that validation on matched pairs chose (`refit`, "
+        "Xception-LSTM alone; added when its test figures were known) and by the original study's protocol (`quick`, its short "
+        "form for 2 cores)." in documents.render(results)
+    )
+
+
+def test_the_recipe_that_pairs_chose_is_shown_once_where_it_is_the_first(results):
+    (results / "quick" / "predictions").parent.rename(results / "refit")
+    assert [folder.name for folder, _ in foremost.rows(results)] == ["refit", "refit"]
+    assert "Each model is shown by the recipe that was put first before it was scored. " in documents.render(
+        results
+    )
+
+
 def test_the_readme_shows_one_roc_figure_of_both_models(results):
     drawn = (results / "roc.svg").read_text()
     rows = files.read_json(results / "quick" / "headline.json")["headline"]

@@ -43,8 +43,7 @@ def render(results: Path) -> str:
         sequence.left_open(published(results)),
         _headline(shown),
         "Mean over seeds, on the 624 images of the official test set. The threshold and the epoch were chosen on patients held out of "
-        f"train. {INTERVALS} Each model is shown by the recipe that was put first before it was scored, and by the original "
-        f"study's protocol{_original(shown)}. {_minutes(shown)} Every recipe that was scored: [models/README.md](models/README.md).",
+        f"train. {INTERVALS} {foremost.recipes(shown)} {_minutes(shown)} Every recipe that was scored: [models/README.md](models/README.md).",
         f"{foremost.threshold(results)} {foremost.at_sensitivity(results)}",
         size.sentence(results),
         foremost.figure(results),
@@ -171,13 +170,6 @@ def check_document(root: Path, results: Path, name: str) -> str:
 
 def _headline(rows: list[tuple[Path, dict]]) -> str:
     return markdown(pd.DataFrame([_row(folder, row) for folder, row in rows]))
-
-
-def _original(rows: list[tuple[Path, dict]]) -> str:
-    """By which profiles the original protocol is shown, in brackets; nothing where none is."""
-    words = {"full": "`full`", "quick": "`quick`, its short form for 2 cores"}
-    held = [words[name] for name in dict.fromkeys(folder.name for folder, _ in rows) if name in words]
-    return f" ({' and '.join(held)})" if held else ""
 
 
 def _minutes(rows: list[tuple[Path, dict]]) -> str:

@@ -9,13 +9,33 @@ import numpy as np
 from lib import evaluate, metrics
 from lib.measured import Measured, flat
 from lib.plots import style
-from lib.publish.results import ORIGINAL, best, interval, record
+from lib.publish.results import BY_PAIRS, ORIGINAL, PROFILES, best, interval, record
 
 
 def rows(results: Path) -> list[tuple[Path, dict]]:
-    """The headline, as profile and row: each model by the recipe put first, then by the original study's protocol."""
-    shown = [*best(results).values(), *best(results, ORIGINAL).values()]
+    """The headline, as profile and row: each model by the recipe put first, by the one that pairs chose, and by the original protocol."""
+    shown = [row for among in (PROFILES, BY_PAIRS, ORIGINAL) for row in best(results, among).values()]
     return [row for k, row in enumerate(shown) if row not in shown[:k]]
+
+
+def recipes(shown: list[tuple[Path, dict]]) -> str:
+    """Why `rows` shows the recipes that it does; of the pairs' choice and the original protocol nothing where they are not shown."""
+    names = list(dict.fromkeys(folder.name for folder, _ in shown))
+    words = ["the recipe that was put first before it was scored"]
+    words += [
+        f"the one that validation on matched pairs chose (`{name}`, Xception-LSTM alone; added when its test figures were known)"
+        for name in names[1:]
+        if name in BY_PAIRS
+    ]
+    original = {"full": "`full`", "quick": "`quick`, its short form for 2 cores"}
+    held = [original[name] for name in names if name in original]
+    words += [f"the original study's protocol ({' and '.join(held)})"] if held else []
+    return f"Each model is shown by {_listed(words)}."
+
+
+def _listed(words: list[str]) -> str:
+    *others, last = words
+    return f"{', by '.join(others)} and by {last}" if others else last
 
 
 def threshold(results: Path) -> str:
