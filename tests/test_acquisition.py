@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lib import measured, metrics, originals, overlap
-from lib.publish import acquisition, size
+from lib.publish import acquisition, size, tried
 from tests.predictions import table
 
 
@@ -145,3 +145,15 @@ def test_what_is_said_of_it(small_ill_large_normal, monkeypatch, tmp_path):
     monkeypatch.setattr(originals, "sizes", dict)
     assert size.sentence(tmp_path) == ""
     assert size.section(tmp_path) == []
+
+
+def test_the_card_says_how_pairs_were_cut_where_that_is_known():
+    names = [name for name in originals.sizes() if name.startswith(("person", "IM"))][::10]
+    pairs = pd.DataFrame({"image": names, "y_true": [int(name.startswith("person")) for name in names]})
+    assert 0 < pairs["y_true"].mean() < 1
+    whole = overlap.whole_blocks(acquisition.sized(pairs))
+    ill, normal = (whole[pairs["y_true"] == label].mean() for label in (1, 0))
+    said = tried._cut(pairs)
+    assert f"{ill:.0%} of the ill images and {normal:.0%} of the normal" in said
+    assert f"the AUC would be {(1 + ill - normal) / 2:.2f}" in said
+    assert tried._cut(pairs.assign(image="unknown.png")) == ""
