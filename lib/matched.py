@@ -33,7 +33,8 @@ def patients(table: pd.DataFrame, pixels: np.ndarray, *, share: float, seed: int
 
     Matching (Rosenbaum & Rubin 1985) on the log-odds of pneumonia that a thumbnail gives, each patient scored by a
     model that was fitted without that patient. Among such pairs the shortcuts that a thumbnail shows are worth nothing,
-    so what tells them apart is something else.
+    so what tells them apart is something else: what is in the lungs, but also what else a thumbnail does not show, such as
+    the size of the original and how it was cut.
 
     table   columns label and patient (never empty), one row an image
     pixels  uint8 (N, S, S), the rows of `table`
