@@ -12,7 +12,9 @@ import pandas as pd
 from scipy.stats import norm, t
 
 Metric = Callable[..., float | np.ndarray]
-BLOCK = 4_000_000  # weights drawn at once while resampling; bounds the memory to some tens of megabytes
+BLOCK = (
+    4_000_000  # weights drawn at once while resampling: some tens of megabytes, of which at most 8 are kept
+)
 PIECE = 150_000  # of them, weights computed with at once; a processor's cache holds as many
 
 
@@ -217,7 +219,7 @@ def patient_weights(patients: pd.Series, n_boot: int, *, seed: int, stream: int 
 def _weights(codes: bytes, n_patients: int, size: int, seed: int, start: int, stream: int) -> np.ndarray:
     rng = np.random.default_rng([seed, start, 0, stream])  # of stream 0 the same as [seed, start]
     counts = rng.multinomial(n_patients, np.full(n_patients, 1 / n_patients), size=size)
-    small = counts.astype(np.min_scalar_type(n_patients))  # it is kept
+    small = counts.astype(np.min_scalar_type(n_patients))  # since it is kept; pieces of it become float
     weights = small[:, np.frombuffer(codes, dtype=np.intp)]
     weights.flags.writeable = False
     return weights

@@ -22,11 +22,11 @@ def recipes(shown: list[tuple[Path, dict]]) -> str:
     """Why `rows` shows the recipes that it does; of the pairs' choice and the original protocol nothing where they are not shown."""
     names = list(dict.fromkeys(folder.name for folder, _ in shown))
     words = ["the recipe that was put first before it was scored"]
-    words += [
-        f"the one that validation on matched pairs chose (`{name}`, Xception-LSTM alone; added when its test figures were known)"
-        for name in names[1:]
-        if name in BY_PAIRS
-    ]
+    for name in (own for own in names[1:] if own in BY_PAIRS):
+        models = " and ".join(style.NAMES[row["model"]] for folder, row in shown if folder.name == name)
+        words.append(
+            f"the one that validation on matched pairs chose ({models}: `{name}`, added when its test figures were known)"
+        )
     original = {"full": "`full`", "quick": "`quick`, its short form for 2 cores"}
     held = [original[name] for name in names if name in original]
     words += [f"the original study's protocol ({' and '.join(held)})"] if held else []
