@@ -316,7 +316,7 @@ def test_the_readme_also_shows_the_recipe_that_pairs_chose_and_says_why(results)
     xception, custom = "xception_lstm", "custom_cnn_lstm"
     assert shown == [("overlap", xception), ("quick", custom), ("refit", xception), ("quick", xception)]
     assert (
-        "by the recipe that was put first before it was scored, by the one that validation on matched pairs chose "
+        "by the recipe that was put first before it was scored, by the one whose settings validation on matched pairs chose "
         "(Xception-LSTM: `refit`, added when its test figures were known) and by the original study's protocol (`quick`, its short "
         "form for 2 cores)." in documents.render(results)
     )

@@ -25,7 +25,7 @@ def recipes(shown: list[tuple[Path, dict]]) -> str:
     for name in (own for own in names[1:] if own in BY_PAIRS):
         models = " and ".join(style.NAMES[row["model"]] for folder, row in shown if folder.name == name)
         words.append(
-            f"the one that validation on matched pairs chose ({models}: `{name}`, added when its test figures were known)"
+            f"the one whose settings validation on matched pairs chose ({models}: `{name}`, added when its test figures were known)"
         )
     original = {"full": "`full`", "quick": "`quick`, its short form for 2 cores"}
     held = [original[name] for name in names if name in original]

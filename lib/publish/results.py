@@ -23,7 +23,7 @@ PROFILES = (
     "full",
     "quick",
 )
-# The recipe that validation on matched pairs chose, trained with the pairs back: the last of which they refused no part.
+# The settings that validation on matched pairs chose, trained with the pairs back: the last of which they refused no part.
 BY_PAIRS = ("refit",)
 ORIGINAL = ("full", "quick")  # the original study's protocol, and its short form for 2 cores
 
