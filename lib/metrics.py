@@ -153,9 +153,9 @@ def confusion(y_true, score, weights=None, *, threshold: float | np.ndarray) -> 
     truth = np.stack([np.asarray(y_true) == 1, np.asarray(y_true) != 1], axis=1).astype(float)  # (n, 2)
     threshold = np.reshape(threshold, (-1, 1))
     weights = np.ones((1, len(truth))) if weights is None else weights
-    called = np.where(np.asarray(score) >= threshold, weights, 0.0) @ truth  # (r, 2)
-    called = np.where(np.isnan(threshold), np.nan, called)
-    return *called.T, *(weights @ truth - called).T
+    positive = np.where(np.asarray(score) >= threshold, weights, 0.0) @ truth  # (r, 2)
+    positive = np.where(np.isnan(threshold), np.nan, positive)
+    return *positive.T, *(weights @ truth - positive).T
 
 
 def cells(threshold: float) -> Callable:
