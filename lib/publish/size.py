@@ -65,7 +65,7 @@ def section(results: Path) -> list[str]:
 
 
 def _heads(folders: list[Path]) -> list[str]:
-    """The LSTM's AUC minus mean-pooling's with the size balanced, in the first ablation; looked at once the answer was known."""
+    """The LSTM's AUC minus mean-pooling's with the size balanced, in the first ablation."""
     for folder in folders:
         if (folder / "ablation").is_dir():
             tables, n_boot = ablation.read(folder / "ablation"), record(folder)["n_boot"]
@@ -73,7 +73,7 @@ def _heads(folders: list[Path]) -> list[str]:
             gap = (lstm - mean).interval()
             return [
                 f"So weighted, the AUC of the LSTM in raster order minus that of mean-pooling with as many weights is {gap.estimate:+.4f} "
-                f"[{gap.low:+.4f}, {gap.high:+.4f}] (`{folder.name}`; asked when the answer below was known)."
+                f"[{gap.low:+.4f}, {gap.high:+.4f}] (`{folder.name}`; a question that came when the answer of `calibrated` was known)."
             ]
     return []
 
