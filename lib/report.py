@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from lib import config as configs
 from lib import provenance
 from lib.config import Config
+from lib.durations import spoken
 
 SCREEN_DPI = 100  # a figure's inch on the page is this many CSS pixels
 BANNER = (
@@ -61,7 +62,7 @@ def closing(config: Config, *, data_fingerprint: str = "", duration_s: float | N
         "Device": provenance.device(),
         "Versions": ", ".join(f"{name} {version}" for name, version in provenance.versions().items()),
         "Date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "Duration": f"{duration_s:.1f} s" if duration_s is not None else "",
+        "Duration": spoken(duration_s) if duration_s is not None else "",
     }
     body = "".join(f"<dt>{key}</dt><dd>{html.escape(value)}</dd>" for key, value in rows.items() if value)
     return HTML(f'<div class="provenance"><dl>{body}</dl></div>')

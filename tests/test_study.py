@@ -209,22 +209,6 @@ def test_overrides_are_read_as_yaml():
     assert study.overrides("") == {}
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.4, "0 s"),
-        (59.6, "1 min"),
-        (80, "1 min 20 s"),
-        (3600, "1 h"),
-        (11100, "3 h 5 min"),
-        (90000, "1 day 1 h"),
-        (183600, "2 days 3 h"),
-    ],
-)
-def test_durations_are_said_as_people_say_them(seconds, words):
-    assert story.spoken(seconds) == words
-
-
 def sample_steps(root: Path, names=("01_a", "02_train_xception_lstm")) -> list[Step]:
     for name in names:
         write_notebook(root / "notebooks" / f"{name}.ipynb", "1")

@@ -15,6 +15,7 @@ from lib.ablation.effects import Effects, analyse
 from lib.ablation.published import read
 from lib.ablation.variants import all_variants
 from lib.config import Config
+from lib.durations import spoken
 
 if TYPE_CHECKING:
     from lib.ablation.regimes import Result
@@ -40,7 +41,7 @@ def protocol_sentence(config: Config, result: Result) -> str:
     if config.ablation.regime == "finetuned":
         regime = f"the backbone trained along from {weights} weights"
     return (
-        f"{len(costs)} variants with {seeds} seeds each ({len(result.runs)} runs, {result.runs['seconds'].sum() / 60:.1f} minutes "
+        f"{len(costs)} variants with {seeds} seeds each ({len(result.runs)} runs, {spoken(result.runs['seconds'].sum())} "
         f"of computing), {regime}; heads on the same channels differ "
         f"by at most {spread:.1%} in parameters. Scored {_how_often(config)} on {images['image'].nunique()} test images of "
         f"{images['patient'].nunique()} patients."

@@ -20,8 +20,9 @@ from typing import Any
 from lib import config as configs
 from lib import files
 from lib.config import Config, ConfigError
+from lib.durations import spoken
 from lib.study.steps import State, Step, all_steps
-from lib.study.story import Teller, expect, spoken
+from lib.study.story import Teller, expect
 from lib.trouble import Trouble, told
 
 STOPPED = "stopped by hand"

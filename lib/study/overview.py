@@ -10,9 +10,9 @@ from bs4 import BeautifulSoup
 
 from lib import files
 from lib.config import Config
+from lib.durations import spoken
 from lib.study import pages
 from lib.study.steps import Step, all_steps
-from lib.study.story import spoken
 from lib.tables import dress_tables, spoken_name
 
 QUESTION = (

@@ -16,8 +16,8 @@ from traitlets.config import Config as Settings
 
 from lib import files
 from lib.config import Config
+from lib.durations import spoken
 from lib.study.steps import Step, all_steps
-from lib.study.story import spoken
 from lib.tables import dress_tables, heading_text
 from lib.trouble import Trouble
 

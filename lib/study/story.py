@@ -13,27 +13,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from lib.durations import spoken
 from lib.study.steps import State, Step, all_steps
 
 HEADER_TIME = re.compile(r"\b(\d\d)\s+([\d.]+)\s*(s|min|h)\b")  # "02 35 min" in a profile's header
 HEADER_RATE = re.compile(r"([\d.]+)\s*GFLOP/s")
 TRAINING = ("02", "03", "06")  # steps that train, or find what was trained
 SECONDS = {"s": 1, "min": 60, "h": 3600}
-
-
-def spoken(seconds: float) -> str:
-    """A duration as people say it: 8 s, 1 min 20 s, 3 h 5 min, 2 days 4 h."""
-    seconds = round(seconds)
-    for size, unit, below, below_unit in (
-        (86400, "days", 3600, "h"),
-        (3600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if seconds >= size:
-            rest = seconds % size // below
-            unit = "day" if (unit, seconds // size) == ("days", 1) else unit
-            return f"{seconds // size} {unit}" + (f" {rest} {below_unit}" if rest else "")
-    return f"{seconds} s"
 
 
 @dataclass(frozen=True)
