@@ -281,9 +281,7 @@ def test_what_is_recorded_is_plain_json(cfg):
     assert set(saved["answers"]) == {ablation.HELPS, ablation.PATTERNS, ablation.ORDER}
     sentence = ablation.protocol_sentence(cfg, result)
     assert "3 variants with 2 seeds each (6 runs" in sentence
-    quick = dataclasses.replace(
-        result, runs=runs.assign(seconds=1.5)
-    )  # 6 runs; "0.1 minutes" would say nothing
+    quick = dataclasses.replace(result, runs=runs.assign(seconds=1.5))
     assert "(6 runs, 9 s of computing)" in ablation.protocol_sentence(cfg, quick)
     larger = runs["parameters"].where(runs["name"] != "mean-mlp", 2 * runs["parameters"].min())
     spread = larger.max() / larger.min() - 1
