@@ -20,11 +20,14 @@ VALIDATION = {  # by data.val_kind
     "block": "Validation patients are a run of consecutive patients of each series of the training images.",
     "matched": "Validation patients are pairs of a normal and an ill training patient between whom a thumbnail does not decide: "
     "a harder question than that of patients as they come.",
+    "matched_everything": "Validation patients are pairs of a normal and an ill training patient between whom neither a thumbnail nor "
+    "how their images were taken (size, shape and cut of the originals) decides: a far harder question than that of patients as they come.",
 }
 NUMBERED = {  # what follows from it where a hospital numbered its patients
     "random": " They come from the same blocks of the hospital's numbering as those trained on; the official test set does not.",
     "block": " They lie apart from those trained on in the hospital's numbering, as the official test set does.",
     "matched": "",
+    "matched_everything": "",
 }
 
 

@@ -27,10 +27,15 @@ def sizes() -> dict[str, tuple[int, int]]:
 
 def of(store: PixelStore) -> pd.DataFrame:
     """Columns width and height, one row an image: of the originals of squashed copies, else the files' own."""
-    found = store.index[["width", "height"]].copy()
-    if store.source.get("kind") == "phantoms":  # which may have the names of published images
+    return of_images(store.index, drawn=store.source.get("kind") == "phantoms")
+
+
+def of_images(index: pd.DataFrame, *, drawn: bool) -> pd.DataFrame:
+    """The same by columns image, width and height; of `drawn` images, which may have the names of published ones, the files' own."""
+    found = index[["width", "height"]].copy()
+    if drawn:
         return found
-    named = store.index["image"].map(lambda name: sizes().get(PurePosixPath(name).stem))
+    named = index["image"].map(lambda name: sizes().get(PurePosixPath(name).stem))
     squashed = (named.notna() & (found["width"] == found["height"])).to_numpy()
     if squashed.any():
         found.loc[squashed] = named[squashed].tolist()

@@ -75,7 +75,7 @@ class Data:
     harmonise: bool = False
     val_share: float = 0.1  # share of the training patients
     # random patients, or a validation set that is harder on purpose: one block of the numbering, or matched pairs
-    # between whom a thumbnail does not decide (lib.splits)
+    # between whom a thumbnail does not decide, or matched_everything: nor how their images were taken (lib.splits)
     val_kind: str = "random"
     # share of the training patients, drawn at random, on whom thresholds and temperatures are chosen instead of on validation:
     # a validation set that is harder on purpose is no sample of those whom a threshold is for
@@ -89,13 +89,17 @@ class Data:
     def __post_init__(self) -> None:
         one_of("data.dataset", self.dataset, ("chest_xray", "phantoms"))
         one_of("data.aspect", self.aspect, ("squash", "pad", "crop"))
-        one_of("data.val_kind", self.val_kind, ("random", "block", "matched"))
+        one_of("data.val_kind", self.val_kind, ("random", "block", "matched", "matched_everything"))
         within("data.image_size", self.image_size, 28, 1024)
         within("data.val_share", self.val_share, 0.01, 0.5)
         within("data.calibration_share", self.calibration_share, 0, 0.4)
         within("data.overlap", self.overlap, 0, 1)
         within("data.split_seed", self.split_seed, 0, LARGEST_SEED)
         within("data.phantoms", self.phantoms, 0, 1_000_000)
+        if self.val_kind == "matched_everything" and self.aspect != "squash":
+            raise ConfigError(
+                f"data.val_kind is matched_everything, whose pairs need squashed images, and data.aspect is {self.aspect}"
+            )
         if self.dataset == "phantoms" and not self.phantoms:
             raise ConfigError("data.dataset is phantoms, and data.phantoms is 0; say how many to draw")
 

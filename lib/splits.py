@@ -8,11 +8,17 @@ import pandas as pd
 from lib.trouble import IndexingError
 
 SPLITS = ("train", "val", "calibration", "test")  # there may be no calibration
-KINDS = ("random", "block", "matched")
+KINDS = ("random", "block", "matched", "matched_everything")
 
 
 def split_validation(
-    table: pd.DataFrame, *, share: float, seed: int, kind: str = "random", pixels: np.ndarray | None = None
+    table: pd.DataFrame,
+    *,
+    share: float,
+    seed: int,
+    kind: str = "random",
+    pixels: np.ndarray | None = None,
+    size: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """The table with a share of the training patients moved to split "val".
 
@@ -20,6 +26,8 @@ def split_validation(
     block    one run of consecutive patients of each series, which imitates how the official test set was taken
     matched  pairs of a normal and an ill patient between whom a thumbnail does not decide, at most that share; needs
              the rows' `pixels`, uint8 (N, S, S)
+    matched_everything  the same, and neither does how their images were taken; also needs the rows' `size`, columns width and
+             height of the originals in pixels
     An image without a patient counts as a patient of its own; a split "val" that the table already has (PneumoniaMNIST) stays.
     Raises IndexingError when a patient is in two splits.
     """
@@ -30,11 +38,12 @@ def split_validation(
         return table
     table, patients = table.copy(), patients_of(table)
     train = table["split"] == "train"
-    if kind == "matched":
+    if kind.startswith("matched"):
         from lib import matched  # with scikit-learn, which whoever holds out no pairs need not wait for
 
-        training = table[train].assign(patient=patients[train])
-        chosen = matched.patients(training, pixels[np.flatnonzero(train)], share=share, seed=seed)
+        training, rows = table[train].assign(patient=patients[train]), np.flatnonzero(train)
+        own = size.iloc[rows] if kind == "matched_everything" else None
+        chosen = matched.patients(training, pixels[rows], share=share, seed=seed, size=own)
         table.loc[train & patients.isin(chosen), "split"] = "val"
     else:
         _hold_out(table, patients, train, "val", share=share, seed=seed, kind=kind)

@@ -173,8 +173,12 @@ def _open(config: Config, folder: Path) -> PixelStore:
         na_values={"patient": [""]},
     )  # fmt: skip
     data, pixels = config.data, np.load(folder / "pixels.npy", mmap_mode="r")
+    kept = index.accepted(table)
+    size = (
+        originals.of_images(kept, drawn=config.synthetic) if data.val_kind == "matched_everything" else None
+    )
     kept = splits.split_validation(
-        index.accepted(table), share=data.val_share, seed=data.split_seed, kind=data.val_kind, pixels=pixels
+        kept, share=data.val_share, seed=data.split_seed, kind=data.val_kind, pixels=pixels, size=size
     )
     kept = splits.split_calibration(kept, share=data.calibration_share, seed=data.split_seed)
     described = kept[["image", "split", "label", "subtype", "patient"]].to_csv()

@@ -107,6 +107,7 @@ def limits_of(profile="quick", source=None, seeds=(1,), **overrides):
         ("random", ("drawn at random", "from the same blocks of the hospital's numbering"), "thumbnail"),
         ("block", ("a run of consecutive patients", "lie apart"), "same blocks"),
         ("matched", ("between whom a thumbnail does not decide",), "blocks"),
+        ("matched_everything", ("neither a thumbnail nor how their images were taken",), "blocks"),
     ],
 )
 def test_the_limits_say_who_was_validated_on(kind, said, unsaid):

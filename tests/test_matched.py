@@ -97,9 +97,61 @@ def test_published_pairs_are_read_for_their_patients_share_and_seed_alone(tmp_pa
     assert len(matched.patients(table[2:], images[2:], share=0.1, seed=1)) > 2
 
 
-def test_the_store_divides_by_it(tmp_path):
+def cut_by_class(table: pd.DataFrame, seed: int = 1) -> pd.DataFrame:
+    """Sizes of originals that tell the class of most patients: the ill are lower, wider and whole blocks, but every fourth is as the others are."""
+    rng = np.random.default_rng(seed)
+    patient = table["patient"].str.extract(r"(\d+)$")[0].astype(int)
+    low = (table["label"] == 1) ^ (patient % 4 == 0)
+    height = np.where(low, 8 * rng.integers(80, 120, len(table)), 8 * rng.integers(110, 160, len(table)) + 3)
+    return pd.DataFrame({"width": np.where(low, height * 1.5 // 8 * 8, height * 1.2), "height": height})
+
+
+def test_matched_in_everything_pairs_do_not_differ_in_how_they_were_taken_either():
+    table, images = shortcut()
+    size = cut_by_class(table)
+    found = {}
+    for kind in ("matched", "matched_everything"):
+        divided = index.split_validation(
+            table, share=0.5, seed=0, kind=kind, pixels=images, size=size.set_axis(table.index)
+        )
+        held = (divided["split"] == "val").to_numpy()
+        found[kind] = (
+            roc_auc_score(table["label"][held], -size["height"][held]),
+            roc_auc_score(table["label"][held], images.mean((1, 2))[held]),
+        )
+        assert divided[held].groupby("label")["patient"].nunique().min() >= 8
+        check_patients(divided)
+    assert roc_auc_score(table["label"], -size["height"]) > 0.7
+    assert found["matched"][0] > 0.65
+    assert found["matched_everything"] == pytest.approx((0.5, 0.5), abs=0.12)
+
+
+@pytest.mark.parametrize(("width", "height"), [(300, 200), (200, 300), (250, 250)])
+def test_the_centre_square_of_a_squashed_copy_is_that_of_its_original(width, height):
+    y, x = np.mgrid[:height, :width]
+    original = (40 + x * 180 / 300 * (y > height / 2)).astype(np.uint8)
+    copy = matched.images.fit(original, 96, "squash")
+    (square,) = matched._centre_squares(copy[None], pd.DataFrame({"width": [width], "height": [height]}))
+    shown, wanted = matched.images.fit(square, 16, "squash"), matched.images.fit(original, 16, "crop")
+    assert np.abs(shown.astype(int) - wanted).max() <= 16  # a step of the edge in the middle is 110
+    assert np.abs(shown.astype(int) - wanted).mean() < 3
+
+
+def test_published_pairs_of_one_question_do_not_answer_the_other():
+    table, _ = shortcut()
+    names = {matched.asked(table, share=0.1, seed=1, everything=everything) for everything in (False, True)}
+    assert len(names) == 2
+
+
+def test_pairs_in_everything_need_squashed_images():
+    with pytest.raises(config.ConfigError, match="pairs need squashed images, and data.aspect is pad"):
+        config.load("quick", **{"data.val_kind": "matched_everything", "data.aspect": "pad"})
+
+
+@pytest.mark.parametrize("kind", ["matched", "matched_everything"])
+def test_the_store_divides_by_it(kind, tmp_path):
     cfg = config.load(
-        "quick", root=tmp_path, **{"data.image_size": 32, "data.val_kind": "matched", "data.val_share": 0.2}
+        "quick", root=tmp_path, **{"data.image_size": 32, "data.val_kind": kind, "data.val_share": 0.2}
     )
     unzipped(cfg.raw_dir, small_set(patients=40))
     prepared = pixels.prepare(cfg, progress=False)
