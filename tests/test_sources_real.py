@@ -4,9 +4,11 @@ import re
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from lib import config, files, index, originals, sources, splits, store
+from lib import config, files, index, matched, originals, overlap, sources, splits, store
 from lib.audit import duplicates
 from lib.config import ROOT
 from lib.publish import results
@@ -46,6 +48,20 @@ def test_original_of_every_image_is_known_by_its_size(prepared):
     assert {Path(name).stem for name in table["image"]} == set(originals.sizes())
     aspect = originals.of(built).eval("width / height").groupby(built.index["label"])
     assert aspect.mean().round(3).to_dict() == {0: 1.249, 1: 1.515}
+
+
+def test_pairs_in_everything_are_the_recorded_ones_and_their_originals_tell_nothing(prepared):
+    _, _, cfg, _ = prepared
+    asked = {"data.val_kind": "matched_everything", "data.val_share": 0.1}
+    mine = store.prepare(config.load("refit", root=cfg.root, **asked), progress=False)
+    held = mine.index[mine.index["split"] == "val"]
+    assert sorted(held["patient"].unique()) in files.read_json(matched.PUBLISHED).values()
+    assert held["patient"].nunique() == 234
+    size = originals.of(mine)
+    for told in (size["height"], size["width"] / size["height"], overlap.whole_blocks(size)):
+        everywhere = roc_auc_score(mine.index["label"], told)
+        assert abs(everywhere - 0.5) > 0.25
+        assert roc_auc_score(held["label"], np.asarray(told)[held.index]) == pytest.approx(0.5, abs=0.08)
 
 
 @pytest.mark.parametrize(
