@@ -648,28 +648,6 @@ def test_the_card_says_what_the_read_out_that_learns_a_relation_makes_of_radiogr
     assert "largest value" not in sequence.known_truth([few, many])
 
 
-def test_that_read_out_is_told_over_all_recipes_that_asked_for_it(tmp_path):
-    heads = ("mean-mlp", "lstm-raster", control.LSTM)
-    one, other = (
-        asked(tmp_path / name, lift, heads=heads) for name, lift in (("tuned", 0.2), ("reframed", 0.8))
-    )
-    lacks = asked(tmp_path / "balanced", 0.5)
-    for folder in (one, other, lacks):
-        controlled(folder, gains=SEEN - {("relation", "lstm-raster")})
-    recipes = [[ablation.read(folder / "ablation")] for folder in (one, other)]
-    row, base = (ablation.pooled(recipes, head, n_boot=100) for head in (control.LSTM, "lstm-raster"))
-    gap = f"{row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]"
-    assert row["variant"] == control.LSTM
-    assert row["difference"] != base["difference"]
-    said = sequence.left_open([one, lacks, other])
-    assert (
-        f"adjusted for 2 comparisons; over the 2 recipes that were asked (`tuned`, `reframed`; 4 runs of each head) the difference is {gap} (p = "
-        in said
-    )
-    assert said.endswith("). At length: [models/README.md](models/README.md).")
-    assert "recipes that were asked" not in sequence.left_open([one, lacks])
-
-
 def test_what_a_control_states_is_verified(ablated):
     path = ablated / "06_ablation.json"
     found = controlled(ablated, gains=SEEN)

@@ -104,23 +104,18 @@ def _largest(regimes: dict[str, list[tuple[Path, dict]]]) -> list[str]:
     """What the read-out that learns the relation makes of radiographs, one sentence a regime, by its first profile that can say."""
     said: list[str] = []
     for regime, asked in regimes.items():
-        learners = [one for one in asked if _row(one[1], LARGEST) and _relation(one[1])[0]]
-        if not learners:
-            continue
-        folder, found = learners[0]
-        reached, place = _relation(found)[1], f"`{folder.name}`"
-        gap = f"{_gap(_row(found, LARGEST))}{_family(found)}"
-        gap += f"; over {_together(learners, LARGEST)}" if len(learners) > 1 else ""
-        said.append(
-            f"{regime} ({place}) it {reached}, and the difference is {gap}." if said
-            else f"Read out at its largest value it {reached}, and on radiographs ({place}, {regime[0].lower()}{regime[1:]}) its test "
-            f"AUC minus that of mean-pooling is {gap}."
-        )  # fmt: skip
+        for folder, found in asked:
+            row = next((row for row in found["headline"] if row["variant"] == LARGEST), None)
+            learned, reached = _learned(found["control"]["relation"], "that relation", LARGEST)
+            if row and learned:
+                gap, place = f"{_gap(row)}{_family(found)}", f"`{folder.name}`"
+                said.append(
+                    f"{regime} ({place}) it {reached}, and the difference is {gap}." if said
+                    else f"Read out at its largest value it {reached}, and on radiographs ({place}, {regime[0].lower()}{regime[1:]}) its test "
+                    f"AUC minus that of mean-pooling is {gap}."
+                )  # fmt: skip
+                break
     return said
-
-
-def _relation(found: dict) -> tuple[bool, str]:
-    return _learned(found["control"]["relation"], "that relation", LARGEST)
 
 
 def _learned(task: dict, what: str, head: str = ablation.BASE) -> tuple[bool, str]:
@@ -210,9 +205,8 @@ def _asked(folders: list[Path]) -> dict[str, list[tuple[Path, dict]]]:
     return asked
 
 
-def _row(found: dict, variant: str = ablation.BASE) -> dict | None:
-    """The headline's row of a variant; None where it was not among those asked."""
-    return next((row for row in found["headline"] if row["variant"] == variant), None)
+def _row(found: dict, variant: str = ablation.BASE) -> dict:
+    return next(row for row in found["headline"] if row["variant"] == variant)
 
 
 def _gap(row: dict) -> str:
@@ -236,8 +230,8 @@ def _line(folder: Path, found: dict) -> dict[str, str]:
     }
 
 
-def _together(asked: list[tuple[Path, dict]], variant: str = ablation.BASE) -> str:
-    """The difference of a variant to mean-pooling over several recipes, to follow the word "over"; profiles that differ in their ablation alone are one."""
+def _together(asked: list[tuple[Path, dict]]) -> str:
+    """The difference over several recipes, to follow the word "over"; profiles that differ in their ablation alone are one."""
     recipes: dict[str, list[Path]] = {}
     for folder, _ in asked:
         settings = config.load(folder.name).as_dict()
@@ -245,8 +239,8 @@ def _together(asked: list[tuple[Path, dict]], variant: str = ablation.BASE) -> s
         recipe = [settings[part] for part in ("data", "train", "xception_lstm", "ablation")]
         recipes.setdefault(config.fingerprint(recipe), []).append(folder)
     tables = [[ablation.read(folder / "ablation") for folder in own] for own in recipes.values()]
-    row = ablation.pooled(tables, variant, n_boot=min(found["n_boot"] for _, found in asked))
-    runs = sum(_row(found, variant)["seeds"] for _, found in asked)
+    row = ablation.pooled(tables, n_boot=min(found["n_boot"] for _, found in asked))
+    runs = sum(_row(found)["seeds"] for _, found in asked)
     names = ", ".join(" with ".join(f"`{folder.name}`" for folder in own) for own in recipes.values())
     return (
         f"the {len(recipes)} recipes that were asked ({names}; {runs} runs of each head) the difference is {_gap(row)} "
