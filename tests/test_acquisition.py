@@ -132,13 +132,17 @@ def test_what_is_said_of_it(small_ill_large_normal, monkeypatch, tmp_path):
     monkeypatch.setattr(size, "_measured", lambda *of: measured.Measured([small_ill_large_normal], n_boot=50))
     monkeypatch.setattr(acquisition, "share_of_blocks", lambda tables: (0.79, 0.06))
     said = size.sentence(tmp_path)
+    sizes, both = (
+        acquisition.balanced_auc(size._measured(), blocks=blocks).interval() for blocks in (False, True)
+    )
+    assert str(sizes) != str(both)
+    assert f"Xception-LSTM (`quick`) has an AUC of {sizes} instead of {row['auc']:.3f} [" in said
+    assert f"and where size and cut tell nothing, of {both}. " in said
+    rightly = acquisition.by_cut({"": size._measured()}).set_index("cut")["specificity"]["whole blocks"]
     assert (
-        f"Xception-LSTM (`quick`) has an AUC of {acquisition.balanced_auc(size._measured()).interval()}"
+        "79% of the ill ones outside test have sides of whole JPEG blocks (multiples of 8 pixels), 6% of the normal"
         in said
     )
-    assert f"instead of {row['auc']:.3f} [" in said
-    rightly = acquisition.by_cut({"": size._measured()}).set_index("cut")["specificity"]["whole blocks"]
-    assert "79% of the ill originals outside test have and 6% of the normal" in said
     assert f"it calls {rightly.estimate:.1%}".rstrip("%") in said
     assert "| Xception-LSTM (quick) | below 1,000 |" in "\n".join(size.section(tmp_path))
     assert "| Xception-LSTM (quick) | others |" in "\n".join(size.section(tmp_path))

@@ -129,7 +129,7 @@ def scores(task: tasks.Task, name: str) -> float:
     train = dataclasses.replace(protocol(config.load("demo")), **tasks.TRAIN)
     splits = {split: np.flatnonzero(task.table["split"] == split) for split in ("train", "val", "test")}
     y = task.table["label"].to_numpy()
-    size = Size(tasks.CHANNELS, tasks.HIDDEN, 32, 0.0)
+    size = Size(tasks.CHANNELS, control.HIDDEN, 32, 0.0)
     done = fit(lambda: reader(variant, size), task.maps(variant), y, splits, train=train, seed=0)
     return auc(y[splits["test"]], done.logits["test"].round(grid.DECIMALS))
 

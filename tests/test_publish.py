@@ -303,6 +303,7 @@ def test_the_readme_shows_the_best_of_each_model_and_the_original_protocol_and_t
     assert listed("matched") not in block
     assert all(listed(name) in card for name in ("balanced", "matched", "quick"))
     assert "Xception-LSTM (`matched`)" in card
+    assert "(matched, 1 seed)" not in card  # in full are those that README shows
 
 
 def test_the_readme_also_shows_the_recipe_that_pairs_chose_and_says_why(results):
@@ -320,6 +321,10 @@ def test_the_readme_also_shows_the_recipe_that_pairs_chose_and_says_why(results)
         "(Xception-LSTM: `refit`, added when its test figures were known) and by the original study's protocol (`quick`, its short "
         "form for 2 cores)." in documents.render(results)
     )
+    card = documents.model_card(results)
+    for name in ("overlap", "quick", "refit"):
+        assert f"| Xception-LSTM ({name}, 1 seed) |" in card
+        assert card.count(f"### Operating points and subgroups, profile `{name}`") == 1
 
 
 def test_the_recipe_that_pairs_chose_is_shown_once_where_it_is_the_first(results):
@@ -495,6 +500,7 @@ def test_the_readme_takes_all_recipes_together_that_asked_whether_the_lstm_helps
     one, two = asked(tmp_path / "balanced", 0.2), asked(tmp_path / "tuned", 0.8)
     silent = asked(tmp_path / "quick", 0.5, heads=("mean-mlp", "token-mean"))
     alone = sequence.answer([one, silent])
+    assert "the custom model has not been asked" in alone
     assert "(`balanced`, 2 seeds)" in alone
     assert "recipes" not in alone
     both = sequence.answer([one, silent, two])
@@ -601,7 +607,8 @@ def test_the_card_says_what_the_lstm_sees_where_the_truth_is_known(tmp_path, rel
     controlled(folder, gains=SEEN if relation else SEEN - {("relation", "lstm-raster")})
     said = sequence.known_truth([folder])
     verb = "learns" if relation else "is not seen to learn"
-    assert "an LSTM read out at its last step, as there, learns where one opacity lies (test AUC 0." in said
+    assert "an LSTM of the same kind with 32 units, " in said
+    assert "read out at its last step, as there, learns where one opacity lies (test AUC 0." in said
     assert f", and {verb} whether two opacities are in one lung or in both (test AUC 0." in said
     assert ("could be in radiographs" in said) != relation
     card = "".join(sequence.answers([folder]))
@@ -621,7 +628,7 @@ def test_the_readme_says_in_short_what_a_difference_of_zero_leaves_open(tmp_path
     ):
         controlled(folder, gains=seen)
         said = sequence.left_open([folder])
-        assert missed in said if missed else said == ""
+        assert f"an LSTM of the same kind (32 units) {missed}" in said if missed else said == ""
         assert (unseen in said) == (missed == unseen)
         assert (largest in said) == read
 
@@ -641,8 +648,8 @@ def test_the_card_says_what_the_read_out_that_learns_a_relation_makes_of_radiogr
     row = ablation.analyse(ablation.read(frozen / "ablation"), n_boot=100).row(control.LSTM)
     first, other = sequence.known_truth([few, many, frozen]).split(gap)
     assert "(`quick`, with the backbone trained along)" in first
-    assert other.startswith(" On frozen features (`frozen`) it learns that relation (test AUC 0.")
-    assert f"and the difference is {row['difference']:+.4f} [" in other
+    assert other.startswith(" With the seeds of `frozen` it learns that relation (test AUC 0.")
+    assert f"and on radiographs (on frozen features) the difference is {row['difference']:+.4f} [" in other
     controlled(many, gains=seen - {("relation", control.LSTM)})  # it does not learn it either
     assert "(`frozen`, on frozen features)" in sequence.known_truth([few, many, frozen])
     assert "largest value" not in sequence.known_truth([few, many])

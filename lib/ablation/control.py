@@ -12,6 +12,7 @@ from lib.ablation.effects import Effects, analyse
 from lib.ablation.variants import BASE, REFERENCE, Variant
 
 TASKS = ("place", "relation", "amount")
+HIDDEN = 32  # of the LSTM whose size their heads have
 LSTM, SHUFFLED = "lstm-raster-max", "lstm-shuffle-max"
 POOLED = Variant(REFERENCE, "mean")
 HEADS = {
@@ -70,13 +71,13 @@ def findings(controls: dict[str, Control]) -> list[dict[str, str]]:
         _finding(
             "The relation of two opacities is seen",
             f"Where only their being in one lung or in both tells, {_gap(relation.row(LSTM))} against mean-pooling ("
-            f"{_seeds(relation, LSTM)})",
+            f"{reached(relation.per_seed, LSTM)})",
             _gains(relation.row(LSTM)),
         ),
         _finding(
             f"{BASE} sees the relation too",
             f"On the same images {_gap(asked)} against mean-pooling, for the head that the first question is about "
-            f"({_seeds(relation, BASE)}){limit}",
+            f"({reached(relation.per_seed, BASE)}){limit}",
             _gains(asked),
         ),
         _finding(
@@ -93,12 +94,17 @@ def findings(controls: dict[str, Control]) -> list[dict[str, str]]:
     ]
 
 
-def _seeds(effects: Effects, head: str) -> str:
-    """What a head reaches by seed; where some seeds learn what others do not, a mean and its interval are of none of them."""
-    found = effects.per_seed.loc[effects.per_seed["variant"] == head, "auc"]
-    learned = int((found > LEARNED).sum())
+def reached(per_seed: pd.DataFrame, head: str) -> str:
+    """What a head reaches by seed; where some seeds learn what others do not, a mean and its interval are of none of them.
+
+    per_seed  columns variant and auc, one row a run
+    """
+    found = per_seed.loc[per_seed["variant"] == head, "auc"]
+    low, high, learned = f"{found.min():.3f}", f"{found.max():.3f}", int((found > LEARNED).sum())
+    if low == high:
+        return f"test AUC {low} with every seed"
     split = f", {learned} of {len(found)} above {LEARNED}" if 0 < learned < len(found) else ""
-    return f"test AUC {found.min():.3f} to {found.max():.3f} by seed{split}"
+    return f"test AUC {low} to {high} by seed{split}"
 
 
 def tables(controls: dict[str, Control]) -> dict[str, dict[str, pd.DataFrame]]:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from lib.ablation import grid, regimes
-from lib.ablation.control import HEADS, TASKS, Control
+from lib.ablation.control import HEADS, HIDDEN, TASKS, Control
 from lib.ablation.effects import analyse
 from lib.ablation.fit import Maps, protocol
 from lib.ablation.variants import Variant
@@ -38,7 +38,6 @@ CHANNELS = 24  # of the embedding
 LEFT, SPINE, RIGHT = (1, 2), 3, (4, 5)  # columns
 LUNGS = [(row, column) for row in range(SIDE) for column in (*LEFT, *RIGHT)]
 UPPER, LOWER = range(3), range(4, SIDE)  # rows of the opacities of `place`
-HIDDEN = 32
 SEED = 0  # of the phantoms
 # A small task needs many short epochs at a high rate; the heads share this protocol as the grid shares its own.
 TRAIN = {"epochs": 30, "batch_size": 32, "learning_rate": 1e-2, "weight_decay": 0.0, "precision": "32-true"}

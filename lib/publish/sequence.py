@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib import ablation, config, files
+from lib.ablation import control
 from lib.ablation.control import LSTM as LARGEST
 from lib.tables import markdown
 
@@ -26,7 +27,8 @@ def answer(folders: list[Path]) -> str:
             f"minus that with mean-pooling and as many weights is {_gap(row)}{_family(found)}"
             + (f"; over {_together(asked)}." if len(asked) > 1 else ".")
         )
-    return f"**Does the LSTM help?** {' '.join(said)}" if said else ""
+    which = "(Of Xception-LSTM; the custom model has not been asked.)"
+    return f"**Does the LSTM help?** {which} {' '.join(said)}" if said else ""
 
 
 def left_open(folders: list[Path]) -> str:
@@ -47,7 +49,8 @@ def left_open(folders: list[Path]) -> str:
     largest = [] if all(seen for seen, _ in learned.values()) else _largest(regimes)[:1]
     return " ".join(
         [
-            f"A difference of zero leaves something open: on synthetic chests, where the truth is known, that LSTM {', and '.join(missed)}.",
+            f"A difference of zero leaves something open: on synthetic chests, where the truth is known, an LSTM of the same kind ({control.HIDDEN} "
+            f"units) {', and '.join(missed)}.",
             *largest,
             "At length: [models/README.md](models/README.md).",
         ]
@@ -64,8 +67,8 @@ def known_truth(folders: list[Path]) -> str:
         *(_learned(found["control"][task], what) for task, what in TAUGHT.items()), strict=True
     )
     text = (
-        f"Where the truth is known (synthetic chests, `{folder.name}`), an LSTM read out at its last step, as there, "
-        f"{said[0]}, and {said[1]}; mean-pooling can only guess either."
+        f"Where the truth is known (synthetic chests, `{folder.name}`), an LSTM of the same kind with {control.HIDDEN} units, trained on a fixed "
+        f"random layer's features of every patch and read out at its last step, as there, {said[0]}, and {said[1]}; mean-pooling can only guess either."
     )
     cost = _cost(found)
     if all(learned):
@@ -110,7 +113,7 @@ def _largest(regimes: dict[str, list[tuple[Path, dict]]]) -> list[str]:
             if row and learned:
                 gap, place = f"{_gap(row)}{_family(found)}", f"`{folder.name}`"
                 said.append(
-                    f"{regime} ({place}) it {reached}, and the difference is {gap}." if said
+                    f"With the seeds of {place} it {reached}, and on radiographs ({regime[0].lower()}{regime[1:]}) the difference is {gap}." if said
                     else f"Read out at its largest value it {reached}, and on radiographs ({place}, {regime[0].lower()}{regime[1:]}) its test "
                     f"AUC minus that of mean-pooling is {gap}."
                 )  # fmt: skip
@@ -120,15 +123,10 @@ def _largest(regimes: dict[str, list[tuple[Path, dict]]]) -> list[str]:
 
 def _learned(task: dict, what: str, head: str = ablation.BASE) -> tuple[bool, str]:
     """Whether a head is seen to learn a control task, and the same in words, with what its seeds reach."""
-    reached = [f"{row['auc']:.3f}" for row in task["per_seed"] if row["variant"] == head]
     row = next(row for row in task["differences"] if row["variant"] == head)
     learned = bool(row["differs"] and row["difference"] > 0)
-    span = (
-        f"{min(reached)} to {max(reached)} by seed"
-        if min(reached) < max(reached)
-        else f"{reached[0]} with every seed"
-    )
-    return learned, f"{'learns' if learned else 'is not seen to learn'} {what} (test AUC {span})"
+    reached = control.reached(pd.DataFrame(task["per_seed"]), head)
+    return learned, f"{'learns' if learned else 'is not seen to learn'} {what} ({reached})"
 
 
 def answers(folders: list[Path]) -> list[str]:

@@ -16,28 +16,29 @@ from lib.tables import markdown
 
 
 def sentence(results: Path) -> str:
-    """How much of the first model's AUC is left where the size of the original tells nothing; empty where sizes are not known."""
+    """How much of the first model's AUC is left where the original's size (and cut) tells nothing; empty where sizes are not known."""
     model, (folder, row) = next(iter(best(results).items()))
     found = _measured(folder, model)
     if not acquisition.known(found.tests[0]):
         return ""
-    left = acquisition.balanced_auc(found).interval()
+    ill, normal = acquisition.share_of_blocks(found.tests)
+    sizes, both = (acquisition.balanced_auc(found, blocks=blocks).interval() for blocks in (False, True))
     return (
-        "A part of such figures may come from how images were taken and of whom: originals differ in size by class (data/README.md), "
-        f"and where test images are weighted so that it tells nothing, {style.NAMES[model]} (`{folder.name}`) has an AUC of {left} "
-        f"instead of {interval(row, 'auc', '.3f')}. {_blocks(found)}"
+        "A part of such figures may come from how images were taken and of whom (data/README.md): originals differ in size by class, and in how they "
+        f"were cut, for {ill:.0%} of the ill ones outside test have sides of whole JPEG blocks (multiples of 8 pixels), {normal:.0%} of the normal. Where "
+        f"test images are weighted so that size tells nothing of the class, {style.NAMES[model]} (`{folder.name}`) has an AUC of {sizes} instead of "
+        f"{interval(row, 'auc', '.3f')}, and where size and cut tell nothing, of {both}. {_blocks(found)}"
     ).rstrip()
 
 
 def _blocks(found: Measured) -> str:
-    """What whole JPEG blocks, by which the training images of the classes differ, go with on the test images; empty without both kinds."""
-    ill, normal = acquisition.share_of_blocks(found.tests)
+    """How normal test images fare by their originals' cut; empty without both kinds."""
     rows = acquisition.by_cut({"": found}).set_index("cut")["specificity"]
     if rows.isna().any() or len(rows) < 2:
         return ""
     return (
-        f"Whole JPEG blocks, which {ill:.0%} of the ill originals outside test have and {normal:.0%} of the normal, tell how a file was cut: of the normal "
-        f"test images that have them it calls {_percent(rows['whole blocks'])} rightly, of the others {_percent(rows['others'])}."
+        f"Of the normal test images with whole blocks it calls {_percent(rows['whole blocks'])} rightly, of the others "
+        f"{_percent(rows['others'])}."
     )
 
 
