@@ -17,8 +17,8 @@ REGIMES = {"finetuned": "With the backbone trained along", "frozen": "On frozen 
 
 def answer(folders: list[Path]) -> str:
     """Does the LSTM help? One sentence a regime: by the first profile shown, and by all that asked."""
-    said = []
-    for regime, asked in _asked(folders).items():
+    said, regimes = [], _asked(folders)
+    for regime, asked in regimes.items():
         folder, found = asked[0]
         row = _row(found)
         verdict = found["answers"][ablation.HELPS].split(".")[0]
@@ -27,8 +27,11 @@ def answer(folders: list[Path]) -> str:
             f"minus that with mean-pooling and as many weights is {_gap(row)}{_family(found)}"
             + (f"; over {_together(asked)}." if len(asked) > 1 else ".")
         )
-    which = "(Of Xception-LSTM; the custom model has not been asked.)"
-    return f"**Does the LSTM help?** {which} {' '.join(said)}" if said else ""
+    if not said:
+        return ""
+    named = next(iter(regimes.values()))[0][0].name
+    which = f"(Of Xception-LSTM; the custom model has not been asked. Words like `{named}` name profiles, the recipes listed further down.)"
+    return f"**Does the LSTM help?** {which} {' '.join(said)}"
 
 
 def left_open(folders: list[Path]) -> str:
