@@ -30,7 +30,7 @@ def answer(folders: list[Path]) -> str:
     if not said:
         return ""
     named = next(iter(regimes.values()))[0][0].name
-    which = f"(Of Xception-LSTM; the custom model has not been asked. Words like `{named}` name profiles, the recipes listed further down.)"
+    which = f"(Of Xception-LSTM; the custom model has not been asked. Words like `{named}` name profiles, ways of training that are listed further down.)"
     return f"**Does the LSTM help?** {which} {' '.join(said)}"
 
 
