@@ -67,8 +67,8 @@ def results(drawn_once, tmp_path):
 READINGS = [
     {"model": model, "seed": 42, "n": 80, "n_patients": 40, "reading": reading, "auc": 0.9}
     | {"difference": change, "difference_low": change - 0.1, "difference_high": change + 0.1}
-    for model, change in (("xception_lstm", -0.3), ("custom_cnn_lstm", 0.05))
-    for reading in ("reversed", "shuffled")
+    for model, least in (("xception_lstm", -0.3), ("custom_cnn_lstm", 0.05))
+    for reading, change in (("reversed", least + 0.01), ("shuffled", least), ("levelled", least + 0.02))
 ]
 
 
@@ -190,6 +190,20 @@ def test_what_follows_from_predictions_is_renewed_and_the_rest_kept(compared):
     assert json.dumps(files.read_json(path)) == json.dumps(before)
     assert verification.renew(compared) == ["quick: 04_compare.json is as it was"]
     assert verification.verify(compared)
+
+
+def test_readme_and_card_say_what_the_trained_models_read_in_their_tokens(compared):
+    folders = [compared / "nothing", compared / "quick"]
+    said = sequence.relied_on(folders)
+    assert said in documents.render(compared)
+    assert said in documents.model_card(compared)
+    assert "(`quick`, seed 42, 80 test images)" in said
+    assert (
+        "with every token replaced by the image's mean token -0.280 [-0.380, -0.180] (Xception-LSTM) and +0.070 [-0.030, +0.170] (Custom CNN-LSTM); "
+        "in a random order -0.300 ["
+    ) in said
+    assert "; in reverse -0.290 [-0.390, -0.190] (Xception-LSTM)" in said
+    assert sequence.relied_on(folders[:1]) == ""
 
 
 def test_a_sentence_of_models_that_are_gone_is_kept(compared):

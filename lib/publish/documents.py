@@ -47,6 +47,7 @@ def render(results: Path) -> str:
     shown = foremost.rows(results)
     parts = [
         sequence.answer(published(results)),
+        sequence.relied_on(published(results)),
         sequence.left_open(published(results)),
         _headline(shown),
         "Mean over seeds, on the 624 images of the official test set, in the copy that data/README.md describes. The threshold and the epoch were chosen on patients held out of "

@@ -9,6 +9,7 @@ import pandas as pd
 from lib import ablation, config, files
 from lib.ablation import control
 from lib.ablation.control import LSTM as LARGEST
+from lib.plots import style
 from lib.tables import markdown
 
 TAUGHT = {"place": "where one opacity lies", "relation": "whether two opacities are in one lung or in both"}
@@ -32,6 +33,36 @@ def answer(folders: list[Path]) -> str:
     named = next(iter(regimes.values()))[0][0].name
     which = f"(Of Xception-LSTM; the custom model has not been asked. Words like `{named}` name profiles, ways of training that are listed further down.)"
     return f"**Does the LSTM help?** {which} {' '.join(said)}"
+
+
+def relied_on(folders: list[Path]) -> str:
+    """Do the trained models use their sequence? What their AUC loses without it, in the first profile whose models were asked."""
+    for folder in folders:
+        path = folder / "04_compare.json"
+        if found := files.read_json(path).get("readings") if path.exists() else None:
+            break
+    else:
+        return ""
+    changed = {(row["model"], row["reading"]): row for row in found}
+    models = dict.fromkeys(row["model"] for row in found)
+    said = [
+        f"{what} "
+        + " and ".join(f"{_change(changed[model, reading])} ({style.NAMES[model]})" for model in models)
+        for reading, what in (
+            ("levelled", "with every token replaced by the image's mean token"),
+            ("shuffled", "in a random order"),
+            ("reversed", "in reverse"),
+        )
+    ]
+    return (
+        f"What trained models read in their tokens (`{folder.name}`, seed {found[0]['seed']}, {found[0]['n']} test images), by how the AUC changes: "
+        f"{'; '.join(said)}. A fall says that this model relies on what it lacks there, not that a model needs it; where the mean token is enough, "
+        "the sequence tells it no more."
+    )
+
+
+def _change(row: dict) -> str:
+    return f"{row['difference']:+.3f} [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
 
 
 def left_open(folders: list[Path]) -> str:
@@ -146,7 +177,12 @@ def answers(folders: list[Path]) -> list[str]:
                 f"Over {_together(asked)}. The trials that chose these recipes (What was tried) were of the LSTM, so mean-pooling has settings that "
                 "were chosen for its rival.",
             ]
-    return [*parts, *_checks(folders), *filter(None, [known_truth(folders)])]
+    return [
+        *parts,
+        *filter(None, [relied_on(folders)]),
+        *_checks(folders),
+        *filter(None, [known_truth(folders)]),
+    ]
 
 
 def _first_answers(asked: list[tuple[Path, dict]]) -> dict[str, list[str]]:
