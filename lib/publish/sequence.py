@@ -57,7 +57,7 @@ def relied_on(folders: list[Path]) -> str:
     return (
         f"What trained models read in their tokens (`{folder.name}`, seed {found[0]['seed']}, {found[0]['n']} test images), by how the AUC changes: "
         f"{'; '.join(said)}. A fall says that this model relies on what it lacks there, not that a model needs it; where the mean token is enough, "
-        "the sequence tells it no more."
+        "the sequence is not seen to tell it more."
     )
 
 
