@@ -24,6 +24,7 @@ VARIANTS = (
     "transformer-shuffle", "lstm-raster-mean", "lstm-reverse-mean", "lstm-raster-max", "mean-mlp-learned", "lstm-raster-learned",
 )  # fmt: skip
 FROZEN_VARIANTS = (*VARIANTS, "mean-mlp-all", "lstm-raster-all")
+CUSTOM_VARIANTS = tuple(name for name in VARIANTS if not name.endswith("-learned"))  # it has no channels to reduce
 LARGEST_SEED = 2**32 - 1  # of NumPy's and scikit-learn's generators
 
 
@@ -212,11 +213,19 @@ class CustomCNNLSTM:
         reader("custom_cnn_lstm", self, self.dropout_rate, key="dropout_rate")
 
 
+def variants_of(regime: str, model: str) -> tuple[str, ...]:
+    """The variants that an ablation of `model` can ask for."""
+    if model == "custom_cnn_lstm":
+        return CUSTOM_VARIANTS
+    return FROZEN_VARIANTS if regime == "frozen" else VARIANTS
+
+
 @dataclass(frozen=True)
 class Ablation:
     """The grid of notebook 06."""
 
     regime: str = "frozen"  # frozen features, or finetuned
+    model: str = "xception_lstm"  # whose head is varied; the custom model's in the finetuned regime alone
     variants: tuple[str, ...] = ()  # empty: the whole grid
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     epochs: int = 8
@@ -229,7 +238,12 @@ class Ablation:
     def __post_init__(self) -> None:
         if self.regime not in ("frozen", "finetuned"):
             raise ConfigError(f"ablation.regime is {self.regime!r}; it must be frozen or finetuned")
-        known = FROZEN_VARIANTS if self.regime == "frozen" else VARIANTS
+        one_of("ablation.model", self.model, ("xception_lstm", "custom_cnn_lstm"))
+        if self.model == "custom_cnn_lstm" and self.regime == "frozen":
+            raise ConfigError(
+                "ablation.model is custom_cnn_lstm, which has no pretrained layers to freeze; set ablation.regime to finetuned"
+            )
+        known = variants_of(self.regime, self.model)
         for name in self.variants:
             if name not in known:
                 raise ConfigError(
