@@ -114,6 +114,8 @@ clean-models: ## remove the trained models of PROFILE; the next `make all` train
 # The graph -----------------------------------------------------------------------------------------------------------
 DATASET := $(shell sed -n 's/^.*dataset: *\([a-z_]*\).*/\1/p' lib/profiles/$(PROFILE).yaml 2>/dev/null | head -n 1)
 FINETUNED := $(findstring regime: finetuned,$(shell cat lib/profiles/$(PROFILE).yaml 2>/dev/null))$(findstring regime=finetuned,$(SET))
+# Whose heads it varies; what SET says counts for more.
+VARIED := $(or $(findstring model=custom_cnn_lstm,$(SET)),$(findstring model=xception_lstm,$(SET)),$(findstring model: custom_cnn_lstm,$(shell cat lib/profiles/$(PROFILE).yaml 2>/dev/null)))
 GIVEN := $(if $(filter-out phantoms,$(DATASET)),$(wildcard data/raw/$(DATASET)/. data/weights/*.safetensors))
 ARGUMENTS = '$(PROFILE)' --set "$$SET"
 # The demo's small models leave cores idle, so two of its steps share them; waiting threads then must not spin.
@@ -143,8 +145,8 @@ $(NOTEBOOKS): $(OUT)/%.ipynb: notebooks/%.ipynb lib/profiles/$(PROFILE).yaml $(G
 # 01 prepares the images for all. 04 and 05 read the models of 02 and 03.
 $(filter-out $(OUT)/01_%,$(NOTEBOOKS)): | $(filter $(OUT)/01_%,$(NOTEBOOKS))
 $(READERS): $(TRAINED)
-# Fine-tuned, 06 takes over Xception-LSTM's runs, which 02 may be about to train again (FRESH, with -j2).
-$(if $(FINETUNED),$(eval $(filter $(OUT)/06_%,$(NOTEBOOKS)): | $(filter $(OUT)/02_%,$(NOTEBOOKS))))
+# Fine-tuned, 06 takes over the runs of its model, which 02 (03: the custom one) may be about to train again (FRESH, with -j2).
+$(if $(FINETUNED),$(eval $(filter $(OUT)/06_%,$(NOTEBOOKS)): | $(filter $(OUT)/$(if $(findstring custom,$(VARIED)),03,02)_%,$(NOTEBOOKS))))
 
 $(PAGES): $(OUT)/%.html: $(OUT)/%.ipynb lib/study/pages.py lib/study/steps.py lib/tables.py $(wildcard lib/study/template/*) | $(READY)
 	@$(STUDY) page $(ARGUMENTS) $*

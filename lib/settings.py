@@ -24,7 +24,8 @@ VARIANTS = (
     "transformer-shuffle", "lstm-raster-mean", "lstm-reverse-mean", "lstm-raster-max", "mean-mlp-learned", "lstm-raster-learned",
 )  # fmt: skip
 FROZEN_VARIANTS = (*VARIANTS, "mean-mlp-all", "lstm-raster-all")
-CUSTOM_VARIANTS = tuple(name for name in VARIANTS if not name.endswith("-learned"))  # it has no channels to reduce
+# The custom model has no channels to reduce.
+CUSTOM_VARIANTS = tuple(name for name in VARIANTS if not name.endswith("-learned"))
 LARGEST_SEED = 2**32 - 1  # of NumPy's and scikit-learn's generators
 
 

@@ -129,6 +129,7 @@ def test_every_published_profile_is_told_by_its_own_settings():
         "reframed",
         "calibrated",
         "grid",
+        "custom",
         "refit",
         "overlap",
         "harmonised",
@@ -136,7 +137,7 @@ def test_every_published_profile_is_told_by_its_own_settings():
         found = limits_of(profile)
         assert "every epoch is recorded" not in found
         assert "The test images are scored once" in found
-    for profile in ("matched", "balanced", "stretched", "reframed", "calibrated", "grid"):
+    for profile in ("matched", "balanced", "stretched", "reframed", "calibrated", "grid", "custom"):
         assert "thumbnail" in limits_of(profile)
 
 

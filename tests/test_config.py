@@ -147,6 +147,7 @@ def test_valid_names_are_those_of_the_modules_that_define_them():
     assert settings.READOUTS == sequence.READOUTS
     assert tuple(variants.all_variants("finetuned")) == settings.VARIANTS
     assert tuple(variants.all_variants("frozen")) == settings.FROZEN_VARIANTS
+    assert tuple(variants.all_variants("finetuned", "custom_cnn_lstm")) == settings.CUSTOM_VARIANTS
     assert len(list(models.XceptionBackbone(0).body.parameters())) == settings.XCEPTION_TENSORS
 
 
@@ -241,6 +242,22 @@ def test_a_config_is_frozen():
             {"ablation.regime": "finetuned", "ablation.variants": ["mean-mlp-all"]},
             "ablation.variants names 'mean-mlp-all'; the variants of the finetuned regime",
         ),
+        (
+            {"ablation.model": "resnet"},
+            "ablation.model is 'resnet'; it must be one of xception_lstm, custom_cnn_lstm",
+        ),
+        (
+            {"ablation.model": "custom_cnn_lstm"},
+            "ablation.model is custom_cnn_lstm, which has no pretrained layers to freeze; set ablation.regime to finetuned",
+        ),
+        (
+            {
+                "ablation.regime": "finetuned",
+                "ablation.model": "custom_cnn_lstm",
+                "ablation.variants": ["mean-mlp-learned"],
+            },
+            "ablation.variants names 'mean-mlp-learned'; the variants of the finetuned regime are mean-mlp,.*, lstm-raster-max$",
+        ),
         ({"ablation.variants": [3]}, "ablation.variants takes str, not 3"),
         ({"ablation.seeds": []}, "ablation.seeds is empty"),
         ({"ablation.epochs": 0}, "ablation.epochs is 0.*between 1 and"),
@@ -264,7 +281,7 @@ def test_a_wrong_setting_is_refused_by_name(overrides, message):
 
 def test_an_unknown_profile_names_the_known_ones():
     with pytest.raises(
-        ConfigError, match="'fast'.*calibrated, demo, full, grid, harmonised, matched, overlap, quick"
+        ConfigError, match="'fast'.*calibrated, custom, demo, full, grid, harmonised, matched, overlap, quick"
     ):
         config.load("fast")
 

@@ -83,7 +83,7 @@ def bench(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     for folder in ("lib/profiles", "lib/study/template", "lib/plots"):
         (tmp_path / folder).mkdir(parents=True)
-    for profile in ("demo", "full", "quick"):
+    for profile in ("custom", "demo", "full", "quick"):
         shutil.copy(ROOT / "lib" / "profiles" / f"{profile}.yaml", tmp_path / "lib" / "profiles")
     for name in (
         "lib/plots/style.py",
@@ -270,6 +270,20 @@ def test_a_fine_tuned_ablation_waits_for_the_model_it_takes_over(bench, words, w
     bench.make(f"reports/{profile}/06_ablation.ipynb", *words)
     assert ("run 02_train_xception_lstm" in bench.calls) == waits
     assert bench.calls[-1] == "run 06_ablation"
+
+
+@pytest.mark.parametrize(
+    ("words", "trained"),
+    [
+        (["PROFILE=custom"], "03_train_custom_cnn_lstm"),
+        (["PROFILE=custom", "SET=ablation.model=xception_lstm"], "02_train_xception_lstm"),
+        (["PROFILE=full", "SET=ablation.model=custom_cnn_lstm"], "03_train_custom_cnn_lstm"),
+        (["PROFILE=full"], "02_train_xception_lstm"),
+    ],
+)
+def test_a_fine_tuned_ablation_waits_for_no_other_model(bench, words, trained):
+    bench.make(f"reports/{words[0].removeprefix('PROFILE=')}/06_ablation.ipynb", *words)
+    assert [call for call in bench.calls if "_train_" in call] == [f"run {trained}"]
 
 
 def test_a_failure_stops_make_and_leaves_what_was_good(bench):

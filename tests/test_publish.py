@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import functools
 import json
 import re
 import shutil
@@ -17,7 +18,7 @@ from lib.ablation import control, record
 from lib.comparison import scored
 from lib.config import ROOT
 from lib.plots import style
-from lib.publish import documents, figure, foremost, sequence, verification
+from lib.publish import documents, figure, foremost, sequence, size, verification
 from lib.publish.results import PublishError, best, check_settings, interval, published
 
 RESULTS = ROOT / "reports" / "results"
@@ -494,8 +495,10 @@ def drawn(seed: int, head: int, images: pd.DataFrame, lift: float) -> np.ndarray
     return noise + (1.5 + lift * head) * images["y_true"].to_numpy()
 
 
-def asked(folder: Path, lift: float, *, heads=("mean-mlp", "lstm-raster"), regime="finetuned") -> Path:
-    """A profile whose ablation is recorded, its LSTM better by `lift`."""
+def asked(
+    folder: Path, lift: float, *, heads=("mean-mlp", "lstm-raster"), regime="finetuned", model=None
+) -> Path:
+    """A profile whose ablation is recorded, its LSTM better by `lift`; without a model, as before the custom one could be asked."""
     images = table(0, 0)
     tables = {
         name: pd.concat([images.assign(seed=seed, logit=drawn(seed, k, images, lift)) for seed in (42, 43)])
@@ -503,15 +506,16 @@ def asked(folder: Path, lift: float, *, heads=("mean-mlp", "lstm-raster"), regim
     }
     folder.mkdir(parents=True)
     ablation.write(folder / "ablation", tables)
-    return stated(folder, regime)
+    return stated(folder, regime, model)
 
 
-def stated(folder: Path, regime: str) -> Path:
+def stated(folder: Path, regime: str, model: str | None = None) -> Path:
     """Record what the ablation's predictions give, and of each variant what they do not tell."""
     found = record.recorded(folder / "ablation", n_boot=100)
     for row in found["headline"]:
         row |= {"parameters": 1000, "val_auc": 0.9, "seconds": 2.0}
-    files.write_json(folder / "06_ablation.json", found | {"regime": regime, "data_fingerprint": "images"})
+    told = {"regime": regime, "data_fingerprint": "images"} | ({"model": model} if model else {})
+    files.write_json(folder / "06_ablation.json", found | told)
     return folder
 
 
@@ -534,6 +538,158 @@ def test_the_readme_takes_all_recipes_together_that_asked_whether_the_lstm_helps
     )
 
 
+CUSTOM = "custom_cnn_lstm"
+OF_CUSTOM = ("mean-mlp", "token-mean", "lstm-raster", "lstm-shuffle")
+NAMED = "Words like `{}` name profiles, ways of training that are listed further down.)"
+
+
+def effects_of(folder: Path) -> ablation.Effects:
+    return ablation.analyse(ablation.read(folder / "ablation"), n_boot=100)
+
+
+def written(difference: float, low: float, high: float) -> str:
+    return f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+def gap_of(folder: Path, variant: str = "lstm-raster") -> str:
+    row = effects_of(folder).row(variant)
+    return written(row["difference"], row["adjusted_low"], row["adjusted_high"])
+
+
+def helps(folder: Path) -> str:
+    """The verdict's first words, as README gives them."""
+    said = files.read_json(folder / "06_ablation.json")["answers"][ablation.HELPS].split(".")[0]
+    return said[0].lower() + said[1:]
+
+
+def test_where_only_xception_was_asked_the_readme_says_so_to_the_letter(tmp_path):
+    one = asked(tmp_path / "tuned", 0.2)
+    frozen = asked(tmp_path / "quick", 0.5, regime="frozen", model="xception_lstm")
+    minus = "the test AUC with an LSTM minus that with mean-pooling and as many weights is"
+    assert sequence.answer([one, frozen]) == (
+        f"**Does the LSTM help?** (Of Xception-LSTM; the custom model has not been asked. {NAMED.format('tuned')} "
+        f"With the backbone trained along (`tuned`, 2 seeds): {helps(one)}; {minus} {gap_of(one)}. "
+        f"On frozen features (`quick`, 2 seeds): {helps(frozen)}; {minus} {gap_of(frozen)}."
+    )
+
+
+def test_each_answer_says_of_which_model_it_is_where_both_were_asked(tmp_path):
+    custom = asked(tmp_path / "custom", 0.3, heads=OF_CUSTOM, model=CUSTOM)
+    one, frozen = asked(tmp_path / "tuned", 0.2), asked(tmp_path / "quick", 0.5, regime="frozen")
+    minus = "the test AUC with an LSTM minus that with mean-pooling and as many weights is"
+    (shuffled,) = effects_of(custom).orders.to_dict("records")
+    (beyond,) = effects_of(custom).beyond.to_dict("records")
+    apart = written(beyond["difference"], beyond["adjusted_low"], beyond["adjusted_high"])
+    added = written(-shuffled["difference"], -shuffled["adjusted_high"], -shuffled["adjusted_low"])
+    assert shuffled["difference"] > 0  # so that a sign that was left as recorded is seen
+    own = (
+        f"Of the custom CNN-LSTM, with the backbone trained along (`custom`, 2 seeds): {helps(custom)}; {minus} {gap_of(custom)}, adjusted for 3 "
+        f"comparisons; minus that of a head with a nonlinearity at every token, and no sequence, it is {apart}; raster order instead of a fresh random one for each image, in training as in evaluation, changes the LSTM's test AUC by "
+        f"{added}."
+    )
+    assert sequence.answer([custom, one, frozen]) == (
+        f"**Does the LSTM help?** ({NAMED.format('tuned')} "
+        f"Of Xception-LSTM, with the backbone trained along (`tuned`, 2 seeds): {helps(one)}; {minus} {gap_of(one)}. "
+        f"Of Xception-LSTM, on frozen features (`quick`, 2 seeds): {helps(frozen)}; {minus} {gap_of(frozen)}. {own}"
+    )
+    assert sequence.answer([custom]) == f"**Does the LSTM help?** ({NAMED.format('custom')} {own}"
+    few = asked(tmp_path / "balanced", 0.3, model=CUSTOM)
+    alone = sequence.answer([one, few])
+    assert "random one" not in alone and "nonlinearity" not in alone  # it had neither
+
+
+def test_recipes_of_one_model_are_not_taken_together_with_those_of_the_other(tmp_path):
+    xception = [asked(tmp_path / name, lift) for name, lift in (("calibrated", 0.2), ("tuned", 0.5))]
+    custom = [
+        asked(tmp_path / name, lift, model=CUSTOM) for name, lift in (("custom", 2.0), ("reframed", 3.0))
+    ]
+    said = sequence.answer([xception[0], custom[0], custom[1], xception[1]])
+    first, second = said.split(" Of the custom CNN-LSTM")
+    for part, folders in ((first, xception), (second, custom)):
+        names = ", ".join(f"`{folder.name}`" for folder in folders)
+        mean = np.mean([effects_of(folder).row("lstm-raster")["difference"] for folder in folders])
+        assert (
+            f"; over the 2 recipes that were asked ({names}; 4 runs of each head) the difference is {mean:+.4f} ["
+            in part
+        )
+    assert sequence.answer(xception) == f"{first}.".removesuffix(".").replace(
+        "Of Xception-LSTM, w", "W"
+    ).replace("(Words", "(Of Xception-LSTM; the custom model has not been asked. Words")
+
+
+@pytest.mark.parametrize(
+    ("differs", "recipes"),
+    [
+        ("xception_lstm.dropout", "1 recipes that were asked (`custom` with `reframed`"),
+        ("custom_cnn_lstm.dropout_rate", "2 recipes that were asked (`custom`, `reframed`"),
+    ],
+)
+def test_a_recipe_is_told_by_the_settings_of_its_model(tmp_path, monkeypatch, differs, recipes):
+    folders = [asked(tmp_path / name, 0.5, model=CUSTOM) for name in ("custom", "reframed")]
+    load = config.load
+    monkeypatch.setattr(
+        config, "load", lambda name: load("custom", **({differs: 0.9} if name == "reframed" else {}))
+    )
+    assert recipes in sequence.answer(folders)
+
+
+def test_the_model_card_says_the_same_of_the_custom_model_below_xception(tmp_path):
+    custom = asked(tmp_path / "custom", 0.3, heads=OF_CUSTOM, model=CUSTOM)
+    few = asked(tmp_path / "reframed", 0.4, model=CUSTOM)
+    xception = asked(tmp_path / "tuned", 0.2)
+    alone = "\n\n".join(sequence.answers([xception]))
+    said = "\n\n".join(sequence.answers([custom, few, xception]))
+    assert alone.startswith("### Does the sequence help?\n\nWith the backbone trained along (`tuned`):")
+    assert "Every variant" not in alone
+    first, second = said.split("Of the custom CNN-LSTM, with the backbone trained along (`custom`):\n\n")
+    assert first.strip() == alone.replace("With the", "Of Xception-LSTM, with the")
+    answered = files.read_json(custom / "06_ablation.json")["answers"]
+    assert f"- {ablation.HELPS} {answered[ablation.HELPS]}\n" in second
+    assert f"- {ablation.PATTERNS} " in second
+    assert "Every variant of `custom`, mean of 2 seeds; " in second
+    assert (
+        f"| lstm-shuffle | 1,000 | {effects_of(custom).auc.set_index('variant')['auc']['lstm-shuffle']:.4f} |"
+        in second
+    )
+    assert f"| {gap_of(few)} |" in second
+    assert "tuned" not in second
+    assert "Over the 2 recipes that were asked (`custom`, `reframed`; 4 runs" in second
+    assert second.rstrip().endswith("were of Xception-LSTM.")  # which is no rival of the custom model's heads
+
+
+def test_what_a_control_says_is_of_xception_first_and_mixes_no_models(tmp_path):
+    heads = ("mean-mlp", "lstm-raster", control.LSTM)
+    custom = asked(tmp_path / "custom", 0.9, heads=heads, model=CUSTOM)
+    xception = asked(tmp_path / "tuned", 0.2, heads=heads)
+    seen = SEEN - {("relation", "lstm-raster")}
+    for folder in (custom, xception):
+        controlled(folder, gains=seen)
+    alone, own = sequence.left_open([xception]), sequence.left_open([custom])
+    assert "(`tuned`, with the backbone trained along)" in alone
+    assert "(`custom`, with the backbone trained along)" in own
+    for said in (sequence.left_open, sequence.known_truth):
+        assert said([custom, xception]) == said([xception])
+    assert "(synthetic chests, `tuned`):" in "".join(sequence.answers([custom, xception]))
+    frozen = asked(
+        tmp_path / "quick", 0.2, regime="frozen"
+    )  # it has no largest read-out, which the custom one's is not for
+    controlled(frozen, gains=seen)
+    assert "largest value" not in sequence.known_truth([custom, frozen])
+
+
+def test_heads_with_the_size_balanced_are_those_of_xception(tmp_path, monkeypatch):
+    custom = asked(tmp_path / "custom", 0.9, model=CUSTOM)
+    xception = asked(tmp_path / "tuned", 0.2)
+    for folder in (custom, xception):
+        files.write_json(folder / "headline.json", {"n_boot": 100, "headline": []})
+    monkeypatch.setattr(size.acquisition, "sized", lambda table: table)
+    monkeypatch.setattr(size.acquisition.overlap, "weights", lambda _, y, *, blocks: np.ones(len(y)))
+    (said,) = size._heads([custom, xception])
+    assert f"is {effects_of(xception).row('lstm-raster')['difference']:+.4f} [" in said
+    assert "(`tuned`;" in said
+    assert size._heads([custom]) == []
+
+
 @pytest.fixture
 def ablated(results):
     """The profile with an ablation of several orders beside its headline."""
@@ -554,6 +710,41 @@ def test_every_value_of_an_ablation_is_verified_but_what_predictions_do_not_tell
     found["headline"][0]["reference"] = "another head"
     files.write_json(ablated / "06_ablation.json", found)
     with pytest.raises(PublishError, match="reference is 'another head', the predictions give"):
+        verification.verify(ablated.parent)
+
+
+def test_whose_heads_were_varied_is_recorded_and_weakens_no_other_comparison(ablated):
+    path = ablated / "06_ablation.json"
+    found = controlled(ablated, gains=SEEN) | {"model": "xception_lstm"}
+    files.write_json(path, found)
+    assert verification.verify(ablated.parent)
+    assert check_every_value(ablated, "06_ablation.json") == {
+        *("regime", "model", "data_fingerprint", "parameters", "val_auc", "seconds")
+    }
+    assert "quick: 06_ablation.json is as it was" in verification.renew(ablated.parent)
+    kept = verification.KEPT["06_ablation.json"]
+    _, again = verification._computed(ablated, "06_ablation.json")
+    parts = [("answers",), ("components",), ("control",), ("control", "place")]
+    rows = [("headline", 0), ("orders", 0), ("per_seed", 0), ("control", "place", "differences", 0)]
+    for name in ("model", "regime", "data_fingerprint"):
+        for place in (*parts, *rows):
+            other = copy.deepcopy(found)
+            functools.reduce(lambda part, key: part[key], place, other)[name] = "custom_cnn_lstm"
+            with pytest.raises(PublishError):
+                verification._agree("", other, again, kept)
+            assert place in rows or verification._carried(other, again, kept) == found
+
+
+def test_an_ablation_of_another_model_than_the_profile_s_is_refused(ablated):
+    path = ablated / "06_ablation.json"
+    files.write_json(path, files.read_json(path) | {"model": "custom_cnn_lstm"})
+    message = r"quick: 06_ablation\.json is of custom_cnn_lstm, and the profile asks xception_lstm"
+    with pytest.raises(PublishError, match=message):
+        verification.verify(ablated.parent)
+    ablated = ablated.rename(ablated.with_name("custom"))
+    assert "custom: 06_ablation.json: " in verification.verify(ablated.parent)[1]
+    stated(ablated, "finetuned")  # as one from before would be read
+    with pytest.raises(PublishError, match="is of xception_lstm, and the profile asks custom_cnn_lstm"):
         verification.verify(ablated.parent)
 
 
@@ -611,7 +802,8 @@ def controlled(folder: Path, *, gains: set[tuple[str, str]]) -> dict:
     }  # fmt: skip
     grid = ablation.read(folder / "ablation")
     ablation.write(folder / "ablation", grid, found)
-    stated(folder, files.read_json(folder / "06_ablation.json")["regime"])
+    before = files.read_json(folder / "06_ablation.json")
+    stated(folder, before["regime"], before.get("model"))
     return files.read_json(folder / "06_ablation.json")
 
 

@@ -3,10 +3,10 @@
 from lib.ablation.conclusions import HELPS, ORDER, PATTERNS, answers, findings
 from lib.ablation.effects import Effects, analyse, pooled
 from lib.ablation.published import read, write
-from lib.ablation.record import as_json, headline, protocol_sentence, shown
+from lib.ablation.record import as_json, headline, model_of, protocol_sentence, shown
 from lib.ablation.variants import BASE, REFERENCE, all_variants, select
 
 __all__ = [
     "BASE", "HELPS", "ORDER", "PATTERNS", "REFERENCE", "Effects", "all_variants", "analyse", "answers", "as_json",
-    "findings", "headline", "pooled", "protocol_sentence", "read", "select", "shown", "write",
+    "findings", "headline", "model_of", "pooled", "protocol_sentence", "read", "select", "shown", "write",
 ]  # fmt: skip

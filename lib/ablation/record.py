@@ -16,6 +16,7 @@ from lib.ablation.published import read
 from lib.ablation.variants import all_variants
 from lib.config import Config
 from lib.durations import spoken
+from lib.plots import style
 
 if TYPE_CHECKING:
     from lib.ablation.regimes import Result
@@ -36,10 +37,12 @@ def protocol_sentence(config: Config, result: Result) -> str:
     images = next(iter(result.tables.values()))
     within = costs[~costs["variant"].str.contains("-learned|-all")]["parameters"]
     spread = within.max() / within.min() - 1
-    weights = "ImageNet" if config.xception_lstm.pretrained else "random"
+    model = config.ablation.model
+    pretrained = model == "xception_lstm" and config.xception_lstm.pretrained
+    weights = "ImageNet" if pretrained else "random"
     regime = f"on features of a frozen Xception with {weights} weights"
     if config.ablation.regime == "finetuned":
-        regime = f"the backbone trained along from {weights} weights"
+        regime = f"heads of {style.AMID[model]}, the backbone trained along from {weights} weights"
     return (
         f"{len(costs)} variants with {seeds} seeds each ({len(result.runs)} runs, {spoken(result.runs['seconds'].sum())} "
         f"of computing), {regime}; heads on the same channels differ "
@@ -49,7 +52,7 @@ def protocol_sentence(config: Config, result: Result) -> str:
 
 
 def _how_often(config: Config) -> str:
-    if config.ablation.regime == "finetuned" and config.train_for("xception_lstm").test_every_epoch:
+    if config.ablation.regime == "finetuned" and config.train_for(config.ablation.model).test_every_epoch:
         return "after every epoch (which chooses nothing)"
     return "once a run"
 
@@ -58,15 +61,21 @@ def as_json(config: Config, result: Result, effects: Effects, controls: Mapping)
     """What reports/results/<profile>/06_ablation.json holds. controls: `control.Control` by task."""
     return stated(effects, controls, n_boot=config.n_boot) | {
         "regime": config.ablation.regime,
+        "model": config.ablation.model,
         "data_fingerprint": result.data_fingerprint,
         "headline": plain(headline(effects, result.costs())),
     }
 
 
+def model_of(kept: dict) -> str:
+    """Whose heads a recorded 06_ablation.json varies; one from before the custom model could be asked does not say it."""
+    return kept.get("model", "xception_lstm")
+
+
 def recorded(folder: Path, *, n_boot: int) -> dict:
     """The same from the test predictions that `published.write` kept in `folder`, without what they do not tell.
 
-    That is the regime, the fingerprint of the images and, in the headline, parameters, validation AUC and seconds.
+    That is the regime, the model, the fingerprint of the images and, in the headline, parameters, validation AUC and seconds.
     """
     tables = read(folder)
     order = [*all_variants(), *tables]  # as the grid has them, for sentences list them so

@@ -38,12 +38,12 @@ class Result:
 
 
 def run(config: Config, *, progress: bool = True) -> Result:
-    """Every variant that the profile asks for with every seed, in its regime: found, resumed or trained."""
+    """Every variant that the profile asks for with every seed, of its model and in its regime: found, resumed or trained."""
     variants = select(config)
     if config.ablation.regime == "finetuned":
         from lib.ablation import finetuned  # it brings the whole of training along
 
-        runs, tables = finetuned.run(config, variants, progress=progress)
+        runs, tables = finetuned.run(config, variants, model=config.ablation.model, progress=progress)
         return Result(
             runs,
             {name: test_rows(table) for name, table in tables.items()},

@@ -28,8 +28,8 @@ class Variant:
     channels: str = "base"
 
 
-def all_variants(regime: str = "frozen") -> dict[str, Variant]:
-    """Every variant of a regime by name, the reference first."""
+def all_variants(regime: str = "frozen", model: str = "xception_lstm") -> dict[str, Variant]:
+    """Every variant of a regime and model by name, the reference first."""
     heads = [
         Variant(REFERENCE, "mean"),
         Variant("token-mean", "token-mean"),
@@ -53,12 +53,14 @@ def all_variants(regime: str = "frozen") -> dict[str, Variant]:
             Variant("mean-mlp-all", "mean", channels="all"),
             Variant("lstm-raster-all", "lstm", channels="all"),
         ]
+    if model == "custom_cnn_lstm":
+        others = [variant for variant in others if variant.channels == "base"]  # it has no channels to reduce
     return {variant.name: variant for variant in heads + orders + others}
 
 
 def select(config: Config) -> list[Variant]:
     """The variants that `ablation.variants` names, or all; the reference is always among them."""
-    known = all_variants(config.ablation.regime)
+    known = all_variants(config.ablation.regime, config.ablation.model)
     asked = config.ablation.variants or tuple(known)
     return [variant for variant in known.values() if variant.name in asked or variant.name == REFERENCE]
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # whoever only wants the names need not wait for the drawing 
 COLOURS = {"xception_lstm": "#0072B2", "custom_cnn_lstm": "#E69F00"}
 MARKERS = {"xception_lstm": "o", "custom_cnn_lstm": "s"}
 NAMES = {"xception_lstm": "Xception-LSTM", "custom_cnn_lstm": "Custom CNN-LSTM"}
+AMID = NAMES | {"custom_cnn_lstm": "the custom CNN-LSTM"}  # amid a sentence
 GRAY = "#666666"
 INK = "#20272c"  # text and ticks, as on the pages
 

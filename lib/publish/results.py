@@ -15,6 +15,7 @@ PROFILES = (
     "refit",
     "calibrated",
     "grid",
+    "custom",
     "reframed",
     "balanced",
     "stretched",

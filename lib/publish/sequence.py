@@ -1,4 +1,4 @@
-"""What do README and the model card say of the sequence? Whether the LSTM helps, by regime and over all recipes."""
+"""What do README and the model card say of the sequence? Whether the LSTM helps, by model and regime and over all recipes."""
 
 from __future__ import annotations
 
@@ -6,33 +6,69 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import ablation, config, files
+from lib import ablation, files
 from lib.ablation import control
 from lib.ablation.control import LSTM as LARGEST
 from lib.plots import style
+from lib.publish.asked import Profiles, Question, family, gap, questions, row_of, titles, together, within
 from lib.tables import markdown
 
+TRIED = {
+    "xception_lstm": "Trials that chose recipes (What was tried) were of the LSTM, so mean-pooling has settings that were chosen for its rival.",
+    "custom_cnn_lstm": "Trials that chose recipes (What was tried) were of Xception-LSTM.",
+}
+UNASKED = "Of Xception-LSTM; the custom model has not been asked. "
 TAUGHT = {"place": "where one opacity lies", "relation": "whether two opacities are in one lung or in both"}
-REGIMES = {"finetuned": "With the backbone trained along", "frozen": "On frozen features"}
 
 
 def answer(folders: list[Path]) -> str:
-    """Does the LSTM help? One sentence a regime: by the first profile shown, and by all that asked."""
-    said, regimes = [], _asked(folders)
-    for regime, asked in regimes.items():
-        folder, found = asked[0]
-        row = _row(found)
-        verdict = found["answers"][ablation.HELPS].split(".")[0]
-        said.append(
-            f"{regime} (`{folder.name}`, {row['seeds']} seeds): {verdict[0].lower()}{verdict[1:]}; the test AUC with an LSTM "
-            f"minus that with mean-pooling and as many weights is {_gap(row)}{_family(found)}"
-            + (f"; over {_together(asked)}." if len(asked) > 1 else ".")
-        )
-    if not said:
+    """Does the LSTM help? One sentence a model and regime: by the first profile shown, and by all that asked."""
+    asked = questions(folders)
+    if not asked:
         return ""
-    named = next(iter(regimes.values()))[0][0].name
-    which = f"(Of Xception-LSTM; the custom model has not been asked. Words like `{named}` name profiles, ways of training that are listed further down.)"
+    said = [_answer(title, question[0], asked[question]) for question, title in titles(asked).items()]
+    named = next(iter(asked.values()))[0][0].name
+    unasked = "" if "custom_cnn_lstm" in {model for model, _ in asked} else UNASKED
+    which = f"({unasked}Words like `{named}` name profiles, ways of training that are listed further down.)"
     return f"**Does the LSTM help?** {which} {' '.join(said)}"
+
+
+def _answer(title: str, model: str, profiles: Profiles) -> str:
+    """The sentence of one model and regime."""
+    folder, found = profiles[0]
+    row, verdict = row_of(found), found["answers"][ablation.HELPS].split(".")[0]
+    text = (
+        f"{title} (`{folder.name}`, {row['seeds']} seeds): {verdict[0].lower()}{verdict[1:]}; the test AUC with an LSTM "
+        f"minus that with mean-pooling and as many weights is {gap(row)}{family(found['headline'])}"
+    )
+    if len(profiles) > 1:
+        text += f"; over {together(model, profiles)}"
+    # Once trained, the custom model leans on the order of its tokens (`relied_on`), so its answer says whether it gains by that.
+    return f"{text}{_one_by_one(profiles) + _arrangement(profiles) if model == 'custom_cnn_lstm' else ''}."
+
+
+def _one_by_one(profiles: Profiles) -> str:
+    """The LSTM's difference to a head that sees tokens one by one, as a clause; nothing where the first profile has no such head."""
+    _, found = profiles[0]
+    row = next((row for row in found["beyond"] if row["variant"] == ablation.BASE), None)
+    if row is None:
+        return ""
+    return f"; minus that of a head with a nonlinearity at every token, and no sequence, it is {gap(row)}{family(found['beyond'])}"
+
+
+def _arrangement(profiles: Profiles) -> str:
+    """What raster order changes against shuffled tokens in the first profile, as a clause; nothing where it did not shuffle them."""
+    folder, found = profiles[0]
+    row = next((row for row in found["orders"] if row["variant"] == "lstm-shuffle"), None)
+    if row is None:
+        return ""
+    # Recorded is shuffled minus raster; the question is what the arrangement adds (as in lib.ablation.conclusions).
+    ends = {"adjusted_low": -row["adjusted_high"], "adjusted_high": -row["adjusted_low"]}
+    place = f" (`{folder.name}`)" if len(profiles) > 1 else ""
+    return (
+        "; raster order instead of a fresh random one for each image, in training as in evaluation, changes the LSTM's test AUC by "
+        f"{gap({'difference': -row['difference']} | ends)}{family(found['orders'])}{place}"
+    )
 
 
 def relied_on(folders: list[Path]) -> str:
@@ -111,12 +147,13 @@ def known_truth(folders: list[Path]) -> str:
     return " ".join([text, *_largest(regimes), *cost])
 
 
-def _controlled(folders: list[Path]) -> dict[str, list[tuple[Path, dict]]]:
-    """`_asked`, of the profiles that also asked where the truth is known."""
-    held = {
-        regime: [one for one in asked if one[1].get("control")] for regime, asked in _asked(folders).items()
-    }
-    return {regime: asked for regime, asked in held.items() if asked}
+def _controlled(folders: list[Path]) -> dict[str, Profiles]:
+    """By regime: the profiles that also asked where the truth is known, of the first model that has some; no two are mixed."""
+    controlled: dict[str, dict[str, Profiles]] = {}
+    for (model, regime), profiles in questions(folders).items():
+        if held := [one for one in profiles if one[1].get("control")]:
+            controlled.setdefault(model, {})[regime] = held
+    return next(iter(controlled.values()), {})
 
 
 def _loss(found: dict) -> dict | None:
@@ -132,24 +169,24 @@ def _cost(found: dict) -> list[str]:
         return []
     return [
         "Where the sum over the synthetic patches tells all there is to know, the test AUC of an LSTM read out at its last step minus that "
-        f"of mean-pooling with as many weights is {_gap(row)}: a difference on radiographs is any gain of the sequence less such a "
+        f"of mean-pooling with as many weights is {gap(row)}: a difference on radiographs is any gain of the sequence less such a "
         "cost, so zero there does not by itself mean that the sequence tells nothing."
     ]
 
 
-def _largest(regimes: dict[str, list[tuple[Path, dict]]]) -> list[str]:
+def _largest(regimes: dict[str, Profiles]) -> list[str]:
     """What the read-out that learns the relation makes of radiographs, one sentence a regime, by its first profile that can say."""
     said: list[str] = []
-    for regime, asked in regimes.items():
-        for folder, found in asked:
+    for regime, profiles in regimes.items():
+        for folder, found in profiles:
             row = next((row for row in found["headline"] if row["variant"] == LARGEST), None)
             learned, reached = _learned(found["control"]["relation"], "that relation", LARGEST)
             if row and learned:
-                gap, place = f"{_gap(row)}{_family(found)}", f"`{folder.name}`"
+                change, place = f"{gap(row)}{family(found['headline'])}", f"`{folder.name}`"
                 said.append(
-                    f"With the seeds of {place} it {reached}, and on radiographs ({regime[0].lower()}{regime[1:]}) the difference is {gap}." if said
-                    else f"Read out at its largest value it {reached}, and on radiographs ({place}, {regime[0].lower()}{regime[1:]}) its test "
-                    f"AUC minus that of mean-pooling is {gap}."
+                    f"With the seeds of {place} it {reached}, and on radiographs ({within(regime)}) the difference is {change}." if said
+                    else f"Read out at its largest value it {reached}, and on radiographs ({place}, {within(regime)}) its test "
+                    f"AUC minus that of mean-pooling is {change}."
                 )  # fmt: skip
                 break
     return said
@@ -165,31 +202,35 @@ def _learned(task: dict, what: str, head: str = ablation.BASE) -> tuple[bool, st
 
 def answers(folders: list[Path]) -> list[str]:
     """The same at length, whether the order matters, and a table of all recipes where there are several."""
-    parts = ["### Does the sequence help?"] if _asked(folders) else []
-    for regime, asked in _asked(folders).items():
-        parts += [
-            f"{regime} (`{name}`):\n\n" + "\n".join(listed) for name, listed in _first_answers(asked).items()
-        ]
-        parts += _variants(asked)
-        if len(asked) > 1:
-            parts += [
-                markdown(pd.DataFrame([_line(*one) for one in asked])),
-                f"Over {_together(asked)}. The trials that chose these recipes (What was tried) were of the LSTM, so mean-pooling has settings that "
-                "were chosen for its rival.",
-            ]
+    asked = questions(folders)
+    parts = ["### Does the sequence help?"] if asked else []
+    for question, title in titles(asked).items():
+        parts += _at_length(title, question[0], asked[question])
     return [
         *parts,
         *filter(None, [relied_on(folders)]),
-        *_checks(folders),
+        *_checks(asked),
         *filter(None, [known_truth(folders)]),
     ]
 
 
-def _first_answers(asked: list[tuple[Path, dict]]) -> dict[str, list[str]]:
+def _at_length(title: str, model: str, profiles: Profiles) -> list[str]:
+    """All that is said of one model in one regime."""
+    parts = [
+        f"{title} (`{name}`):\n\n" + "\n".join(listed) for name, listed in _first_answers(profiles).items()
+    ]
+    parts += _variants(profiles)
+    if len(profiles) > 1:
+        rows = pd.DataFrame([_line(*one) for one in profiles])
+        parts += [markdown(rows), f"Over {together(model, profiles)}. {TRIED[model]}"]
+    return parts
+
+
+def _first_answers(profiles: Profiles) -> dict[str, list[str]]:
     """By profile: the questions that it answers and none shown before it does, as list items."""
     listed: dict[str, list[str]] = {}
     answered: set[str] = set()
-    for folder, found in asked:
+    for folder, found in profiles:
         for question, text in found["answers"].items():
             if question not in answered and not text.startswith("Not asked"):
                 answered.add(question)
@@ -197,18 +238,18 @@ def _first_answers(asked: list[tuple[Path, dict]]) -> dict[str, list[str]]:
     return listed
 
 
-def _variants(asked: list[tuple[Path, dict]]) -> list[str]:
+def _variants(profiles: Profiles) -> list[str]:
     """All variants of the largest ablation, as a table with its heading; nothing where none asked for more than the LSTM."""
-    folder, found = max(asked, key=lambda one: len(one[1]["headline"]))
+    folder, found = max(profiles, key=lambda one: len(one[1]["headline"]))
     if len(found["headline"]) < 3:
         return []
-    beyond = {row["variant"]: _gap(row) for row in found["beyond"]}
+    beyond = {row["variant"]: gap(row) for row in found["beyond"]}
     rows = [
         {
             "Variant": row["variant"],
             "Parameters": f"{row['parameters']:,}",
             "Test AUC": f"{row['auc']:.4f}",
-            "Minus mean-pooling": "" if row["difference"] is None else _gap(row),
+            "Minus mean-pooling": "" if row["difference"] is None else gap(row),
             "Minus token-mean": beyond.get(row["variant"], ""),
         }
         for row in found["headline"]
@@ -220,10 +261,10 @@ def _variants(asked: list[tuple[Path, dict]]) -> list[str]:
     ]
 
 
-def _checks(folders: list[Path]) -> list[str]:
+def _checks(asked: dict[Question, Profiles]) -> list[str]:
     """What the ablation's control showed where the truth is known, as a table."""
-    for asked in _asked(folders).values():
-        folder, found = asked[0]
+    for profiles in asked.values():
+        folder, found = profiles[0]
         if found.get("control"):
             rows = pd.DataFrame(found["checks"])[["check", "result", "verdict"]]
             rows.columns = ["Checked", "Result", "Verdict"]
@@ -231,55 +272,12 @@ def _checks(folders: list[Path]) -> list[str]:
     return []
 
 
-def _asked(folders: list[Path]) -> dict[str, list[tuple[Path, dict]]]:
-    """By regime in words: the profiles that asked in it whether the LSTM helps, as shown, and what each recorded."""
-    asked: dict[str, list[tuple[Path, dict]]] = {}
-    for folder in folders:
-        path = folder / "06_ablation.json"
-        found = files.read_json(path) if path.exists() else None
-        if found and not found["answers"][ablation.HELPS].startswith("Not asked"):
-            asked.setdefault(REGIMES[found["regime"]], []).append((folder, found))
-    return asked
-
-
-def _row(found: dict, variant: str = ablation.BASE) -> dict:
-    return next(row for row in found["headline"] if row["variant"] == variant)
-
-
-def _gap(row: dict) -> str:
-    return f"{row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]"
-
-
-def _family(found: dict) -> str:
-    """For how many comparisons the interval is widened; nothing where it is for one."""
-    count = sum(row["difference"] is not None for row in found["headline"])
-    return f", adjusted for {count} comparisons" if count > 1 else ""
-
-
 def _line(folder: Path, found: dict) -> dict[str, str]:
-    row = _row(found)
+    row = row_of(found)
     return {
         "Profile": folder.name,
         "Seeds": f"{row['seeds']}",
         "AUC, LSTM": f"{row['auc']:.4f}",
-        "AUC, mean-pooling": f"{_row(found, ablation.REFERENCE)['auc']:.4f}",
-        "Difference": _gap(row),
+        "AUC, mean-pooling": f"{row_of(found, ablation.REFERENCE)['auc']:.4f}",
+        "Difference": gap(row),
     }
-
-
-def _together(asked: list[tuple[Path, dict]]) -> str:
-    """The difference over several recipes, to follow the word "over"; profiles that differ in their ablation alone are one."""
-    recipes: dict[str, list[Path]] = {}
-    for folder, _ in asked:
-        settings = config.load(folder.name).as_dict()
-        settings["ablation"].pop("variants")
-        recipe = [settings[part] for part in ("data", "train", "xception_lstm", "ablation")]
-        recipes.setdefault(config.fingerprint(recipe), []).append(folder)
-    tables = [[ablation.read(folder / "ablation") for folder in own] for own in recipes.values()]
-    row = ablation.pooled(tables, n_boot=min(found["n_boot"] for _, found in asked))
-    runs = sum(_row(found)["seeds"] for _, found in asked)
-    names = ", ".join(" with ".join(f"`{folder.name}`" for folder in own) for own in recipes.values())
-    return (
-        f"the {len(recipes)} recipes that were asked ({names}; {runs} runs of each head) the difference is {_gap(row)} "
-        f"(p = {row['p']:.2g})"
-    )

@@ -10,6 +10,7 @@ from lib import ablation, evaluate, measured
 from lib.measured import Measured
 from lib.plots import style
 from lib.publish import acquisition, foremost
+from lib.publish.asked import questions
 from lib.publish.results import best, interval, published, record
 from lib.stats import Draws, Interval
 from lib.tables import markdown
@@ -66,9 +67,9 @@ def section(results: Path) -> list[str]:
 
 
 def _heads(folders: list[Path]) -> list[str]:
-    """The LSTM's AUC minus mean-pooling's with the size balanced, in the first ablation."""
-    for folder in folders:
-        if (folder / "ablation").is_dir():
+    """The LSTM's AUC minus mean-pooling's with the size balanced, in the first profile that asked it of Xception-LSTM."""
+    for (model, _), ((folder, _), *_) in questions(folders).items():
+        if model == "xception_lstm":
             tables, n_boot = ablation.read(folder / "ablation"), record(folder)["n_boot"]
             lstm, mean = (_by_seed(tables[name], n_boot) for name in (ablation.BASE, ablation.REFERENCE))
             gap = (lstm - mean).interval()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import evaluate, files, measured
+from lib import config, evaluate, files, measured
 from lib.ablation import record as ablation_record
 from lib.comparison import scored
 from lib.publish import figure
@@ -20,8 +20,10 @@ COMPARED, HEADLINE, ABLATION = "04_compare.json", "headline.json", "06_ablation.
 KEPT = {
     COMPARED: {"readings", scored.SEQUENCE, "gflops", "image_milliseconds"},
     HEADLINE: set(),
-    ABLATION: {"regime", "data_fingerprint", "parameters", "val_auc", "seconds"},
+    ABLATION: {"regime", "model", "data_fingerprint", "parameters", "val_auc", "seconds"},
 }
+# Of those, what a file says of itself as a whole: in its parts, some of which hold a model too, nothing is kept for it.
+OF_ALL = {"regime", "model", "data_fingerprint"}
 NOT_COMPUTED = (
     "Not computed again, since it does not follow from predictions: what the trained models themselves say (their tokens in other "
     "orders, 05_gradcam), what training recorded (02, 03, histories, seconds, parameters and validation AUCs of the ablation, "
@@ -104,6 +106,11 @@ def _computed(folder: Path, name: str) -> tuple[dict, dict]:
 def _check_ablation(folder: Path) -> None:
     if (folder / "ablation").is_dir() and not (folder / ABLATION).exists():
         raise PublishError(f"{folder.name} holds predictions of an ablation and no {ABLATION}")
+    if (folder / ABLATION).exists():
+        stated = ablation_record.model_of(files.read_json(folder / ABLATION))
+        asked = config.load(folder.name).ablation.model  # predictions do not tell, but the profile does
+        if stated != asked:
+            raise PublishError(f"{folder.name}: {ABLATION} is of {stated}, and the profile asks {asked}")
 
 
 def _comparison(folder: Path, stated: dict) -> dict:
@@ -138,7 +145,8 @@ def _agree(where: str, stated: object, again: object, kept: set[str]) -> int:
         if odd := sorted((set(stated) - set(again) - kept) | (set(again) - set(stated))):
             holds = "is recorded, and nothing computes it" if odd[0] in stated else "is not recorded"
             raise PublishError(f"{where}: {odd[0]} {holds}")
-        return sum(_agree(f"{where}: {name}", stated[name], value, kept) for name, value in again.items())
+        inner = kept - OF_ALL
+        return sum(_agree(f"{where}: {name}", stated[name], value, inner) for name, value in again.items())
     if isinstance(again, list) and isinstance(stated, list):
         rows, rows_again = ([_label(row) for row in table] for table in (stated, again))
         if rows != rows_again:
@@ -170,7 +178,7 @@ def _same(stated: object, again: object, *, exact: bool) -> bool:
 def _carried(stated: object, again: object, kept: set[str]) -> object:
     """`again`, with what is `kept` of the same place in `stated`."""
     if isinstance(again, dict) and isinstance(stated, dict):
-        found = {name: _carried(stated.get(name), value, kept) for name, value in again.items()}
+        found = {name: _carried(stated.get(name), value, kept - OF_ALL) for name, value in again.items()}
         return found | {name: value for name, value in stated.items() if name in kept and name not in again}
     if isinstance(again, list) and isinstance(stated, list):
         rows = {_label(row): row for row in stated}
