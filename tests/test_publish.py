@@ -587,12 +587,14 @@ def test_each_answer_says_of_which_model_it_is_where_both_were_asked(tmp_path):
         f"comparisons; minus that of a head with a nonlinearity at every token, and no sequence, it is {apart}; raster order instead of a fresh random one for each image, in training as in evaluation, changes the LSTM's test AUC by "
         f"{added}."
     )
+    verdicts = {helps(folder) for folder in (custom, one, frozen)}
+    assert verdicts == {"not shown"}  # so that it can be said in short
     assert sequence.answer([custom, one, frozen]) == (
-        f"**Does the LSTM help?** ({NAMED.format('tuned')} "
-        f"Of Xception-LSTM, with the backbone trained along (`tuned`, 2 seeds): {helps(one)}; {minus} {gap_of(one)}. "
-        f"Of Xception-LSTM, on frozen features (`quick`, 2 seeds): {helps(frozen)}; {minus} {gap_of(frozen)}. {own}"
+        f"**Does the LSTM help?** Not shown for either model. ({NAMED.format('tuned')}\n\n"
+        f"- Of Xception-LSTM, with the backbone trained along (`tuned`, 2 seeds): {helps(one)}; {minus} {gap_of(one)}.\n"
+        f"- Of Xception-LSTM, on frozen features (`quick`, 2 seeds): {helps(frozen)}; {minus} {gap_of(frozen)}.\n- {own}"
     )
-    assert sequence.answer([custom]) == f"**Does the LSTM help?** ({NAMED.format('custom')} {own}"
+    assert sequence.answer([custom]) == f"**Does the LSTM help?** ({NAMED.format('custom')}\n\n- {own}"
     few = asked(tmp_path / "balanced", 0.3, model=CUSTOM)
     alone = sequence.answer([one, few])
     assert "random one" not in alone and "nonlinearity" not in alone  # it had neither
@@ -604,7 +606,7 @@ def test_recipes_of_one_model_are_not_taken_together_with_those_of_the_other(tmp
         asked(tmp_path / name, lift, model=CUSTOM) for name, lift in (("custom", 2.0), ("reframed", 3.0))
     ]
     said = sequence.answer([xception[0], custom[0], custom[1], xception[1]])
-    first, second = said.split(" Of the custom CNN-LSTM")
+    first, second = said.split("\n- Of the custom CNN-LSTM")
     for part, folders in ((first, xception), (second, custom)):
         names = ", ".join(f"`{folder.name}`" for folder in folders)
         mean = np.mean([effects_of(folder).row("lstm-raster")["difference"] for folder in folders])
@@ -612,9 +614,18 @@ def test_recipes_of_one_model_are_not_taken_together_with_those_of_the_other(tmp
             f"; over the 2 recipes that were asked ({names}; 4 runs of each head) the difference is {mean:+.4f} ["
             in part
         )
-    assert sequence.answer(xception) == f"{first}.".removesuffix(".").replace(
-        "Of Xception-LSTM, w", "W"
-    ).replace("(Words", "(Of Xception-LSTM; the custom model has not been asked. Words")
+    alone = sequence.answer(xception).split("further down.) ")[1]
+    assert f"{alone[0].lower()}{alone[1:]}" == first.split("- Of Xception-LSTM, ")[1]
+
+
+def test_two_verdicts_are_not_said_in_short(tmp_path):
+    one, custom = asked(tmp_path / "tuned", 0.2), asked(tmp_path / "custom", 0.3, model=CUSTOM)
+    assert "help?** Not shown for either model. (" in sequence.answer([one, custom])
+    path = custom / "06_ablation.json"
+    found = files.read_json(path)
+    found["answers"][ablation.HELPS] = "Yes, a little. The rest."
+    files.write_json(path, found)
+    assert "help?** (Words" in sequence.answer([one, custom])
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,11 @@ def within(regime: str) -> str:
     return f"{regime[0].lower()}{regime[1:]}"
 
 
+def verdict_of(found: dict) -> str:
+    """The first words of the answer, such as "Not shown"."""
+    return found["answers"][ablation.HELPS].split(".")[0]
+
+
 def row_of(found: dict, variant: str = ablation.BASE) -> dict:
     return next(row for row in found["headline"] if row["variant"] == variant)
 
@@ -49,6 +54,30 @@ def family(rows: list[dict]) -> str:
     """For how many comparisons the intervals of a table are widened; nothing where it is for one."""
     count = sum(row["difference"] is not None for row in rows)
     return f", adjusted for {count} comparisons" if count > 1 else ""
+
+
+def one_by_one(profiles: Profiles) -> str:
+    """The LSTM's difference to a head that sees tokens one by one, as a clause; nothing where the first profile has no such head."""
+    _, found = profiles[0]
+    row = next((row for row in found["beyond"] if row["variant"] == ablation.BASE), None)
+    if row is None:
+        return ""
+    return f"; minus that of a head with a nonlinearity at every token, and no sequence, it is {gap(row)}{family(found['beyond'])}"
+
+
+def arrangement(profiles: Profiles) -> str:
+    """What raster order changes against shuffled tokens in the first profile, as a clause; nothing where it did not shuffle them."""
+    folder, found = profiles[0]
+    row = next((row for row in found["orders"] if row["variant"] == "lstm-shuffle"), None)
+    if row is None:
+        return ""
+    # Recorded is shuffled minus raster; the question is what the arrangement adds (as in lib.ablation.conclusions).
+    ends = {"adjusted_low": -row["adjusted_high"], "adjusted_high": -row["adjusted_low"]}
+    place = f" (`{folder.name}`)" if len(profiles) > 1 else ""
+    return (
+        "; raster order instead of a fresh random one for each image, in training as in evaluation, changes the LSTM's test AUC by "
+        f"{gap({'difference': -row['difference']} | ends)}{family(found['orders'])}{place}"
+    )
 
 
 def together(model: str, profiles: Profiles) -> str:

@@ -10,7 +10,20 @@ from lib import ablation, files
 from lib.ablation import control
 from lib.ablation.control import LSTM as LARGEST
 from lib.plots import style
-from lib.publish.asked import Profiles, Question, family, gap, questions, row_of, titles, together, within
+from lib.publish.asked import (
+    Profiles,
+    Question,
+    arrangement,
+    family,
+    gap,
+    one_by_one,
+    questions,
+    row_of,
+    titles,
+    together,
+    verdict_of,
+    within,
+)
 from lib.tables import markdown
 
 TRIED = {
@@ -28,15 +41,25 @@ def answer(folders: list[Path]) -> str:
         return ""
     said = [_answer(title, question[0], asked[question]) for question, title in titles(asked).items()]
     named = next(iter(asked.values()))[0][0].name
-    unasked = "" if "custom_cnn_lstm" in {model for model, _ in asked} else UNASKED
-    which = f"({unasked}Words like `{named}` name profiles, ways of training that are listed further down.)"
-    return f"**Does the LSTM help?** {which} {' '.join(said)}"
+    words = f"Words like `{named}` name profiles, ways of training that are listed further down."
+    if "custom_cnn_lstm" not in {model for model, _ in asked}:
+        return f"**Does the LSTM help?** ({UNASKED}{words}) {' '.join(said)}"
+    return "\n".join(
+        [f"**Does the LSTM help?** {_in_short(asked)}({words})\n", *(f"- {one}" for one in said)]
+    )
+
+
+def _in_short(asked: dict[Question, Profiles]) -> str:
+    """The verdict on both models, where it is one for all that was asked; else the list has to be read."""
+    verdicts = {verdict_of(profiles[0][1]) for profiles in asked.values()}
+    both = len({model for model, _ in asked}) > 1 and len(verdicts) == 1
+    return f"{verdicts.pop()} for either model. " if both else ""
 
 
 def _answer(title: str, model: str, profiles: Profiles) -> str:
     """The sentence of one model and regime."""
     folder, found = profiles[0]
-    row, verdict = row_of(found), found["answers"][ablation.HELPS].split(".")[0]
+    row, verdict = row_of(found), verdict_of(found)
     text = (
         f"{title} (`{folder.name}`, {row['seeds']} seeds): {verdict[0].lower()}{verdict[1:]}; the test AUC with an LSTM "
         f"minus that with mean-pooling and as many weights is {gap(row)}{family(found['headline'])}"
@@ -44,31 +67,7 @@ def _answer(title: str, model: str, profiles: Profiles) -> str:
     if len(profiles) > 1:
         text += f"; over {together(model, profiles)}"
     # Once trained, the custom model leans on the order of its tokens (`relied_on`), so its answer says whether it gains by that.
-    return f"{text}{_one_by_one(profiles) + _arrangement(profiles) if model == 'custom_cnn_lstm' else ''}."
-
-
-def _one_by_one(profiles: Profiles) -> str:
-    """The LSTM's difference to a head that sees tokens one by one, as a clause; nothing where the first profile has no such head."""
-    _, found = profiles[0]
-    row = next((row for row in found["beyond"] if row["variant"] == ablation.BASE), None)
-    if row is None:
-        return ""
-    return f"; minus that of a head with a nonlinearity at every token, and no sequence, it is {gap(row)}{family(found['beyond'])}"
-
-
-def _arrangement(profiles: Profiles) -> str:
-    """What raster order changes against shuffled tokens in the first profile, as a clause; nothing where it did not shuffle them."""
-    folder, found = profiles[0]
-    row = next((row for row in found["orders"] if row["variant"] == "lstm-shuffle"), None)
-    if row is None:
-        return ""
-    # Recorded is shuffled minus raster; the question is what the arrangement adds (as in lib.ablation.conclusions).
-    ends = {"adjusted_low": -row["adjusted_high"], "adjusted_high": -row["adjusted_low"]}
-    place = f" (`{folder.name}`)" if len(profiles) > 1 else ""
-    return (
-        "; raster order instead of a fresh random one for each image, in training as in evaluation, changes the LSTM's test AUC by "
-        f"{gap({'difference': -row['difference']} | ends)}{family(found['orders'])}{place}"
-    )
+    return f"{text}{one_by_one(profiles) + arrangement(profiles) if model == 'custom_cnn_lstm' else ''}."
 
 
 def relied_on(folders: list[Path]) -> str:
