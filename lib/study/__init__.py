@@ -153,6 +153,7 @@ def _execute(step: Step, settings: dict[str, Any], teller: Teller) -> dict[str, 
             stdout_file=teller,
             cwd=str(step.config.root),
             extra_arguments=["--IPKernelApp.log_level=50"],
+            shutdown_kernel="immediate",  # one that is asked to go may still write to the terminal (an assertion of libzmq)
         )
     except papermill.PapermillExecutionError as error:
         return {"cell": error.source, "name": error.ename, "message": error.evalue}
