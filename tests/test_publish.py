@@ -524,7 +524,7 @@ def test_the_readme_takes_all_recipes_together_that_asked_whether_the_lstm_helps
     silent = asked(tmp_path / "quick", 0.5, heads=("mean-mlp", "token-mean"))
     alone = sequence.answer([one, silent])
     assert "the custom model has not been asked" in alone
-    assert "(`balanced`, 2 seeds)" in alone
+    assert "(`balanced`, 2 seeds, AUC " in alone
     assert "recipes" not in alone
     both = sequence.answer([one, silent, two])
     gaps = [
@@ -562,42 +562,54 @@ def helps(folder: Path) -> str:
     return said[0].lower() + said[1:]
 
 
+def said_of(folder: Path) -> str:
+    """What README says of one profile's LSTM against mean-pooling, without what begins it and what follows."""
+    effects = effects_of(folder)
+    (auc,) = effects.auc.loc[effects.auc["variant"] == "lstm-raster", "auc"]
+    family = f", adjusted for {len(effects.heads)} comparisons" if len(effects.heads) > 1 else ""
+    return (
+        f"(`{folder.name}`, 2 seeds, AUC {auc:.3f}): {helps(folder)}; the test AUC with an LSTM minus that with mean-pooling and as many weights is "
+        f"{gap_of(folder)}{family}, where {effects.row('lstm-raster')['detectable']:.3f} or more would have been found (80% power)"
+    )
+
+
 def test_where_only_xception_was_asked_the_readme_says_so_to_the_letter(tmp_path):
     one = asked(tmp_path / "tuned", 0.2)
     frozen = asked(tmp_path / "quick", 0.5, regime="frozen", model="xception_lstm")
-    minus = "the test AUC with an LSTM minus that with mean-pooling and as many weights is"
     assert sequence.answer([one, frozen]) == (
         f"**Does the LSTM help?** (Of Xception-LSTM; the custom model has not been asked. {NAMED.format('tuned')} "
-        f"With the backbone trained along (`tuned`, 2 seeds): {helps(one)}; {minus} {gap_of(one)}. "
-        f"On frozen features (`quick`, 2 seeds): {helps(frozen)}; {minus} {gap_of(frozen)}."
+        f"With the backbone trained along {said_of(one)}. On frozen features {said_of(frozen)}."
     )
 
 
 def test_each_answer_says_of_which_model_it_is_where_both_were_asked(tmp_path):
     custom = asked(tmp_path / "custom", 0.3, heads=OF_CUSTOM, model=CUSTOM)
     one, frozen = asked(tmp_path / "tuned", 0.2), asked(tmp_path / "quick", 0.5, regime="frozen")
-    minus = "the test AUC with an LSTM minus that with mean-pooling and as many weights is"
     (shuffled,) = effects_of(custom).orders.to_dict("records")
     (beyond,) = effects_of(custom).beyond.to_dict("records")
     apart = written(beyond["difference"], beyond["adjusted_low"], beyond["adjusted_high"])
     added = written(-shuffled["difference"], -shuffled["adjusted_high"], -shuffled["adjusted_low"])
     assert shuffled["difference"] > 0  # so that a sign that was left as recorded is seen
     own = (
-        f"Of the custom CNN-LSTM, with the backbone trained along (`custom`, 2 seeds): {helps(custom)}; {minus} {gap_of(custom)}, adjusted for 3 "
-        f"comparisons; minus that of a head with a nonlinearity at every token, and no sequence, it is {apart}; raster order instead of a fresh random one for each image, in training as in evaluation, changes the LSTM's test AUC by "
-        f"{added}."
+        f"Of the custom CNN-LSTM, with the backbone trained along {said_of(custom)}. Against a head that reads every token by itself and "
+        f"averages the difference is {apart}. Raster order instead of a fresh random one for each image, in training too, changes the LSTM's "
+        f"AUC by {added}."
     )
     verdicts = {helps(folder) for folder in (custom, one, frozen)}
     assert verdicts == {"not shown"}  # so that it can be said in short
     assert sequence.answer([custom, one, frozen]) == (
         f"**Does the LSTM help?** Not shown for either model. ({NAMED.format('tuned')}\n\n"
-        f"- Of Xception-LSTM, with the backbone trained along (`tuned`, 2 seeds): {helps(one)}; {minus} {gap_of(one)}.\n"
-        f"- Of Xception-LSTM, on frozen features (`quick`, 2 seeds): {helps(frozen)}; {minus} {gap_of(frozen)}.\n- {own}"
+        f"- Of Xception-LSTM, with the backbone trained along {said_of(one)}.\n"
+        f"- Of Xception-LSTM, on frozen features {said_of(frozen)}.\n- {own}"
     )
     assert sequence.answer([custom]) == f"**Does the LSTM help?** ({NAMED.format('custom')}\n\n- {own}"
     few = asked(tmp_path / "balanced", 0.3, model=CUSTOM)
     alone = sequence.answer([one, few])
-    assert "random one" not in alone and "nonlinearity" not in alone  # it had neither
+    assert "random one" not in alone and "by itself" not in alone  # it had neither
+    # Where another profile than the first has them, it is named.
+    both = sequence.answer([few, custom])
+    assert f"by itself and averages (`custom`) the difference is {apart}." in both
+    assert f"in training too (`custom`), changes the LSTM's AUC by {added}." in both
 
 
 def test_recipes_of_one_model_are_not_taken_together_with_those_of_the_other(tmp_path):
@@ -616,6 +628,18 @@ def test_recipes_of_one_model_are_not_taken_together_with_those_of_the_other(tmp
         )
     alone = sequence.answer(xception).split("further down.) ")[1]
     assert f"{alone[0].lower()}{alone[1:]}" == first.split("- Of Xception-LSTM, ")[1]
+
+
+def test_the_difference_over_all_recipes_is_said_without_the_original_protocol_too(tmp_path):
+    folders = [
+        asked(tmp_path / name, lift) for name, lift in (("calibrated", 0.2), ("tuned", 0.5), ("full", 2.0))
+    ]
+    gaps = [effects_of(folder).row("lstm-raster")["difference"] for folder in folders]
+    said = sequence.answer(folders)
+    assert f"6 runs of each head) the difference is {np.mean(gaps):+.4f} [" in said
+    assert f", and without the original protocol (`full`) {np.mean(gaps[:2]):+.4f} [" in said
+    assert "without the original" not in sequence.answer(folders[:2])
+    assert "without the original" not in sequence.answer(folders[2:])
 
 
 def test_two_verdicts_are_not_said_in_short(tmp_path):
@@ -676,8 +700,8 @@ def test_what_a_control_says_is_of_xception_first_and_mixes_no_models(tmp_path):
     for folder in (custom, xception):
         controlled(folder, gains=seen)
     alone, own = sequence.left_open([xception]), sequence.left_open([custom])
-    assert "(`tuned`, with the backbone trained along)" in alone
-    assert "(`custom`, with the backbone trained along)" in own
+    assert "(Xception-LSTM, `tuned`, with the backbone trained along)" in alone
+    assert "(Custom CNN-LSTM, `custom`, with the backbone trained along)" in own
     for said in (sequence.left_open, sequence.known_truth):
         assert said([custom, xception]) == said([xception])
     assert "(synthetic chests, `tuned`):" in "".join(sequence.answers([custom, xception]))
@@ -869,11 +893,11 @@ def test_the_card_says_what_the_read_out_that_learns_a_relation_makes_of_radiogr
     controlled(frozen, gains=seen)
     row = ablation.analyse(ablation.read(frozen / "ablation"), n_boot=100).row(control.LSTM)
     first, other = sequence.known_truth([few, many, frozen]).split(gap)
-    assert "(`quick`, with the backbone trained along)" in first
+    assert "(Xception-LSTM, `quick`, with the backbone trained along)" in first
     assert other.startswith(" With the seeds of `frozen` it learns that relation (test AUC 0.")
     assert f"and on radiographs (on frozen features) the difference is {row['difference']:+.4f} [" in other
     controlled(many, gains=seen - {("relation", control.LSTM)})  # it does not learn it either
-    assert "(`frozen`, on frozen features)" in sequence.known_truth([few, many, frozen])
+    assert "(Xception-LSTM, `frozen`, on frozen features)" in sequence.known_truth([few, many, frozen])
     assert "largest value" not in sequence.known_truth([few, many])
 
 
@@ -907,7 +931,7 @@ def test_the_card_says_what_the_lstm_loses_where_no_sequence_can_help(tmp_path, 
 def test_an_interval_of_many_comparisons_says_so(tmp_path):
     assert "adjusted for" not in sequence.answer([asked(tmp_path / "tuned", 0.5)])
     many = asked(tmp_path / "quick", 0.5, heads=("mean-mlp", "lstm-raster", "token-mean"))
-    assert "], adjusted for 2 comparisons." in sequence.answer([many])
+    assert "], adjusted for 2 comparisons, where " in sequence.answer([many])
 
 
 def test_the_model_card_lists_every_recipe_that_asked_whether_the_lstm_helps(tmp_path):

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 
 def headline(effects: Effects, costs: pd.DataFrame | None = None) -> pd.DataFrame:
-    """One row a variant, best first: AUC with interval, spread over seeds, difference to mean-pooling; costs beside it."""
-    heads = effects.heads.drop(columns=["low", "high", "p", "detectable"])
+    """One row a variant, best first: AUC with interval, spread over seeds, difference to mean-pooling and what of it would have been
+    found; costs beside it."""
+    heads = effects.heads.drop(columns=["low", "high", "p"])
     table = effects.auc.merge(heads, on="variant", how="left").sort_values("auc", ascending=False)
     if costs is not None:
         table = table.merge(costs[["variant", "parameters", "val_auc", "seconds"]], on="variant", how="left")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lib import ablation, config, files
 from lib.plots import style
+from lib.publish.results import ORIGINAL
 
 REGIMES = {"finetuned": "With the backbone trained along", "frozen": "On frozen features"}
 
@@ -57,42 +58,64 @@ def family(rows: list[dict]) -> str:
 
 
 def one_by_one(profiles: Profiles) -> str:
-    """The LSTM's difference to a head that sees tokens one by one, as a clause; nothing where the first profile has no such head."""
-    _, found = profiles[0]
-    row = next((row for row in found["beyond"] if row["variant"] == ablation.BASE), None)
-    if row is None:
+    """The LSTM's difference to a head that sees tokens one by one, as a sentence; nothing where no profile has such a head."""
+    found = _first(profiles, "beyond", ablation.BASE)
+    if found is None:
         return ""
-    return f"; minus that of a head with a nonlinearity at every token, and no sequence, it is {gap(row)}{family(found['beyond'])}"
+    place, row, comparisons = found
+    return f" Against a head that reads every token by itself and averages{place} the difference is {gap(row)}{comparisons}."
 
 
 def arrangement(profiles: Profiles) -> str:
-    """What raster order changes against shuffled tokens in the first profile, as a clause; nothing where it did not shuffle them."""
-    folder, found = profiles[0]
-    row = next((row for row in found["orders"] if row["variant"] == "lstm-shuffle"), None)
-    if row is None:
+    """What raster order changes against shuffled tokens, as a sentence; nothing where no profile shuffled them."""
+    found = _first(profiles, "orders", "lstm-shuffle")
+    if found is None:
         return ""
+    place, row, comparisons = found
     # Recorded is shuffled minus raster; the question is what the arrangement adds (as in lib.ablation.conclusions).
     ends = {"adjusted_low": -row["adjusted_high"], "adjusted_high": -row["adjusted_low"]}
-    place = f" (`{folder.name}`)" if len(profiles) > 1 else ""
     return (
-        "; raster order instead of a fresh random one for each image, in training as in evaluation, changes the LSTM's test AUC by "
-        f"{gap({'difference': -row['difference']} | ends)}{family(found['orders'])}{place}"
+        f" Raster order instead of a fresh random one for each image, in training too{place}, changes the LSTM's AUC by "
+        f"{gap({'difference': -row['difference']} | ends)}{comparisons}."
     )
 
 
+def _first(profiles: Profiles, table: str, variant: str) -> tuple[str, dict, str] | None:
+    """Of the first profile whose `table` has that variant: its name unless it is the first of all, the row, `family`."""
+    for folder, found in profiles:
+        for row in found[table]:
+            if row["variant"] == variant:
+                place = "" if folder == profiles[0][0] else f" (`{folder.name}`)"
+                return place, row, family(found[table])
+    return None
+
+
 def together(model: str, profiles: Profiles) -> str:
-    """The difference over several recipes of a model, to follow the word "over"; profiles that differ in their ablation alone are one."""
+    """The difference over several recipes of a model, to follow the word "over"; profiles that differ in their ablation alone are one.
+
+    Where trials chose the others, also without the original protocol, which is far from them.
+    """
     recipes: dict[str, list[Path]] = {}
     for folder, _ in profiles:
         settings = config.load(folder.name).as_dict()
         settings["ablation"].pop("variants")
         recipe = [settings[part] for part in ("data", "train", model, "ablation")]
         recipes.setdefault(config.fingerprint(recipe), []).append(folder)
-    tables = [[ablation.read(folder / "ablation") for folder in own] for own in recipes.values()]
-    over = ablation.pooled(tables, n_boot=min(found["n_boot"] for _, found in profiles))
+    n_boot = min(found["n_boot"] for _, found in profiles)
+    over = _pooled(list(recipes.values()), n_boot)
     runs = sum(row_of(found)["seeds"] for _, found in profiles)
     names = ", ".join(" with ".join(f"`{folder.name}`" for folder in own) for own in recipes.values())
-    return (
+    text = (
         f"the {len(recipes)} recipes that were asked ({names}; {runs} runs of each head) the difference is {gap(over)} "
         f"(p = {over['p']:.2g})"
+    )
+    chosen = [own for own in recipes.values() if own[0].name not in ORIGINAL]
+    if 0 < len(chosen) < len(recipes):
+        text += f", and without the original protocol (`{ORIGINAL[0]}`) {gap(_pooled(chosen, n_boot))}"
+    return text
+
+
+def _pooled(recipes: list[list[Path]], n_boot: int) -> dict:
+    return ablation.pooled(
+        [[ablation.read(folder / "ablation") for folder in own] for own in recipes], n_boot=n_boot
     )

@@ -92,7 +92,7 @@ def model_card(results: Path) -> str:
             _headline(every(results)),
             "`full` is the original protocol, `quick` its short form for 2 cores; `tuned`, `matched`, `balanced` and `reframed` are what trials on harder "
             "validation sets supported, `stretched` is one that did not carry over, `calibrated` is `reframed` with thresholds chosen on random patients, `refit` is its recipe with the pairs back in training, `overlap` is `refit` with half of each epoch drawn so that how an image was taken tells less of its class, `harmonised` is `overlap` on images whose machine's processing was taken away, `grid` is the recipe and the seeds of "
-            f"`calibrated` once more, on a GPU, for a larger ablation, `custom` is `calibrated`'s recipe for the custom model once more, on a GPU, to ask whether its LSTM helps (its five seeds lie below those of `calibrated`, which a CPU trained: [EXPERIMENTS.md](EXPERIMENTS.md)). {_minutes(every(results))} "
+            f"`calibrated` once more, on a GPU, for a larger ablation, `custom` is `calibrated`'s recipe for the custom model once more, on a GPU, to ask whether its LSTM helps (its mean is lower than that of `calibrated`, which a CPU trained; whether by more than seeds differ is open: [EXPERIMENTS.md](EXPERIMENTS.md)). {_minutes(every(results))} "
             "`balanced` gives the custom model half as many images as `matched` and `quick` do, which hardly trains it; its two seeds lie far apart, and "
             "intervals of so few are rather too narrow. All metrics of each: "
             "`reports/results/<profile>/headline.json` or `04_compare.json`.",
@@ -184,11 +184,9 @@ def _headline(rows: list[tuple[Path, dict]]) -> str:
 def _minutes(rows: list[tuple[Path, dict]]) -> str:
     """What the column counts; how many trainings shared a device at a time is known of those that ran on the H100."""
     devices = {info["device"] for folder, row in rows for info in _infos(folder, row)}
-    shared = (
-        "; ten to sixteen trainings at a time shared the H100"
-        if any("H100" in device for device in devices)
-        else ""
-    )
+    shared = "; ten trainings at a time shared the H100" if any("H100" in name for name in devices) else ""
+    if shared and any(folder.name == "custom" for folder, _ in rows):
+        shared += ", sixteen those of `custom`"
     return f"Minutes are summed over the seeds{shared}."
 
 

@@ -57,17 +57,17 @@ def _in_short(asked: dict[Question, Profiles]) -> str:
 
 
 def _answer(title: str, model: str, profiles: Profiles) -> str:
-    """The sentence of one model and regime."""
+    """What is said of one model and regime."""
     folder, found = profiles[0]
     row, verdict = row_of(found), verdict_of(found)
     text = (
-        f"{title} (`{folder.name}`, {row['seeds']} seeds): {verdict[0].lower()}{verdict[1:]}; the test AUC with an LSTM "
-        f"minus that with mean-pooling and as many weights is {gap(row)}{family(found['headline'])}"
+        f"{title} (`{folder.name}`, {row['seeds']} seeds, AUC {row['auc']:.3f}): {verdict[0].lower()}{verdict[1:]}; the test AUC with an LSTM "
+        f"minus that with mean-pooling and as many weights is {gap(row)}{family(found['headline'])}, where {row['detectable']:.3f} or more "
+        "would have been found (80% power)"
     )
     if len(profiles) > 1:
         text += f"; over {together(model, profiles)}"
-    # Once trained, the custom model leans on the order of its tokens (`relied_on`), so its answer says whether it gains by that.
-    return f"{text}{one_by_one(profiles) + arrangement(profiles) if model == 'custom_cnn_lstm' else ''}."
+    return f"{text}.{one_by_one(profiles)}{arrangement(profiles)}"
 
 
 def relied_on(folders: list[Path]) -> str:
@@ -91,7 +91,8 @@ def relied_on(folders: list[Path]) -> str:
     ]
     return (
         f"What trained models read in their tokens (`{folder.name}`, seed {found[0]['seed']}, {found[0]['n']} test images), by how the AUC changes: "
-        f"{'; '.join(said)}. A fall says that this model relies on what it lacks there, not that a model needs it; where the mean token is enough, "
+        f"{'; '.join(said)}. Here tokens are changed after training: a fall says that this one model relies on what it lacks there, not that a model "
+        "trained without it would miss it; where the mean token is enough, "
         "the sequence is not seen to tell it more."
     )
 
@@ -182,9 +183,10 @@ def _largest(regimes: dict[str, Profiles]) -> list[str]:
             learned, reached = _learned(found["control"]["relation"], "that relation", LARGEST)
             if row and learned:
                 change, place = f"{gap(row)}{family(found['headline'])}", f"`{folder.name}`"
+                model = style.NAMES[ablation.model_of(found)]
                 said.append(
                     f"With the seeds of {place} it {reached}, and on radiographs ({within(regime)}) the difference is {change}." if said
-                    else f"Read out at its largest value it {reached}, and on radiographs ({place}, {within(regime)}) its test "
+                    else f"Read out at its largest value it {reached}, and on radiographs ({model}, {place}, {within(regime)}) its test "
                     f"AUC minus that of mean-pooling is {change}."
                 )  # fmt: skip
                 break
@@ -221,8 +223,8 @@ def _at_length(title: str, model: str, profiles: Profiles) -> list[str]:
     parts += _variants(profiles)
     if len(profiles) > 1:
         rows = pd.DataFrame([_line(*one) for one in profiles])
-        parts += [markdown(rows), f"Over {together(model, profiles)}. {TRIED[model]}"]
-    return parts
+        return [*parts, markdown(rows), f"Over {together(model, profiles)}. {TRIED[model]}"]
+    return [*parts, TRIED[model]] if model == "custom_cnn_lstm" else parts
 
 
 def _first_answers(profiles: Profiles) -> dict[str, list[str]]:
