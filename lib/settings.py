@@ -245,10 +245,11 @@ class Ablation:
                 "ablation.model is custom_cnn_lstm, which has no pretrained layers to freeze; set ablation.regime to finetuned"
             )
         known = variants_of(self.regime, self.model)
+        whose = " of the custom model" if self.model == "custom_cnn_lstm" else ""
         for name in self.variants:
             if name not in known:
                 raise ConfigError(
-                    f"ablation.variants names {name!r}; the variants of the {self.regime} regime are {', '.join(known)}"
+                    f"ablation.variants names {name!r}; the variants of the {self.regime} regime{whose} are {', '.join(known)}"
                 )
         all_within("ablation.seeds", self.seeds, 0, LARGEST_SEED, such_as="[0, 1]")
         within("ablation.epochs", self.epochs, 1, 10_000)

@@ -256,7 +256,7 @@ def test_a_config_is_frozen():
                 "ablation.model": "custom_cnn_lstm",
                 "ablation.variants": ["mean-mlp-learned"],
             },
-            "ablation.variants names 'mean-mlp-learned'; the variants of the finetuned regime are mean-mlp,.*, lstm-raster-max$",
+            "ablation.variants names 'mean-mlp-learned'; the variants of the finetuned regime of the custom model are mean-mlp,.*, lstm-raster-max$",
         ),
         ({"ablation.variants": [3]}, "ablation.variants takes str, not 3"),
         ({"ablation.seeds": []}, "ablation.seeds is empty"),
