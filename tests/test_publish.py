@@ -598,7 +598,8 @@ def test_each_answer_says_of_which_model_it_is_where_both_were_asked(tmp_path):
     verdicts = {helps(folder) for folder in (custom, one, frozen)}
     assert verdicts == {"not shown"}  # so that it can be said in short
     assert sequence.answer([custom, one, frozen]) == (
-        f"**Does the LSTM help?** Not shown for either model. ({NAMED.format('tuned')}\n\n"
+        "**Does the LSTM help?** Not shown for either model. The test AUC with an LSTM minus that with mean-pooling and as many weights is "
+        f"{gap_of(one)} for Xception-LSTM and {gap_of(custom)} for the custom CNN-LSTM. ({NAMED.format('tuned')}\n\n"
         f"- Of Xception-LSTM, with the backbone trained along {said_of(one)}.\n"
         f"- Of Xception-LSTM, on frozen features {said_of(frozen)}.\n- {own}"
     )
@@ -644,7 +645,7 @@ def test_the_difference_over_all_recipes_is_said_without_the_original_protocol_t
 
 def test_two_verdicts_are_not_said_in_short(tmp_path):
     one, custom = asked(tmp_path / "tuned", 0.2), asked(tmp_path / "custom", 0.3, model=CUSTOM)
-    assert "help?** Not shown for either model. (" in sequence.answer([one, custom])
+    assert "help?** Not shown for either model. The test AUC " in sequence.answer([one, custom])
     path = custom / "06_ablation.json"
     found = files.read_json(path)
     found["answers"][ablation.HELPS] = "Yes, a little. The rest."

@@ -50,10 +50,13 @@ def answer(folders: list[Path]) -> str:
 
 
 def _in_short(asked: dict[Question, Profiles]) -> str:
-    """The verdict on both models, where it is one for all that was asked; else the list has to be read."""
+    """The answer in two sentences, where both models were asked and the verdict is one; else the list has to be read."""
     verdicts = {verdict_of(profiles[0][1]) for profiles in asked.values()}
-    both = len({model for model, _ in asked}) > 1 and len(verdicts) == 1
-    return f"{verdicts.pop()} for either model. " if both else ""
+    first = {model: row_of(profiles[0][1]) for (model, _), profiles in reversed(asked.items())}
+    if len(first) < 2 or len(verdicts) > 1:
+        return ""
+    gaps = " and ".join(f"{gap(first[model])} for {style.AMID[model]}" for model in style.AMID)
+    return f"{verdicts.pop()} for either model. The test AUC with an LSTM minus that with mean-pooling and as many weights is {gaps}. "
 
 
 def _answer(title: str, model: str, profiles: Profiles) -> str:
