@@ -131,6 +131,7 @@ def test_every_published_profile_is_told_by_its_own_settings():
         "grid",
         "custom",
         "refit",
+        "centre",
         "overlap",
         "harmonised",
     ):

@@ -13,6 +13,7 @@ PROFILES = (
     "harmonised",
     "overlap",
     "refit",
+    "centre",
     "calibrated",
     "grid",
     "custom",
