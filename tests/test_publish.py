@@ -18,7 +18,7 @@ from lib.ablation import control, record
 from lib.comparison import scored
 from lib.config import ROOT
 from lib.plots import style
-from lib.publish import documents, figure, foremost, sequence, size, verification
+from lib.publish import answer, documents, figure, foremost, sequence, size, verification
 from lib.publish.results import PublishError, best, check_settings, interval, published
 
 RESULTS = ROOT / "reports" / "results"
@@ -199,11 +199,11 @@ def test_readme_and_card_say_what_the_trained_models_read_in_their_tokens(compar
     assert said in documents.render(compared)
     assert said in documents.model_card(compared)
     assert "(`quick`, seed 42, 80 test images)" in said
+    assert "| Tokens | Xception-LSTM | Custom CNN-LSTM |" in said
     assert (
-        "with every token replaced by the image's mean token -0.280 [-0.380, -0.180] (Xception-LSTM) and +0.070 [-0.030, +0.170] (Custom CNN-LSTM); "
-        "in a random order -0.300 ["
+        "| each replaced by the image's mean token | -0.280 [-0.380, -0.180] | +0.070 [-0.030, +0.170] |\n| in a random order | -0.300 ["
     ) in said
-    assert "; in reverse -0.290 [-0.390, -0.190] (Xception-LSTM)" in said
+    assert "| in reverse | -0.290 [-0.390, -0.190] |" in said
     assert sequence.relied_on(folders[:1]) == ""
 
 
@@ -519,28 +519,30 @@ def stated(folder: Path, regime: str, model: str | None = None) -> Path:
     return folder
 
 
+def at_length(folders: list[Path]) -> str:
+    return "\n\n".join(answer.at_length(folders))
+
+
 def test_the_readme_takes_all_recipes_together_that_asked_whether_the_lstm_helps(tmp_path):
     one, two = asked(tmp_path / "balanced", 0.2), asked(tmp_path / "tuned", 0.8)
     silent = asked(tmp_path / "quick", 0.5, heads=("mean-mlp", "token-mean"))
-    alone = sequence.answer([one, silent])
-    assert "the custom model has not been asked" in alone
-    assert "(`balanced`, 2 seeds, AUC " in alone
-    assert "recipes" not in alone
-    both = sequence.answer([one, silent, two])
+    alone = at_length([one, silent])
+    assert "| balanced | 2 |" in alone
+    assert "quick" not in alone and "recipes" not in alone
+    both = at_length([one, silent, two])
     gaps = [
         ablation.analyse(ablation.read(f / "ablation"), n_boot=100).row("lstm-raster")["difference"]
         for f in (one, two)
     ]
-    assert both.startswith(alone.removesuffix("."))
+    assert both.startswith(alone)
     assert (
-        f"; over the 2 recipes that were asked (`balanced`, `tuned`; 4 runs of each head) the difference is {np.mean(gaps):+.4f} ["
-        in both
+        " With the backbone trained along, over the 2 recipes that were asked (`balanced`, `tuned`; 4 runs of each head) the difference is "
+        f"{np.mean(gaps):+.4f} [" in both
     )
 
 
 CUSTOM = "custom_cnn_lstm"
 OF_CUSTOM = ("mean-mlp", "token-mean", "lstm-raster", "lstm-shuffle")
-NAMED = "Words like `{}` name profiles, ways of training that are listed further down.)"
 
 
 def effects_of(folder: Path) -> ablation.Effects:
@@ -562,24 +564,43 @@ def helps(folder: Path) -> str:
     return said[0].lower() + said[1:]
 
 
-def said_of(folder: Path) -> str:
-    """What README says of one profile's LSTM against mean-pooling, without what begins it and what follows."""
+def line_of(folder: Path, name: str, *, beyond: str = "", orders: str = "") -> str:
+    """The row that README's table has of one profile's LSTM."""
     effects = effects_of(folder)
     (auc,) = effects.auc.loc[effects.auc["variant"] == "lstm-raster", "auc"]
-    family = f", adjusted for {len(effects.heads)} comparisons" if len(effects.heads) > 1 else ""
+    count = f" (1 of {len(effects.heads)})" if len(effects.heads) > 1 else ""
     return (
-        f"(`{folder.name}`, 2 seeds, AUC {auc:.3f}): {helps(folder)}; the test AUC with an LSTM minus that with mean-pooling and as many weights is "
-        f"{gap_of(folder)}{family}, where {effects.row('lstm-raster')['detectable']:.3f} or more would have been found (80% power)"
+        f"| {name} | {folder.name} | 2 | {auc:.3f} | {helps(folder)} | {gap_of(folder)}{count} | "
+        f"{effects.row('lstm-raster')['detectable']:.3f} | {beyond} | {orders} |"
     )
 
 
-def test_where_only_xception_was_asked_the_readme_says_so_to_the_letter(tmp_path):
+def table_of(folders: list[Path]) -> list[str]:
+    return [line for line in at_length(folders).splitlines() if line.startswith("| ")][2:]
+
+
+TRAINED, CUSTOM_TRAINED = (
+    f"{name}, with the backbone trained along" for name in ("Xception-LSTM", "Custom CNN-LSTM")
+)
+
+
+def test_where_one_model_was_asked_the_readme_says_that_the_other_was_not(tmp_path):
     one = asked(tmp_path / "tuned", 0.2)
     frozen = asked(tmp_path / "quick", 0.5, regime="frozen", model="xception_lstm")
-    assert sequence.answer([one, frozen]) == (
-        f"**Does the LSTM help?** (Of Xception-LSTM; the custom model has not been asked. {NAMED.format('tuned')} "
-        f"With the backbone trained along {said_of(one)}. On frozen features {said_of(frozen)}."
+    assert {helps(one), helps(frozen)} == {"not shown"}
+    assert answer.in_short([one, frozen]) == (
+        "**Does the LSTM help?** Not shown for Xception-LSTM; the custom CNN-LSTM has not been asked. The test AUC with an LSTM minus that with "
+        f"mean-pooling and as many weights is {gap_of(one)} for Xception-LSTM."
     )
+    assert table_of([one, frozen]) == [
+        line_of(one, TRAINED),
+        line_of(frozen, "Xception-LSTM, on frozen features"),
+    ]
+    custom = asked(tmp_path / "custom", 0.3, model=CUSTOM)
+    assert "Not shown for the custom CNN-LSTM; Xception-LSTM has not been asked. " in answer.in_short(
+        [custom]
+    )
+    assert answer.in_short([]) == at_length([]) == ""
 
 
 def test_each_answer_says_of_which_model_it_is_where_both_were_asked(tmp_path):
@@ -590,27 +611,24 @@ def test_each_answer_says_of_which_model_it_is_where_both_were_asked(tmp_path):
     apart = written(beyond["difference"], beyond["adjusted_low"], beyond["adjusted_high"])
     added = written(-shuffled["difference"], -shuffled["adjusted_high"], -shuffled["adjusted_low"])
     assert shuffled["difference"] > 0  # so that a sign that was left as recorded is seen
-    own = (
-        f"Of the custom CNN-LSTM, with the backbone trained along {said_of(custom)}. Against a head that reads every token by itself and "
-        f"averages the difference is {apart}. Raster order instead of a fresh random one for each image, in training too, changes the LSTM's "
-        f"AUC by {added}."
-    )
     verdicts = {helps(folder) for folder in (custom, one, frozen)}
     assert verdicts == {"not shown"}  # so that it can be said in short
-    assert sequence.answer([custom, one, frozen]) == (
+    assert answer.in_short([custom, one, frozen]) == (
         "**Does the LSTM help?** Not shown for either model. The test AUC with an LSTM minus that with mean-pooling and as many weights is "
-        f"{gap_of(one)} for Xception-LSTM and {gap_of(custom)} for the custom CNN-LSTM. ({NAMED.format('tuned')}\n\n"
-        f"- Of Xception-LSTM, with the backbone trained along {said_of(one)}.\n"
-        f"- Of Xception-LSTM, on frozen features {said_of(frozen)}.\n- {own}"
+        f"{gap_of(one)} for Xception-LSTM and {gap_of(custom)} for the custom CNN-LSTM."
     )
-    assert sequence.answer([custom]) == f"**Does the LSTM help?** ({NAMED.format('custom')}\n\n- {own}"
+    own = line_of(custom, CUSTOM_TRAINED, beyond=apart, orders=added)
+    assert table_of([custom, one, frozen]) == [
+        line_of(one, TRAINED),
+        line_of(frozen, "Xception-LSTM, on frozen features"),
+        own,
+    ]
     few = asked(tmp_path / "balanced", 0.3, model=CUSTOM)
-    alone = sequence.answer([one, few])
-    assert "random one" not in alone and "by itself" not in alone  # it had neither
+    assert table_of([one, few])[1] == line_of(few, CUSTOM_TRAINED)  # it had neither
     # Where another profile than the first has them, it is named.
-    both = sequence.answer([few, custom])
-    assert f"by itself and averages (`custom`) the difference is {apart}." in both
-    assert f"in training too (`custom`), changes the LSTM's AUC by {added}." in both
+    places = (f"{own} (`custom`)" for own in (apart, added))
+    beyond, orders = places
+    assert table_of([few, custom]) == [line_of(few, CUSTOM_TRAINED, beyond=beyond, orders=orders)]
 
 
 def test_recipes_of_one_model_are_not_taken_together_with_those_of_the_other(tmp_path):
@@ -618,17 +636,17 @@ def test_recipes_of_one_model_are_not_taken_together_with_those_of_the_other(tmp
     custom = [
         asked(tmp_path / name, lift, model=CUSTOM) for name, lift in (("custom", 2.0), ("reframed", 3.0))
     ]
-    said = sequence.answer([xception[0], custom[0], custom[1], xception[1]])
-    first, second = said.split("\n- Of the custom CNN-LSTM")
+    said = at_length([xception[0], custom[0], custom[1], xception[1]])
+    first, second = said.split(" Of the custom CNN-LSTM, with the backbone trained along, over the ")
     for part, folders in ((first, xception), (second, custom)):
         names = ", ".join(f"`{folder.name}`" for folder in folders)
         mean = np.mean([effects_of(folder).row("lstm-raster")["difference"] for folder in folders])
         assert (
-            f"; over the 2 recipes that were asked ({names}; 4 runs of each head) the difference is {mean:+.4f} ["
+            f"2 recipes that were asked ({names}; 4 runs of each head) the difference is {mean:+.4f} ["
             in part
         )
-    alone = sequence.answer(xception).split("further down.) ")[1]
-    assert f"{alone[0].lower()}{alone[1:]}" == first.split("- Of Xception-LSTM, ")[1]
+    alone = at_length(xception).split(" With the backbone")[1]
+    assert alone == first.split(" Of Xception-LSTM, with the backbone")[1]
 
 
 def test_the_difference_over_all_recipes_is_said_without_the_original_protocol_too(tmp_path):
@@ -636,21 +654,24 @@ def test_the_difference_over_all_recipes_is_said_without_the_original_protocol_t
         asked(tmp_path / name, lift) for name, lift in (("calibrated", 0.2), ("tuned", 0.5), ("full", 2.0))
     ]
     gaps = [effects_of(folder).row("lstm-raster")["difference"] for folder in folders]
-    said = sequence.answer(folders)
+    said = at_length(folders)
     assert f"6 runs of each head) the difference is {np.mean(gaps):+.4f} [" in said
     assert f", and without the original protocol (`full`) {np.mean(gaps[:2]):+.4f} [" in said
-    assert "without the original" not in sequence.answer(folders[:2])
-    assert "without the original" not in sequence.answer(folders[2:])
+    assert "without the original" not in at_length(folders[:2])
+    assert "without the original" not in at_length(folders[2:])
 
 
-def test_two_verdicts_are_not_said_in_short(tmp_path):
+def test_of_two_verdicts_neither_is_said_for_both(tmp_path):
     one, custom = asked(tmp_path / "tuned", 0.2), asked(tmp_path / "custom", 0.3, model=CUSTOM)
-    assert "help?** Not shown for either model. The test AUC " in sequence.answer([one, custom])
+    assert "help?** Not shown for either model. The test AUC " in answer.in_short([one, custom])
     path = custom / "06_ablation.json"
     found = files.read_json(path)
     found["answers"][ablation.HELPS] = "Yes, a little. The rest."
     files.write_json(path, found)
-    assert "help?** (Words" in sequence.answer([one, custom])
+    said = answer.in_short([one, custom])
+    assert "help?** That depends on what is asked (The answer at length). The test AUC " in said
+    assert said.endswith(f"{gap_of(one)} for Xception-LSTM and {gap_of(custom)} for the custom CNN-LSTM.")
+    assert [line.split(" | ")[4] for line in table_of([one, custom])] == ["not shown", "yes, a little"]
 
 
 @pytest.mark.parametrize(
@@ -666,7 +687,7 @@ def test_a_recipe_is_told_by_the_settings_of_its_model(tmp_path, monkeypatch, di
     monkeypatch.setattr(
         config, "load", lambda name: load("custom", **({differs: 0.9} if name == "reframed" else {}))
     )
-    assert recipes in sequence.answer(folders)
+    assert recipes in at_length(folders)
 
 
 def test_the_model_card_says_the_same_of_the_custom_model_below_xception(tmp_path):
@@ -930,9 +951,9 @@ def test_the_card_says_what_the_lstm_loses_where_no_sequence_can_help(tmp_path, 
 
 
 def test_an_interval_of_many_comparisons_says_so(tmp_path):
-    assert "adjusted for" not in sequence.answer([asked(tmp_path / "tuned", 0.5)])
+    assert "] (1 of" not in at_length([asked(tmp_path / "tuned", 0.5)])
     many = asked(tmp_path / "quick", 0.5, heads=("mean-mlp", "lstm-raster", "token-mean"))
-    assert "], adjusted for 2 comparisons, where " in sequence.answer([many])
+    assert f"{gap_of(many)} (1 of 2) |" in at_length([many])
 
 
 def test_the_model_card_lists_every_recipe_that_asked_whether_the_lstm_helps(tmp_path):
@@ -980,7 +1001,7 @@ def test_profiles_that_differ_in_their_ablation_alone_are_one_recipe(tmp_path):
     folders = [
         asked(tmp_path / name, lift) for name, lift in (("calibrated", 0.2), ("grid", 0.8), ("tuned", 0.5))
     ]
-    said = sequence.answer(folders)
+    said = at_length(folders)
     assert (
         "over the 2 recipes that were asked (`calibrated` with `grid`, `tuned`; 6 runs of each head)" in said
     )

@@ -52,41 +52,45 @@ def gap(row: dict) -> str:
 
 
 def family(rows: list[dict]) -> str:
-    """For how many comparisons the intervals of a table are widened; nothing where it is for one."""
-    count = sum(row["difference"] is not None for row in rows)
+    """For how many comparisons the intervals of a table are widened, as words; nothing where it is for one."""
+    count = _count(rows)
     return f", adjusted for {count} comparisons" if count > 1 else ""
 
 
+def of_several(rows: list[dict], place: str = "") -> str:
+    """The same as a cell's last words, after the profile where it is not that of its row."""
+    count = _count(rows)
+    words = [*([f"`{place}`"] if place else []), *([f"1 of {count}"] if count > 1 else [])]
+    return f" ({', '.join(words)})" if words else ""
+
+
+def _count(rows: list[dict]) -> int:
+    return sum(row["difference"] is not None for row in rows)
+
+
 def one_by_one(profiles: Profiles) -> str:
-    """The LSTM's difference to a head that sees tokens one by one, as a sentence; nothing where no profile has such a head."""
+    """The LSTM's difference to a head that sees tokens one by one, as a cell; nothing where no profile has such a head."""
     found = _first(profiles, "beyond", ablation.BASE)
-    if found is None:
-        return ""
-    place, row, comparisons = found
-    return f" Against a head that reads every token by itself and averages{place} the difference is {gap(row)}{comparisons}."
+    return f"{gap(found[0])}{found[1]}" if found else ""
 
 
 def arrangement(profiles: Profiles) -> str:
-    """What raster order changes against shuffled tokens, as a sentence; nothing where no profile shuffled them."""
+    """What raster order changes against shuffled tokens, as a cell; nothing where no profile shuffled them."""
     found = _first(profiles, "orders", "lstm-shuffle")
     if found is None:
         return ""
-    place, row, comparisons = found
+    row, comparisons = found
     # Recorded is shuffled minus raster; the question is what the arrangement adds (as in lib.ablation.conclusions).
     ends = {"adjusted_low": -row["adjusted_high"], "adjusted_high": -row["adjusted_low"]}
-    return (
-        f" Raster order instead of a fresh random one for each image, in training too{place}, changes the LSTM's AUC by "
-        f"{gap({'difference': -row['difference']} | ends)}{comparisons}."
-    )
+    return f"{gap({'difference': -row['difference']} | ends)}{comparisons}"
 
 
-def _first(profiles: Profiles, table: str, variant: str) -> tuple[str, dict, str] | None:
-    """Of the first profile whose `table` has that variant: its name unless it is the first of all, the row, `family`."""
+def _first(profiles: Profiles, table: str, variant: str) -> tuple[dict, str] | None:
+    """Of the first profile whose `table` has that variant: the row, and `of_several`."""
     for folder, found in profiles:
         for row in found[table]:
             if row["variant"] == variant:
-                place = "" if folder == profiles[0][0] else f" (`{folder.name}`)"
-                return place, row, family(found[table])
+                return row, of_several(found[table], "" if folder == profiles[0][0] else folder.name)
     return None
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from lib import comparison, evaluate, files, measured
 from lib.comparison import scored
 from lib.plots import style
-from lib.publish import foremost, sequence, size, tried
+from lib.publish import answer, foremost, sequence, size, tried
 from lib.publish.results import (
     BY_PAIRS,
     PROFILES,
@@ -44,23 +44,25 @@ ANCHORS = (
 
 def render(results: Path) -> str:
     """The results as README shows them: headline table, answer, anchors and figure, from `results` alone."""
-    shown = foremost.rows(results)
-    parts = [
-        sequence.answer(published(results)),
-        sequence.relied_on(published(results)),
-        sequence.left_open(published(results)),
-        _headline(shown),
-        "Mean over seeds, on the 624 images of the official test set, in the copy that data/README.md describes. The threshold and the epoch were chosen on patients held out of "
-        f"train. {INTERVALS} {foremost.recipes(shown)} {_minutes(shown)} Every recipe that was scored: [models/README.md](models/README.md).",
-        f"{foremost.threshold(results)} {foremost.at_sensitivity(results)}",
-        size.sentence(results),
-        foremost.figure(results),
-    ]
+    shown, folders = foremost.rows(results), published(results)
     anchors = pd.DataFrame(
         ANCHORS, columns=["Published on the same 624 images", "Accuracy, %", "AUC", "Note", "Where"]
     )
-    parts.append(markdown(anchors))
-    parts.append("Most of these are single runs, and few state how the epoch and the threshold were chosen.")
+    parts = [
+        answer.in_short(folders),
+        _headline(shown),
+        "Mean over seeds, on the 624 images of the official test set, in the copy that data/README.md describes. A profile is a way of training (listed further down). The threshold and the epoch "
+        f"were chosen on patients held out of train. {INTERVALS} {foremost.recipes(shown)} {_minutes(shown)} Every recipe that was scored: [models/README.md](models/README.md).",
+        markdown(anchors),
+        "Most of these are single runs, and few state how the epoch and the threshold were chosen.",
+        foremost.figure(results),
+        *answer.at_length(folders),
+        sequence.relied_on(folders),
+        sequence.left_open(folders),
+        "### What the figures leave open",
+        f"{foremost.threshold(results)} {foremost.at_sensitivity(results)}",
+        size.sentence(results),
+    ]
     return "\n\n".join(part for part in parts if part)
 
 

@@ -1,4 +1,4 @@
-"""What do README and the model card say of the sequence? Whether the LSTM helps, by model and regime and over all recipes."""
+"""What do the model card and README say of the sequence beyond the answer? Recipes, variants, trained models, the known truth."""
 
 from __future__ import annotations
 
@@ -13,15 +13,12 @@ from lib.plots import style
 from lib.publish.asked import (
     Profiles,
     Question,
-    arrangement,
     family,
     gap,
-    one_by_one,
     questions,
     row_of,
     titles,
     together,
-    verdict_of,
     within,
 )
 from lib.tables import markdown
@@ -30,47 +27,12 @@ TRIED = {
     "xception_lstm": "Trials that chose recipes (What was tried) were of the LSTM, so mean-pooling has settings that were chosen for its rival.",
     "custom_cnn_lstm": "Trials that chose recipes (What was tried) were of Xception-LSTM.",
 }
-UNASKED = "Of Xception-LSTM; the custom model has not been asked. "
+READINGS = {
+    "levelled": "each replaced by the image's mean token",
+    "shuffled": "in a random order",
+    "reversed": "in reverse",
+}
 TAUGHT = {"place": "where one opacity lies", "relation": "whether two opacities are in one lung or in both"}
-
-
-def answer(folders: list[Path]) -> str:
-    """Does the LSTM help? One sentence a model and regime: by the first profile shown, and by all that asked."""
-    asked = questions(folders)
-    if not asked:
-        return ""
-    said = [_answer(title, question[0], asked[question]) for question, title in titles(asked).items()]
-    named = next(iter(asked.values()))[0][0].name
-    words = f"Words like `{named}` name profiles, ways of training that are listed further down."
-    if "custom_cnn_lstm" not in {model for model, _ in asked}:
-        return f"**Does the LSTM help?** ({UNASKED}{words}) {' '.join(said)}"
-    return "\n".join(
-        [f"**Does the LSTM help?** {_in_short(asked)}({words})\n", *(f"- {one}" for one in said)]
-    )
-
-
-def _in_short(asked: dict[Question, Profiles]) -> str:
-    """The answer in two sentences, where both models were asked and the verdict is one; else the list has to be read."""
-    verdicts = {verdict_of(profiles[0][1]) for profiles in asked.values()}
-    first = {model: row_of(profiles[0][1]) for (model, _), profiles in reversed(asked.items())}
-    if len(first) < 2 or len(verdicts) > 1:
-        return ""
-    gaps = " and ".join(f"{gap(first[model])} for {style.AMID[model]}" for model in style.AMID)
-    return f"{verdicts.pop()} for either model. The test AUC with an LSTM minus that with mean-pooling and as many weights is {gaps}. "
-
-
-def _answer(title: str, model: str, profiles: Profiles) -> str:
-    """What is said of one model and regime."""
-    folder, found = profiles[0]
-    row, verdict = row_of(found), verdict_of(found)
-    text = (
-        f"{title} (`{folder.name}`, {row['seeds']} seeds, AUC {row['auc']:.3f}): {verdict[0].lower()}{verdict[1:]}; the test AUC with an LSTM "
-        f"minus that with mean-pooling and as many weights is {gap(row)}{family(found['headline'])}, where {row['detectable']:.3f} or more "
-        "would have been found (80% power)"
-    )
-    if len(profiles) > 1:
-        text += f"; over {together(model, profiles)}"
-    return f"{text}.{one_by_one(profiles)}{arrangement(profiles)}"
 
 
 def relied_on(folders: list[Path]) -> str:
@@ -83,20 +45,18 @@ def relied_on(folders: list[Path]) -> str:
         return ""
     changed = {(row["model"], row["reading"]): row for row in found}
     models = dict.fromkeys(row["model"] for row in found)
-    said = [
-        f"{what} "
-        + " and ".join(f"{_change(changed[model, reading])} ({style.NAMES[model]})" for model in models)
-        for reading, what in (
-            ("levelled", "with every token replaced by the image's mean token"),
-            ("shuffled", "in a random order"),
-            ("reversed", "in reverse"),
-        )
+    rows = [
+        {"Tokens": what} | {style.NAMES[model]: _change(changed[model, reading]) for model in models}
+        for reading, what in READINGS.items()
     ]
-    return (
-        f"What trained models read in their tokens (`{folder.name}`, seed {found[0]['seed']}, {found[0]['n']} test images), by how the AUC changes: "
-        f"{'; '.join(said)}. Here tokens are changed after training: a fall says that this one model relies on what it lacks there, not that a model "
-        "trained without it would miss it; where the mean token is enough, "
-        "the sequence is not seen to tell it more."
+    return "\n\n".join(
+        [
+            f"What trained models read in their tokens (`{folder.name}`, seed {found[0]['seed']}, {found[0]['n']} test images), by how the AUC changes when "
+            "these are changed after training:",
+            markdown(pd.DataFrame(rows)),
+            "A fall says that this one model relies on what it lacks there, not that a model trained without it would miss it; where the mean token is enough, "
+            "the sequence is not seen to tell it more.",
+        ]
     )
 
 

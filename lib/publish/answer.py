@@ -1,0 +1,83 @@
+"""What does README answer? Whether the LSTM helps, in two sentences, and what they rest on, as a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from lib.plots import style
+from lib.publish.asked import (
+    Profiles,
+    Question,
+    arrangement,
+    gap,
+    of_several,
+    one_by_one,
+    questions,
+    row_of,
+    titles,
+    together,
+    verdict_of,
+    within,
+)
+from lib.tables import markdown
+
+
+def in_short(folders: list[Path]) -> str:
+    """Does the LSTM help? The verdict, and by how much, in two sentences: of each model by the first profile that asked it."""
+    asked = questions(folders)
+    if not asked:
+        return ""
+    first = {model: row_of(profiles[0][1]) for (model, _), profiles in reversed(asked.items())}
+    models = [model for model in style.AMID if model in first]
+    gaps = " and ".join(f"{gap(first[model])} for {style.AMID[model]}" for model in models)
+    return f"**Does the LSTM help?** {_verdict(asked, models)}. The test AUC with an LSTM minus that with mean-pooling and as many weights is {gaps}."
+
+
+def _verdict(asked: dict[Question, Profiles], models: list[str]) -> str:
+    """The answer's first words where all that was asked has one, and of whom it is."""
+    verdicts = {verdict_of(profiles[0][1]) for profiles in asked.values()}
+    if len(verdicts) > 1:
+        return "That depends on what is asked (The answer at length)"
+    if len(models) > 1:
+        return f"{verdicts.pop()} for either model"
+    (unasked,) = (name for model, name in style.AMID.items() if model not in models)
+    return f"{verdicts.pop()} for {style.AMID[models[0]]}; {unasked} has not been asked"
+
+
+def at_length(folders: list[Path]) -> list[str]:
+    """The same of every model and regime as a table, what its columns are, and the difference over all recipes that asked."""
+    asked = questions(folders)
+    if not asked:
+        return []
+    rows = [_line(question, profiles) for question, profiles in asked.items()]
+    columns = (
+        "Differences of the test AUC, mean over seeds, with 95% intervals. Mean-pooling has as many weights as the LSTM. *Would have been found* is the true difference "
+        "to mean-pooling that would have been, with 80% power. *One by one* is a head that reads every token by itself and averages. *Shuffled* is a fresh random order of "
+        "the tokens for each image, in training too. In parentheses: another profile that had the comparison, and of how many comparisons it is one, for which its interval "
+        "is adjusted."
+    )
+    over = [
+        f"{title}, over {together(question[0], asked[question])}."
+        for question, title in titles(asked).items()
+        if len(asked[question]) > 1
+    ]
+    return ["### The answer at length", markdown(pd.DataFrame(rows)), " ".join([columns, *over])]
+
+
+def _line(question: Question, profiles: Profiles) -> dict[str, str]:
+    """A row of that table: what is said of one model and regime."""
+    folder, found = profiles[0]
+    (model, regime), row, verdict = question, row_of(found), verdict_of(found)
+    return {
+        "Model": f"{style.NAMES[model]}, {within(regime)}",
+        "Profile": folder.name,
+        "Seeds": f"{row['seeds']}",
+        "AUC": f"{row['auc']:.3f}",
+        "Helps?": f"{verdict[0].lower()}{verdict[1:]}",
+        "LSTM minus mean-pooling": f"{gap(row)}{of_several(found['headline'])}",
+        "Would have been found": f"{row['detectable']:.3f}",
+        "LSTM minus one by one": one_by_one(profiles),
+        "Raster minus shuffled": arrangement(profiles),
+    }
