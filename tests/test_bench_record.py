@@ -1,6 +1,8 @@
 """The record of the bench tells what was measured, on what and where, and a new measurement takes nothing from it."""
 
 import json
+import os
+import time
 
 import pytest
 
@@ -103,6 +105,52 @@ def test_accuracy_that_did_not_tell_where_it_was_measured_keeps_what_its_record_
     assert again["accuracy"]["measured"]["device"] == "an older machine" != again["device"]
     assert "was recorded by an earlier method" in again["said"][-1]
     assert "earlier method" not in " ".join(told(tmp_path, "--only-accuracy", "--accuracy", "7")["said"])
+
+
+@pytest.fixture
+def broken_off(pretend, undrawn, tmp_path, monkeypatch):
+    """A bench that stopped at the custom model's second turn; what the next one measures is added to the list that it gives."""
+    measured, turn = [], bench._turn
+
+    def until(what, *words, model="", **given):
+        if len(measured) == 6:
+            raise RuntimeError("out of memory")
+        measured.append((what, model))
+        return turn(what, *words, model=model, **given)
+
+    monkeypatch.setattr(bench, "_turn", until)
+    assert bench.main(["--root", str(tmp_path), "--size", "28", "--images", "8"]) != 0
+    assert not recorded(tmp_path).exists()
+    measured.clear()
+    return measured
+
+
+def test_a_bench_that_was_broken_off_goes_on(broken_off, tmp_path, capsys):
+    found = told(tmp_path)
+    custom = [("project", "custom_cnn_lstm"), ("original", "custom_cnn_lstm"), ("project", "custom_cnn_lstm")]
+    assert broken_off == [*custom, ("gradcam", "")]
+    assert "going on with what an interrupted bench has measured" in capsys.readouterr().out
+    assert {row["ratio"] for row in found["rows"]} == {1.0, 4.5, 6.0}
+    assert not list(recorded(tmp_path).parent.glob("*.part.json"))
+    broken_off.clear()
+    with pytest.raises(AssertionError):  # it begins anew, and stops again
+        told(tmp_path)
+    assert broken_off[0] == ("limits", "")
+
+
+@pytest.mark.parametrize("other", ["seconds", "machine", "age", "damage"])
+def test_what_another_bench_measured_is_not_taken_up(broken_off, tmp_path, monkeypatch, other):
+    part = recorded(tmp_path).with_suffix(".part.json")
+    words = ["--seconds", "1"] if other == "seconds" else []
+    if other == "machine":
+        monkeypatch.setattr(bench.provenance, "device", lambda: "another machine")
+    if other == "age":
+        os.utime(part, (time.time() - 3700,) * 2)
+    if other == "damage":
+        part.write_text(part.read_text()[:-9])
+    with pytest.raises(AssertionError):  # it stops again where the first did
+        told(tmp_path, *words)
+    assert broken_off[0] == ("limits", "")
 
 
 def test_phantoms_leave_the_record_of_real_images_alone(pretend, undrawn, tmp_path):

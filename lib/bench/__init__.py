@@ -3,7 +3,8 @@
 Each recipe runs in a process of its own, in the order original, project, original, project, for both models. The table, the
 figure and the numbers go to `reports/results`, those of phantoms to `reports/results/demo`; ratios compare the better of each
 recipe's two turns. Maps are compared with the original's loop over channels, and on real images both recipes train at the
-same batch size, to compare their AUCs (which alone took 14 minutes on two cores, beside other work).
+same batch size, to compare their AUCs (which alone took 14 minutes on two cores, beside other work). Interrupted, the same
+command within an hour goes on with what it has measured.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -23,6 +26,7 @@ import torch
 from lib import config as configs
 from lib import files, pixels, provenance
 from lib.bench import map_speed, measurement, recipes
+from lib.bench.unfinished import Unfinished
 from lib.config import Config
 from lib.models import WeightsError
 from lib.trouble import told
@@ -49,26 +53,33 @@ def setting(root: Path = configs.ROOT, *, size: int = 224, batch: int = BATCH) -
     return configs.load("full", root=root, **given)
 
 
-def run(config: Config, *, images: int, seconds: float, threads: int | None) -> dict:
-    """All turns of both models; a JSON-like result."""
+def run(config: Config, kept: Unfinished, *, images: int, seconds: float, threads: int | None) -> dict:
+    """All turns of both models, those that are `kept` from an interrupted bench as they are; a JSON-like result."""
     store = pixels.prepare(config)
+    if kept.begun:
+        print("going on with what an interrupted bench has measured", flush=True)
     found = {
-        **_circumstances(config), "cores": os.cpu_count(),
-        "threads": threads or torch.get_num_threads(), "load_before": os.getloadavg()[0],
-        "limits_gflops": _turn("limits", config, threads=threads, seconds=min(seconds, 2.0)), "models": {},
+        **_circumstances(config), "cores": os.cpu_count(), "threads": threads or torch.get_num_threads(),
+        **kept.once("start", lambda: {"load_before": os.getloadavg()[0]}),
+        "limits_gflops": kept.once("limits", lambda: _turn("limits", config, threads=threads, seconds=min(seconds, 2.0))), "models": {},
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         tree = _image_folder(store, Path(folder), images)
         for model in configs.MODELS:
             turns = []
-            for recipe in TURNS:
-                turns.append({"recipe": recipe, **_turn(recipe, config, model=model, tree=tree, threads=threads, seconds=seconds)})  # fmt: skip
+            for number, recipe in enumerate(TURNS):
+                measure = partial(
+                    _turn, recipe, config, model=model, tree=tree, threads=threads, seconds=seconds
+                )
+                turns.append({"recipe": recipe, **kept.once(f"{model} {number}", measure)})
                 print(f"{model}, {recipe}: training {turns[-1]['train']:.1f}, inference {turns[-1]['infer']:.1f} images/s", flush=True)  # fmt: skip
             found["models"][model] = {
                 "turns": turns,
                 "gflop_per_image": measurement.operations(config, model),
             }
-    found["gradcam"] = _turn("gradcam", config, threads=threads, seconds=seconds)
+    found["gradcam"] = kept.once(
+        "gradcam", partial(_turn, "gradcam", config, threads=threads, seconds=seconds)
+    )
     return found | {"load_after": os.getloadavg()[0]}
 
 
@@ -238,7 +249,10 @@ def main(argv: list[str] | None = None) -> int:
     found = files.read_json(target) if target.exists() else {}
     if not asked.only_accuracy:
         found = _accuracy_of_the_same_images(found, config)
-        found |= run(config, images=asked.images, seconds=asked.seconds, threads=asked.threads)
+        timed = {"images": asked.images, "seconds": asked.seconds, "threads": asked.threads}
+        same = _circumstances(config) | timed | {"batch": asked.batch, "host": platform.node()}
+        kept = Unfinished(target.with_suffix(".part.json"), same)
+        found |= run(config, kept, **timed)
     images = (0 if config.synthetic else 512) if asked.accuracy is None else asked.accuracy
     if images:
         compared = recipes.compare(config, images=images, seeds=range(asked.seeds))
@@ -246,6 +260,8 @@ def main(argv: list[str] | None = None) -> int:
     if not found:
         raise RuntimeError(f"{target} is not there, and nothing was to be measured")
     _write(found, target)
+    if not asked.only_accuracy:
+        kept.done()
     return 0
 
 
