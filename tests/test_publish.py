@@ -73,6 +73,20 @@ READINGS = [
 ]
 
 
+READINGS += [
+    {
+        "model": model,
+        "seed": 42,
+        "n": 80,
+        "n_patients": 40,
+        "reading": "trained",
+        "auc": auc,
+        "difference": None,
+    }
+    for model, auc in (("xception_lstm", 0.97), ("custom_cnn_lstm", 0.91))
+]
+
+
 @pytest.fixture
 def compared(results):
     """The same profile, in which notebook 04 was run."""
@@ -204,6 +218,7 @@ def test_readme_and_card_say_what_the_trained_models_read_in_their_tokens(compar
         "| each replaced by the image's mean token | -0.280 [-0.380, -0.180] | +0.070 [-0.030, +0.170] |\n| in a random order | -0.300 ["
     ) in said
     assert "| in reverse | -0.290 [-0.390, -0.190] |" in said
+    assert "As trained they have 0.970 and 0.910 there." in said
     assert sequence.relied_on(folders[:1]) == ""
 
 
@@ -332,13 +347,14 @@ def test_the_readme_also_shows_the_recipe_that_pairs_chose_and_says_why(results)
     xception, custom = "xception_lstm", "custom_cnn_lstm"
     assert shown == [("overlap", xception), ("quick", custom), ("refit", xception), ("quick", xception)]
     assert (
-        "by the recipe that was put first before it was scored, by the one whose settings validation on matched pairs chose "
+        "by the recipe that was made its primary one before its test figures were known, by the one whose settings validation on matched pairs chose "
         "(Xception-LSTM: `refit`, added when its test figures were known) and by the original study's protocol (`quick`, its short "
-        "form for 2 cores)." in documents.render(results)
+        "form for 2 cores); the first need not be the best." in documents.render(results)
     )
     same = foremost._at_sensitivity(results / "quick", xception)  # as all three have the same tables
-    assert f"it reaches {same} on test; `refit` so reaches {same}. The table's rule" in documents.render(
-        results
+    assert (
+        f"it reaches {same} on test; `refit` by the same rule reaches {same}. The table's rule"
+        in documents.render(results)
     )
     card = documents.model_card(results)
     for name in ("overlap", "quick", "refit"):
@@ -349,8 +365,9 @@ def test_the_readme_also_shows_the_recipe_that_pairs_chose_and_says_why(results)
 def test_the_recipe_that_pairs_chose_is_shown_once_where_it_is_the_first(results):
     (results / "quick" / "predictions").parent.rename(results / "refit")
     assert [folder.name for folder, _ in foremost.rows(results)] == ["refit", "refit"]
-    assert "Each model is shown by the recipe that was put first before it was scored. " in documents.render(
-        results
+    assert (
+        "Each model is shown by the recipe that was made its primary one before its test figures were known; the first need not be the best. "
+        in documents.render(results)
     )
 
 
@@ -409,7 +426,12 @@ def test_the_model_card_compares_the_models_where_both_are_recorded(results):
 def test_the_readme_says_whether_the_threshold_carries_over(results):
     row = files.read_json(results / "quick" / "headline.json")["headline"][0]
     shown = interval(row, "specificity", ".1f", 100)
-    assert f"on the images that chose it, {shown}% on the test images" in documents.render(results)
+    held = evaluate.deciding(evaluate.recorded(results / "quick")["xception_lstm"][0])
+    normal = (held["y_true"] == 0).sum()
+    assert (
+        f"% on the {normal} normal images among those that chose it, {shown}% on the test images"
+        in documents.render(results)
+    )
 
 
 def test_the_readme_says_what_a_threshold_for_sensitivity_reaches(results):
@@ -534,9 +556,11 @@ def test_the_readme_takes_all_recipes_together_that_asked_whether_the_lstm_helps
         ablation.analyse(ablation.read(f / "ablation"), n_boot=100).row("lstm-raster")["difference"]
         for f in (one, two)
     ]
-    assert both.startswith(alone)
+    table, found, read = alone.split("\n\n")[1:]
+    assert found.startswith("Of all heads, token orders and read-outs that were tried")
+    assert both.split("\n\n")[1::2] == [table, read]
     assert (
-        " With the backbone trained along, over the 2 recipes that were asked (`balanced`, `tuned`; 4 runs of each head) the difference is "
+        "With the backbone trained along, over the 2 recipes that were asked (`balanced`, `tuned`; 4 runs of each head) the difference is "
         f"{np.mean(gaps):+.4f} [" in both
     )
 
@@ -571,8 +595,12 @@ def line_of(folder: Path, name: str, *, beyond: str = "", orders: str = "") -> s
     count = f" (1 of {len(effects.heads)})" if len(effects.heads) > 1 else ""
     return (
         f"| {name} | {folder.name} | 2 | {auc:.3f} | {helps(folder)} | {gap_of(folder)}{count} | "
-        f"{effects.row('lstm-raster')['detectable']:.3f} | {beyond} | {orders} |"
+        f"{detectable(folder)} | {beyond} | {orders} |"
     )
+
+
+def detectable(folder: Path) -> str:
+    return f"{effects_of(folder).row('lstm-raster')['detectable']:.3f}"
 
 
 def table_of(folders: list[Path]) -> list[str]:
@@ -590,7 +618,7 @@ def test_where_one_model_was_asked_the_readme_says_that_the_other_was_not(tmp_pa
     assert {helps(one), helps(frozen)} == {"not shown"}
     assert answer.in_short([one, frozen]) == (
         "**Does the LSTM help?** Not shown for Xception-LSTM; the custom CNN-LSTM has not been asked. The test AUC with an LSTM minus that with "
-        f"mean-pooling and as many weights is {gap_of(one)} for Xception-LSTM."
+        f"mean-pooling and as many weights is {gap_of(one)} for Xception-LSTM (`tuned`), where {detectable(one)} would have been detected (80% power)."
     )
     assert table_of([one, frozen]) == [
         line_of(one, TRAINED),
@@ -615,7 +643,8 @@ def test_each_answer_says_of_which_model_it_is_where_both_were_asked(tmp_path):
     assert verdicts == {"not shown"}  # so that it can be said in short
     assert answer.in_short([custom, one, frozen]) == (
         "**Does the LSTM help?** Not shown for either model. The test AUC with an LSTM minus that with mean-pooling and as many weights is "
-        f"{gap_of(one)} for Xception-LSTM and {gap_of(custom)} for the custom CNN-LSTM."
+        f"{gap_of(one)} for Xception-LSTM (`tuned`) and {gap_of(custom)} for the custom CNN-LSTM (`custom`), where {detectable(one)} and "
+        f"{detectable(custom)} would have been detected (80% power)."
     )
     own = line_of(custom, CUSTOM_TRAINED, beyond=apart, orders=added)
     assert table_of([custom, one, frozen]) == [
@@ -645,8 +674,8 @@ def test_recipes_of_one_model_are_not_taken_together_with_those_of_the_other(tmp
             f"2 recipes that were asked ({names}; 4 runs of each head) the difference is {mean:+.4f} ["
             in part
         )
-    alone = at_length(xception).split(" With the backbone")[1]
-    assert alone == first.split(" Of Xception-LSTM, with the backbone")[1]
+    alone = at_length(xception).split("\n\n")[2].split(" Of all heads")[0]
+    assert alone.removeprefix("With") == first.split("Of Xception-LSTM, with")[1]
 
 
 def test_the_difference_over_all_recipes_is_said_without_the_original_protocol_too(tmp_path):
@@ -656,7 +685,10 @@ def test_the_difference_over_all_recipes_is_said_without_the_original_protocol_t
     gaps = [effects_of(folder).row("lstm-raster")["difference"] for folder in folders]
     said = at_length(folders)
     assert f"6 runs of each head) the difference is {np.mean(gaps):+.4f} [" in said
-    assert f", and without the original protocol (`full`) {np.mean(gaps[:2]):+.4f} [" in said
+    assert (
+        f", and without the original protocol (`full`; a figure that came when the others were known) {np.mean(gaps[:2]):+.4f} ["
+        in said
+    )
     assert "without the original" not in at_length(folders[:2])
     assert "without the original" not in at_length(folders[2:])
 
@@ -670,7 +702,7 @@ def test_of_two_verdicts_neither_is_said_for_both(tmp_path):
     files.write_json(path, found)
     said = answer.in_short([one, custom])
     assert "help?** That depends on what is asked (The answer at length). The test AUC " in said
-    assert said.endswith(f"{gap_of(one)} for Xception-LSTM and {gap_of(custom)} for the custom CNN-LSTM.")
+    assert f" is {gap_of(one)} for Xception-LSTM (`tuned`) and {gap_of(custom)} for the custom" in said
     assert [line.split(" | ")[4] for line in table_of([one, custom])] == ["not shown", "yes, a little"]
 
 
@@ -954,6 +986,27 @@ def test_an_interval_of_many_comparisons_says_so(tmp_path):
     assert "] (1 of" not in at_length([asked(tmp_path / "tuned", 0.5)])
     many = asked(tmp_path / "quick", 0.5, heads=("mean-mlp", "lstm-raster", "token-mean"))
     assert f"{gap_of(many)} (1 of 2) |" in at_length([many])
+
+
+def test_what_is_shown_to_differ_is_named_of_all_that_was_asked(tmp_path):
+    one = asked(tmp_path / "tuned", 0.2)
+    assert (
+        at_length([one]).count("from mean-pooling: none; orders shown to differ from raster order: none.")
+        == 1
+    )
+    many = asked(tmp_path / "quick", 0.9, heads=("mean-mlp", "lstm-raster", "lstm-reverse"), regime="frozen")
+    path = many / "06_ablation.json"
+    found = files.read_json(path)
+    for row in [*found["headline"], *found["orders"]]:
+        row["differs"] = row["variant"] == "lstm-reverse"
+    files.write_json(path, found)
+    (order,) = found["orders"]
+    apart = written(order["difference"], order["adjusted_low"], order["adjusted_high"])
+    place = "(Xception-LSTM, on frozen features, `quick`)"
+    said = at_length([one, many])
+    assert f"from mean-pooling: `lstm-reverse` {gap_of(many, 'lstm-reverse')} {place}; orders shown" in said
+    assert f"from raster order: `lstm-reverse` {apart} {place}." in said
+    assert "a smaller one" in said and "a smaller one" not in at_length([one])
 
 
 def test_the_model_card_lists_every_recipe_that_asked_whether_the_lstm_helps(tmp_path):

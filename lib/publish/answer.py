@@ -8,6 +8,7 @@ import pandas as pd
 
 from lib.plots import style
 from lib.publish.asked import (
+    REGIMES,
     Profiles,
     Question,
     arrangement,
@@ -29,10 +30,17 @@ def in_short(folders: list[Path]) -> str:
     asked = questions(folders)
     if not asked:
         return ""
-    first = {model: row_of(profiles[0][1]) for (model, _), profiles in reversed(asked.items())}
+    first = {model: profiles[0] for (model, _), profiles in reversed(asked.items())}
     models = [model for model in style.AMID if model in first]
-    gaps = " and ".join(f"{gap(first[model])} for {style.AMID[model]}" for model in models)
-    return f"**Does the LSTM help?** {_verdict(asked, models)}. The test AUC with an LSTM minus that with mean-pooling and as many weights is {gaps}."
+    rows = {model: row_of(found) for model, (_, found) in first.items()}
+    gaps = " and ".join(
+        f"{gap(rows[model])} for {style.AMID[model]} (`{first[model][0].name}`)" for model in models
+    )
+    seen = " and ".join(f"{rows[model]['detectable']:.3f}" for model in models)
+    return (
+        f"**Does the LSTM help?** {_verdict(asked, models)}. The test AUC with an LSTM minus that with mean-pooling and as many weights is "
+        f"{gaps}, where {seen} would have been detected (80% power)."
+    )
 
 
 def _verdict(asked: dict[Question, Profiles], models: list[str]) -> str:
@@ -53,17 +61,40 @@ def at_length(folders: list[Path]) -> list[str]:
         return []
     rows = [_line(question, profiles) for question, profiles in asked.items()]
     columns = (
-        "Differences of the test AUC, mean over seeds, with 95% intervals. Mean-pooling has as many weights as the LSTM. *Would have been found* is the true difference "
-        "to mean-pooling that would have been, with 80% power. *One by one* is a head that reads every token by itself and averages. *Shuffled* is a fresh random order of "
-        "the tokens for each image, in training too. In parentheses: another profile that had the comparison, and of how many comparisons it is one, for which its interval "
-        "is adjusted."
+        "Differences of the test AUC, mean over seeds, with 95% intervals. Mean-pooling has as many weights as the LSTM; *detectable* is the smallest true difference to it that such a "
+        "study shows with 80% power. *One by one* is a head that reads every token by itself and averages. *Raster* order is row by row, *shuffled* a fresh random order for each image, in "
+        "training too. In parentheses: another profile that had the comparison, and of how many comparisons it is one, over which its interval is simultaneous and so wider."
+    )
+    frozen = (
+        "On frozen ImageNet features only a head is trained, a smaller one."
+        if any(regime == REGIMES["frozen"] for _, regime in asked)
+        else ""
     )
     over = [
         f"{title}, over {together(question[0], asked[question])}."
         for question, title in titles(asked).items()
         if len(asked[question]) > 1
     ]
-    return ["### The answer at length", markdown(pd.DataFrame(rows)), " ".join([columns, *over])]
+    read = " ".join(filter(None, [columns, frozen]))
+    return ["### The answer at length", markdown(pd.DataFrame(rows)), " ".join([*over, _shown(asked)]), read]
+
+
+def _shown(asked: dict[Question, Profiles]) -> str:
+    """Of all heads, orders and read-outs that were asked: what differs from mean-pooling, and which order from raster order."""
+    told = {"headline": [], "orders": []}
+    for (model, regime), profiles in asked.items():
+        for folder, found in profiles:
+            for table, names in told.items():
+                names += [
+                    f"`{row['variant']}` {gap(row)} ({style.NAMES[model]}, {within(regime)}, `{folder.name}`)"
+                    for row in found[table]
+                    if row["differs"]
+                ]
+    heads, orders = (" and ".join(names) or "none" for names in told.values())
+    return (
+        "Of all heads, token orders and read-outs that were tried ([models/README.md](models/README.md)), shown to differ from mean-pooling: "
+        f"{heads}; orders shown to differ from raster order: {orders}."
+    )
 
 
 def _line(question: Question, profiles: Profiles) -> dict[str, str]:
@@ -74,10 +105,10 @@ def _line(question: Question, profiles: Profiles) -> dict[str, str]:
         "Model": f"{style.NAMES[model]}, {within(regime)}",
         "Profile": folder.name,
         "Seeds": f"{row['seeds']}",
-        "AUC": f"{row['auc']:.3f}",
-        "Helps?": f"{verdict[0].lower()}{verdict[1:]}",
+        "AUC, LSTM": f"{row['auc']:.3f}",
+        "LSTM better?": f"{verdict[0].lower()}{verdict[1:]}",
         "LSTM minus mean-pooling": f"{gap(row)}{of_several(found['headline'])}",
-        "Would have been found": f"{row['detectable']:.3f}",
+        "Detectable": f"{row['detectable']:.3f}",
         "LSTM minus one by one": one_by_one(profiles),
         "Raster minus shuffled": arrangement(profiles),
     }

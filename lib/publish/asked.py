@@ -115,7 +115,7 @@ def together(model: str, profiles: Profiles) -> str:
     )
     chosen = [own for own in recipes.values() if own[0].name not in ORIGINAL]
     if 0 < len(chosen) < len(recipes):
-        text += f", and without the original protocol (`{ORIGINAL[0]}`) {gap(_pooled(chosen, n_boot))}"
+        text += f", and without the original protocol (`{ORIGINAL[0]}`; a figure that came when the others were known) {gap(_pooled(chosen, n_boot))}"
     return text
 
 

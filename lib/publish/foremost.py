@@ -21,7 +21,7 @@ def rows(results: Path) -> list[tuple[Path, dict]]:
 def recipes(shown: list[tuple[Path, dict]]) -> str:
     """Why `rows` shows the recipes that it does; of the pairs' choice and the original protocol nothing where they are not shown."""
     names = list(dict.fromkeys(folder.name for folder, _ in shown))
-    words = ["the recipe that was put first before it was scored"]
+    words = ["the recipe that was made its primary one before its test figures were known"]
     for name in (own for own in names[1:] if own in BY_PAIRS):
         models = " and ".join(style.NAMES[row["model"]] for folder, row in shown if folder.name == name)
         words.append(
@@ -30,7 +30,7 @@ def recipes(shown: list[tuple[Path, dict]]) -> str:
     original = {"full": "`full`", "quick": "`quick`, its short form for 2 cores"}
     held = [original[name] for name in names if name in original]
     words += [f"the original study's protocol ({' and '.join(held)})"] if held else []
-    return f"Each model is shown by {_listed(words)}."
+    return f"Each model is shown by {_listed(words)}; the first need not be the best."
 
 
 def _listed(words: list[str]) -> str:
@@ -41,13 +41,14 @@ def _listed(words: list[str]) -> str:
 def threshold(results: Path) -> str:
     """Does the threshold carry over? Specificity where it was chosen and where it is used, of the first model shown."""
     model, (folder, row) = next(iter(best(results).items()))
-    kept = []
+    kept, normal = [], 0
     for table in evaluate.recorded(folder)[model]:
         held, chosen = evaluate.deciding(table), evaluate.thresholds(table)[evaluate.CHOSEN]
         kept.append(metrics.at("specificity", chosen)(held["y_true"], held["probability"]))
+        normal = (held["y_true"] == 0).sum()
     return (
-        f"Specificity of {style.NAMES[model]} (`{folder.name}`) at its threshold: {100 * np.mean(kept):.1f}% on the images "
-        f"that chose it, {interval(row, 'specificity', '.1f', 100)}% on the test images, which are shifted (data/README.md)."
+        f"Specificity of {style.NAMES[model]} (`{folder.name}`) at its threshold: {100 * np.mean(kept):.1f}% on the {normal} normal images among "
+        f"those that chose it, {interval(row, 'specificity', '.1f', 100)}% on the test images, which are shifted (data/README.md)."
     )
 
 
@@ -56,7 +57,11 @@ def at_sensitivity(results: Path) -> str:
     what it reaches by the recipe that pairs chose."""
     model, (folder, _) = next(iter(best(results).items()))
     other = best(results, BY_PAIRS).get(model, (folder, None))[0]
-    besides = "" if other == folder else f"; `{other.name}` so reaches {_at_sensitivity(other, model)}"
+    besides = (
+        ""
+        if other == folder
+        else f"; `{other.name}` by the same rule reaches {_at_sensitivity(other, model)}"
+    )
     return (
         "At the highest threshold that keeps 95% sensitivity on the same images it reaches "
         f"{_at_sensitivity(folder, model)} on test{besides}. The table's rule, Youden's index, was settled before these figures were known."

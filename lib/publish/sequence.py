@@ -45,6 +45,7 @@ def relied_on(folders: list[Path]) -> str:
         return ""
     changed = {(row["model"], row["reading"]): row for row in found}
     models = dict.fromkeys(row["model"] for row in found)
+    trained = " and ".join(f"{changed[model, 'trained']['auc']:.3f}" for model in models)
     rows = [
         {"Tokens": what} | {style.NAMES[model]: _change(changed[model, reading]) for model in models}
         for reading, what in READINGS.items()
@@ -54,8 +55,8 @@ def relied_on(folders: list[Path]) -> str:
             f"What trained models read in their tokens (`{folder.name}`, seed {found[0]['seed']}, {found[0]['n']} test images), by how the AUC changes when "
             "these are changed after training:",
             markdown(pd.DataFrame(rows)),
-            "A fall says that this one model relies on what it lacks there, not that a model trained without it would miss it; where the mean token is enough, "
-            "the sequence is not seen to tell it more.",
+            f"As trained they have {trained} there. A fall says that this one model relies on what it lacks, or is misled by what it never saw, not that a model trained without it would miss it; "
+            "where the mean token is enough, the sequence is not seen to tell it more.",
         ]
     )
 
@@ -71,7 +72,7 @@ def left_open(folders: list[Path]) -> str:
         return ""
     _, found = next(iter(regimes.values()))[0]
     learned = {task: _learned(found["control"][task], what) for task, what in TAUGHT.items()}
-    missed = [f"is not seen to learn {TAUGHT[task]}" for task, (seen, _) in learned.items() if not seen]
+    missed = [said for seen, said in learned.values() if not seen]
     cost = _loss(found)
     if cost:
         missed.append(

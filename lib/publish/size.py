@@ -28,7 +28,7 @@ def sentence(results: Path) -> str:
         "A part of such figures may come from how images were taken and of whom (data/README.md): originals differ in size by class, and in how they "
         f"were cut, for {ill:.0%} of the ill ones outside test have sides of whole JPEG blocks (multiples of 8 pixels), {normal:.0%} of the normal. Where "
         f"test images are weighted so that size tells nothing of the class, {style.NAMES[model]} (`{folder.name}`) has an AUC of {sizes} instead of "
-        f"{interval(row, 'auc', '.3f')}, and where size and cut tell nothing, of {both}. {_blocks(found)}"
+        f"{interval(row, 'auc', '.3f')}, and where size and cut tell nothing, of {both}; the images that weigh most there may be harder for other reasons too. {_blocks(found)}"
     ).rstrip()
 
 
