@@ -110,7 +110,7 @@ def together(model: str, profiles: Profiles) -> str:
     runs = sum(row_of(found)["seeds"] for _, found in profiles)
     names = ", ".join(" with ".join(f"`{folder.name}`" for folder in own) for own in recipes.values())
     text = (
-        f"the {len(recipes)} recipes that were asked ({names}; {runs} runs of each head) the difference is {gap(over)} "
+        f"the {len(recipes)} recipes that were asked ({names}; {runs} runs of each head) the difference to mean-pooling is {gap(over)} "
         f"(p = {over['p']:.2g})"
     )
     chosen = [own for own in recipes.values() if own[0].name not in ORIGINAL]

@@ -27,6 +27,8 @@ PROFILES = (
 )
 # The settings that validation on matched pairs chose, trained with the pairs back: the last of which they refused no part.
 BY_PAIRS = ("refit",)
+# Read on what most published figures of several seeds are read on; shown once all its seeds are there.
+SQUARES = ("centre",)
 ORIGINAL = ("full", "quick")  # the original study's protocol, and its short form for 2 cores
 
 
