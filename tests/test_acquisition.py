@@ -137,7 +137,10 @@ def test_what_is_said_of_it(small_ill_large_normal, monkeypatch, tmp_path):
     )
     assert str(sizes) != str(both)
     assert f"Xception-LSTM (`quick`) has an AUC of {sizes} instead of {row['auc']:.3f} [" in said
-    assert f"and where size and cut tell nothing, of {both}; the images that weigh most there may be harder" in said
+    assert (
+        f"and where size and cut tell nothing, of {both}; the images that weigh most there may be harder"
+        in said
+    )
     rightly = acquisition.by_cut({"": size._measured()}).set_index("cut")["specificity"]["whole blocks"]
     assert (
         "79% of the ill ones outside test have sides of whole JPEG blocks (multiples of 8 pixels), 6% of the normal"
