@@ -40,8 +40,7 @@ class Unfinished:
     def once(self, name: str, measure: Callable[[], dict]) -> dict:
         """The measurement of that name, made unless it is there."""
         if name not in self._found:
-            found = measure()
-            self._found[name] = json.loads(json.dumps(found))
+            self._found[name] = measure()
             files.write_json(self.path, {"asked": self.asked, "found": self._found})
         return self._found[name]
 

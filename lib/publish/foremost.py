@@ -15,9 +15,12 @@ from lib.publish.results import BY_PAIRS, ORIGINAL, PROFILES, SQUARES, best, int
 def rows(results: Path) -> list[tuple[Path, dict]]:
     """The headline, as profile and row: each model by the recipe put first, by the one that pairs chose, by the one on centre squares
     when its seeds are complete, and by the original protocol."""
-    listed = [best(results, among) for among in (PROFILES, BY_PAIRS, SQUARES, ORIGINAL)]
-    listed[2] = {model: one for model, one in listed[2].items() if _complete(*one)}
-    shown = [row for found in listed for row in found.values()]
+    shown = [
+        one
+        for among in (PROFILES, BY_PAIRS, SQUARES, ORIGINAL)
+        for one in best(results, among).values()
+        if among != SQUARES or _complete(*one)
+    ]
     return [row for k, row in enumerate(shown) if row not in shown[:k]]
 
 
@@ -53,11 +56,11 @@ def _listed(words: list[str]) -> str:
 def threshold(results: Path) -> str:
     """Does the threshold carry over? Specificity where it was chosen and where it is used, of the first model shown."""
     model, (folder, row) = next(iter(best(results).items()))
-    kept, normal = [], 0
+    kept = []
     for table in evaluate.recorded(folder)[model]:
         held, chosen = evaluate.deciding(table), evaluate.thresholds(table)[evaluate.CHOSEN]
         kept.append(metrics.at("specificity", chosen)(held["y_true"], held["probability"]))
-        normal = (held["y_true"] == 0).sum()
+    normal = (held["y_true"] == 0).sum()  # the seeds hold out the same images
     return (
         f"Specificity of {style.NAMES[model]} (`{folder.name}`) at its threshold: {100 * np.mean(kept):.1f}% on the {normal} normal images among "
         f"those that chose it, {interval(row, 'specificity', '.1f', 100)}% on the test images, which are shifted (data/README.md)."
