@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 if TYPE_CHECKING:
     from lib.store import PixelStore
@@ -47,6 +47,7 @@ def unsquashed(gray: np.ndarray, name: str) -> np.ndarray:
 
     A square counts as a squashed copy (one that was padded or cropped to a square cannot be told from it): an original has its
     shape already, unless it is a square itself. An image whose name is not a published one stays as it is.
+    Bicubic (Keys 1981), by Pillow, whose integers come out the same on every processor; OpenCV's do not.
     """
     height, width = gray.shape
     original = sizes().get(PurePosixPath(name).stem)
@@ -54,4 +55,6 @@ def unsquashed(gray: np.ndarray, name: str) -> np.ndarray:
         return gray
     wide, high = original
     shape = (round(width * wide / high), height) if wide > high else (width, round(height * high / wide))
-    return gray if shape == (width, height) else cv2.resize(gray, shape, interpolation=cv2.INTER_CUBIC)
+    if shape == (width, height):
+        return gray
+    return np.asarray(Image.fromarray(gray).resize(shape, Image.Resampling.BICUBIC))

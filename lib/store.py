@@ -99,7 +99,8 @@ def _stamp(config: Config) -> str:
     """Changes when a file of the raw folder is added, removed, resized or touched; reads no image."""
     listed = tree.file_stamps(config.raw_dir, tree.find_images(config.raw_dir))
     aspect = config.data.aspect
-    shapes = [] if aspect == "squash" else [hashlib.sha256(originals.SIZES.read_bytes()).hexdigest()]
+    restored = [hashlib.sha256(originals.SIZES.read_bytes()).hexdigest(), _code("originals.py")]
+    shapes = [] if aspect == "squash" else restored
     looks = [_code("harmonise.py")] if config.data.harmonise else []
     return fingerprint(
         [FORMAT, config.data.image_size, aspect, index.note(config.raw_dir), listed, *shapes, *looks]

@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -33,6 +35,12 @@ def test_squashed_copy_gets_its_shape_back(three_sizes):
 def test_along_the_shorter_side_nothing_changes(three_sizes):
     tall = originals.unsquashed(gradient(), "tall.jpeg")
     np.testing.assert_array_equal(tall, np.repeat(gradient()[:1], 80, 0))
+
+
+def test_stretched_pixels_are_the_same_on_every_processor(three_sizes):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    found = hashlib.sha256(originals.unsquashed(noise, "wide.jpeg")).hexdigest()
+    assert found[:16] == "5c0a13a64cf323a6"
 
 
 @pytest.mark.parametrize("name", ["square.png", "unknown.png"])

@@ -55,7 +55,7 @@ def render(results: Path) -> str:
         "Mean over seeds, on the 624 images of the official test set, in the copy that data/README.md describes. A profile is a way of training (listed further down). The threshold and the epoch "
         f"were chosen on patients held out of train. {INTERVALS} {foremost.recipes(shown)} {_minutes(shown)} Every recipe that was scored: [models/README.md](models/README.md).",
         markdown(anchors),
-        "Several are of one run or do not say of how many, and few state how the epoch and the threshold were chosen. Where they read centre squares, this study reads squashed images: context, not a comparison like for like.",
+        f"Several are of one run or do not say of how many, and few state how the epoch and the threshold were chosen. {foremost.squares(shown)}",
         foremost.figure(results),
         *answer.at_length(folders),
         sequence.relied_on(folders),

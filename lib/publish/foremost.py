@@ -53,6 +53,17 @@ def _listed(words: list[str]) -> str:
     return f"{', by '.join(others)} and by {last}" if others else last
 
 
+def squares(shown: list[tuple[Path, dict]]) -> str:
+    """How do the images of published figures differ from those of `rows`?"""
+    found = [f"`{folder.name}`" for folder, _ in shown if folder.name in SQUARES]
+    besides = (
+        f", but for {found[0]}, whose squares are cut from copies of 224 pixels and enlarged, so they are less sharp"
+        if found
+        else ""
+    )
+    return f"Where they read centre squares, this study reads squashed images{besides}: context, not a comparison like for like."
+
+
 def threshold(results: Path) -> str:
     """Does the threshold carry over? Specificity where it was chosen and where it is used, of the first model shown."""
     model, (folder, row) = next(iter(best(results).items()))
