@@ -378,7 +378,7 @@ def test_the_readme_shows_the_recipe_on_centre_squares_once_its_seeds_are_comple
     ]
     said = ", by the one on centre squares, as published figures of several seeds are (Xception-LSTM: `centre`) and by the original"
     assert (said in foremost.recipes(shown)) == (count == 5)
-    assert ("squashed images, but for `centre`, whose squares" in documents.render(results)) == (count == 5)
+    assert ("squashed images, but for `centre`, whose squares" in foremost.squares(shown)) == (count == 5)
 
 
 def test_the_recipe_that_pairs_chose_is_shown_once_where_it_is_the_first(results):
