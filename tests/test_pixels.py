@@ -58,6 +58,19 @@ def test_squashed_copy_is_cropped_or_padded_in_its_originals_shape(cfg, monkeypa
     assert (np.delete(built.pixels, row, 0) == np.delete(prepare(cfg).pixels, row, 0)).all()
 
 
+@pytest.mark.parametrize(("aspect", "anew"), [("squash", False), ("crop", True), ("pad", True)])
+def test_only_images_of_restored_shape_are_prepared_anew_when_the_restoring_changes(
+    cfg, monkeypatch, aspect, anew
+):
+    shaped = config.load("quick", root=cfg.root, **{"data.image_size": 32, "data.aspect": aspect})
+    pixels_file = shaped.store_dir / "pixels.npy"
+    prepare(shaped)
+    before = pixels_file.stat().st_ino
+    monkeypatch.setattr(store, "_code", lambda name: f"another {name}")
+    prepare(shaped)
+    assert (pixels_file.stat().st_ino != before) == anew
+
+
 def test_store_cannot_be_written_to(cfg):
     with pytest.raises(ValueError, match="read-only"):
         prepare(cfg).pixels[0, 0, 0] = 1
