@@ -98,13 +98,10 @@ def _draw(config: Config) -> None:
 def _stamp(config: Config) -> str:
     """Changes when a file of the raw folder is added, removed, resized or touched; reads no image."""
     listed = tree.file_stamps(config.raw_dir, tree.find_images(config.raw_dir))
-    aspect = config.data.aspect
-    restored = [hashlib.sha256(originals.SIZES.read_bytes()).hexdigest(), _code("originals.py")]
-    shapes = [] if aspect == "squash" else restored
-    looks = [_code("harmonise.py")] if config.data.harmonise else []
-    return fingerprint(
-        [FORMAT, config.data.image_size, aspect, index.note(config.raw_dir), listed, *shapes, *looks]
-    )
+    data = config.data
+    common = [FORMAT, data.image_size, data.aspect, index.note(config.raw_dir), listed]
+    looks = [_code("harmonise.py")] if data.harmonise else []
+    return fingerprint([*common, *_restoring(data.aspect), *looks])
 
 
 def _intact(folder: Path, stamp: str) -> bool:
@@ -199,6 +196,13 @@ def _open(config: Config, folder: Path) -> PixelStore:
 def _drawing(share: float) -> list:
     """What tells trainings apart whose epochs are drawn otherwise: the share, and how they are drawn."""
     return [share, _code("overlap.py")] if share else []
+
+
+def _restoring(aspect: str) -> list[str]:
+    """What gives squashed copies their originals' shapes back, where that is done: the sizes, and the code."""
+    if aspect == "squash":
+        return []
+    return [hashlib.sha256(originals.SIZES.read_bytes()).hexdigest(), _code("originals.py")]
 
 
 def _code(name: str) -> str:
