@@ -9,7 +9,6 @@ python -m lib.publish renew                 the same written anew, after a chang
 from __future__ import annotations
 
 import argparse
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -26,11 +25,12 @@ from lib.trouble import told
 N_BOOT = 2000
 
 
-def collect(cfg: config.Config) -> Path:
+def collect(cfg: config.Config, *, drop: bool = False) -> Path:
     """Copy predictions, history and run.json of the profile's finished runs to its results folder, with their headline.
 
     What is recorded of other seeds stays while its images and settings are the profile's, even if the code has changed
-    since: it names its commit. Raises PublishError when no run is finished.
+    since: it names its commit. What is of others cannot stay beside the new runs, and goes if `drop` says so. Raises
+    PublishError, and changes nothing, where it does not, or when no run is finished.
     """
     from lib import runs, store  # they bring training along, which takes seconds to load
     from lib.comparison.compared import copy_run
@@ -47,10 +47,11 @@ def collect(cfg: config.Config) -> Path:
         if stem not in found and _still_holds(recorded / f"{stem}.run.json", cfg, prepared.fingerprint)
     ]
     recordings = {path.name.removesuffix(".run.json") for path in recorded.glob("*.run.json")}
-    for stem in sorted(recordings - set(kept) - set(found)):
-        print(
-            f"no longer recorded: {stem}, which is of other images, splits, settings or seeds than profile {cfg.profile} now",
-            file=sys.stderr,
+    lost = sorted(recordings - set(kept) - set(found))
+    if lost and not drop:
+        raise PublishError(
+            f"recorded runs of other images, splits, settings or seeds than profile {cfg.profile} has now would be lost "
+            f"({', '.join(lost)}): nothing was changed; --drop gives them up"
         )
     with files.replacing(recorded) as beside:
         beside.mkdir()
@@ -75,10 +76,15 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.publish", description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=("collect", "publish", "verify", "renew"))
     parser.add_argument("--profile", help="whose runs `collect` records")
+    parser.add_argument(
+        "--drop",
+        action="store_true",
+        help="let `collect` give up recorded runs that are of other images or settings",
+    )
     asked = parser.parse_args(argv)
     results = ROOT / "reports" / "results"
     if asked.action == "collect":
-        print(f"recorded in {collect(config.load(asked.profile))}")
+        print(f"recorded in {collect(config.load(asked.profile), drop=asked.drop)}")
     elif asked.action == "publish":
         for folder in published(results):
             check_settings(folder)
