@@ -732,7 +732,7 @@ def test_of_two_verdicts_neither_is_said_for_both(tmp_path):
 @pytest.mark.parametrize(
     ("differs", "recipes"),
     [
-        ("xception_lstm.dropout", "1 recipes that were asked (`custom` with `reframed`"),
+        ("xception_lstm.dropout", "the one recipe that was asked (`custom` with `reframed`"),
         ("custom_cnn_lstm.dropout_rate", "2 recipes that were asked (`custom`, `reframed`"),
     ],
 )
@@ -976,6 +976,28 @@ def test_the_card_says_what_the_read_out_that_learns_a_relation_makes_of_radiogr
     controlled(many, gains=seen - {("relation", control.LSTM)})  # it does not learn it either
     assert "(Xception-LSTM, `frozen`, on frozen features)" in sequence.known_truth([few, many, frozen])
     assert "largest value" not in sequence.known_truth([few, many])
+
+
+def test_that_read_out_is_told_over_all_recipes_that_asked_for_it(tmp_path):
+    heads = ("mean-mlp", "lstm-raster", control.LSTM)
+    lifts = {"tuned": 0.2, "reframed": 0.8}
+    one, other = (asked(tmp_path / name, lift, heads=heads) for name, lift in lifts.items())
+    lacks = asked(tmp_path / "balanced", 0.5)
+    for folder in (one, other, lacks):
+        controlled(folder, gains=SEEN - {("relation", "lstm-raster")})
+    recipes = [[ablation.read(folder / "ablation")] for folder in (one, other)]
+    row, base = (ablation.pooled(recipes, head, n_boot=100) for head in (control.LSTM, "lstm-raster"))
+    assert row["variant"] == control.LSTM
+    assert row["difference"] != base["difference"]
+    gap = f"{row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]"
+    names = "`tuned`, `reframed`; 4 runs of each head"
+    said = sequence.left_open([one, lacks, other])
+    assert (
+        f"adjusted for 2 comparisons; over the 2 recipes that were asked ({names}) the difference to mean-pooling is {gap} (p = "
+        in said
+    )
+    assert said.endswith("). At length: [models/README.md](models/README.md).")
+    assert "recipes that were asked" not in sequence.left_open([one, lacks])
 
 
 def test_what_a_control_states_is_verified(ablated):

@@ -68,21 +68,26 @@ def analyse(tables: Tables, *, n_boot: int = 2000, level: float = 0.95, seed: in
 
 
 def pooled(
-    recipes: Sequence[Sequence[Tables]], *, n_boot: int = 2000, level: float = 0.95, seed: int = 0
+    recipes: Sequence[Sequence[Tables]],
+    variant: str = BASE,
+    *,
+    n_boot: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> dict:
-    """One difference out of several ablations of the same images: LSTM in raster order minus mean-pooling, the mean over them.
+    """One difference out of several ablations of the same images: `variant` minus mean-pooling, the mean over them.
 
     recipes  the ablations of each, which count as one; patients are resampled for all at once, seeds within each ablation
     The row of `differences`, as a dict. Raises ValueError when the ablations were not scored on the same images.
     """
-    images = [sorted(tables[BASE]["image"].unique()) for ablations in recipes for tables in ablations]
+    images = [sorted(tables[variant]["image"].unique()) for ablations in recipes for tables in ablations]
     if any(listed != images[0] for listed in images):
         raise ValueError("these ablations were scored on different images; they have no common difference")
     streams, means = itertools.count(), []
     for ablations in recipes:
-        gaps = [_gap(tables, n_boot=n_boot, seed=seed, stream=next(streams)) for tables in ablations]
+        gaps = [_gap(tables, variant, n_boot=n_boot, seed=seed, stream=next(streams)) for tables in ablations]
         means.append(mean_of(gaps))
-    return _judged([mean_of(means)], [(BASE, REFERENCE)], level=level).iloc[0].to_dict()
+    return _judged([mean_of(means)], [(variant, REFERENCE)], level=level).iloc[0].to_dict()
 
 
 def mean_of(draws: Sequence[Draws]) -> Draws:
@@ -99,8 +104,8 @@ def mean_of(draws: Sequence[Draws]) -> Draws:
     return Draws(estimate, np.mean([d.values for d in draws], axis=0), *draws[0].size[:2], seeds)
 
 
-def _gap(tables: Tables, **drawn: int) -> Draws:
-    return _draws(tables[BASE], **drawn) - _draws(tables[REFERENCE], **drawn)
+def _gap(tables: Tables, variant: str, **drawn: int) -> Draws:
+    return _draws(tables[variant], **drawn) - _draws(tables[REFERENCE], **drawn)
 
 
 def against_mean_pooling(tables: Tables) -> list[tuple[str, str]]:

@@ -43,6 +43,11 @@ def verdict_of(found: dict) -> str:
     return found["answers"][ablation.HELPS].split(".")[0]
 
 
+def has(found: dict, variant: str) -> bool:
+    """Whether a head was among those that were asked."""
+    return any(row["variant"] == variant for row in found["headline"])
+
+
 def row_of(found: dict, variant: str = ablation.BASE) -> dict:
     return next(row for row in found["headline"] if row["variant"] == variant)
 
@@ -94,10 +99,10 @@ def _first(profiles: Profiles, table: str, variant: str) -> tuple[dict, str] | N
     return None
 
 
-def together(model: str, profiles: Profiles) -> str:
-    """The difference over several recipes of a model, to follow the word "over"; profiles that differ in their ablation alone are one.
+def together(model: str, profiles: Profiles, variant: str = ablation.BASE) -> str:
+    """The difference of a head to mean-pooling over several recipes of a model, to follow the word "over".
 
-    Where trials chose the others, also without the original protocol, which is far from them.
+    Profiles that differ in their ablation alone are one. Where trials chose the others, also without the original protocol, which is far from them.
     """
     recipes: dict[str, list[Path]] = {}
     for folder, _ in profiles:
@@ -106,20 +111,20 @@ def together(model: str, profiles: Profiles) -> str:
         recipe = [settings[part] for part in ("data", "train", model, "ablation")]
         recipes.setdefault(config.fingerprint(recipe), []).append(folder)
     n_boot = min(found["n_boot"] for _, found in profiles)
-    over = _pooled(list(recipes.values()), n_boot)
-    runs = sum(row_of(found)["seeds"] for _, found in profiles)
+    over = _pooled(list(recipes.values()), variant, n_boot)
+    runs = sum(row_of(found, variant)["seeds"] for _, found in profiles)
     names = ", ".join(" with ".join(f"`{folder.name}`" for folder in own) for own in recipes.values())
+    count = f"{len(recipes)} recipes that were" if len(recipes) > 1 else "one recipe that was"
     text = (
-        f"the {len(recipes)} recipes that were asked ({names}; {runs} runs of each head) the difference to mean-pooling is {gap(over)} "
+        f"the {count} asked ({names}; {runs} runs of each head) the difference to mean-pooling is {gap(over)} "
         f"(p = {over['p']:.2g})"
     )
     chosen = [own for own in recipes.values() if own[0].name not in ORIGINAL]
     if 0 < len(chosen) < len(recipes):
-        text += f", and without the original protocol (`{ORIGINAL[0]}`; a figure that came when the others were known) {gap(_pooled(chosen, n_boot))}"
+        text += f", and without the original protocol (`{ORIGINAL[0]}`; a figure that came when the others were known) {gap(_pooled(chosen, variant, n_boot))}"
     return text
 
 
-def _pooled(recipes: list[list[Path]], n_boot: int) -> dict:
-    return ablation.pooled(
-        [[ablation.read(folder / "ablation") for folder in own] for own in recipes], n_boot=n_boot
-    )
+def _pooled(recipes: list[list[Path]], variant: str, n_boot: int) -> dict:
+    tables = [[ablation.read(folder / "ablation") for folder in own] for own in recipes]
+    return ablation.pooled(tables, variant, n_boot=n_boot)

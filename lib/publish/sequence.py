@@ -15,6 +15,7 @@ from lib.publish.asked import (
     Question,
     family,
     gap,
+    has,
     questions,
     row_of,
     titles,
@@ -139,18 +140,23 @@ def _cost(found: dict) -> list[str]:
 
 
 def _largest(regimes: dict[str, Profiles]) -> list[str]:
-    """What the read-out that learns the relation makes of radiographs, one sentence a regime, by its first profile that can say."""
+    """What the read-out that learns the relation makes of radiographs, one sentence a regime: its first profile that can say, and all
+    that asked."""
     said: list[str] = []
     for regime, profiles in regimes.items():
-        for folder, found in profiles:
-            row = next((row for row in found["headline"] if row["variant"] == LARGEST), None)
+        for folder, found in (asking := [one for one in profiles if has(one[1], LARGEST)]):
             learned, reached = _learned(found["control"]["relation"], "that relation", LARGEST)
-            if row and learned:
-                change, place = f"{gap(row)}{family(found['headline'])}", f"`{folder.name}`"
-                model = style.NAMES[ablation.model_of(found)]
+            if learned:
+                change, place = (
+                    f"{gap(row_of(found, LARGEST))}{family(found['headline'])}",
+                    f"`{folder.name}`",
+                )
+                model = ablation.model_of(found)
+                if len(asking) > 1:
+                    change += f"; over {together(model, asking, LARGEST)}"
                 said.append(
                     f"With the seeds of {place} it {reached}, and on radiographs ({within(regime)}) the difference is {change}." if said
-                    else f"Read out at its largest value it {reached}, and on radiographs ({model}, {place}, {within(regime)}) its test "
+                    else f"Read out at its largest value it {reached}, and on radiographs ({style.NAMES[model]}, {place}, {within(regime)}) its test "
                     f"AUC minus that of mean-pooling is {change}."
                 )  # fmt: skip
                 break
