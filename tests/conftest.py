@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from lib.config import ROOT
+from tests.publications import ablated, compared, drawn_once, results  # noqa: F401 (fixtures of three modules)
 
 LEFT_OUT = (".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", ".screenshots", "*.egg-info")
 

@@ -1,0 +1,429 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lib import ablation, config, files
+from lib.ablation import control
+from lib.publish import answer, documents, sequence, size
+from tests.publications import CUSTOM, SEEN, asked, controlled, effects_of
+
+
+def test_readme_and_card_say_what_the_trained_models_read_in_their_tokens(compared):
+    folders = [compared / "nothing", compared / "quick"]
+    said = sequence.relied_on(folders)
+    assert said in documents.render(compared)
+    assert said in documents.model_card(compared)
+    assert "(`quick`, seed 42, 80 test images)" in said
+    assert "| Tokens | Xception-LSTM | Custom CNN-LSTM |" in said
+    assert (
+        "| each replaced by the image's mean token | -0.280 [-0.380, -0.180] | +0.070 [-0.030, +0.170] |\n| in a random order | -0.300 ["
+    ) in said
+    assert "| in reverse | -0.290 [-0.390, -0.190] |" in said
+    assert "As trained they have 0.970 and 0.910 there." in said
+    assert sequence.relied_on(folders[:1]) == ""
+
+
+def at_length(folders: list[Path]) -> str:
+    return "\n\n".join(answer.at_length(folders))
+
+
+def test_the_readme_takes_all_recipes_together_that_asked_whether_the_lstm_helps(tmp_path):
+    one, two = asked(tmp_path / "balanced", 0.2), asked(tmp_path / "tuned", 0.8)
+    silent = asked(tmp_path / "quick", 0.5, heads=("mean-mlp", "token-mean"))
+    alone = at_length([one, silent])
+    assert "| balanced | 2 |" in alone
+    assert "quick" not in alone and "recipes" not in alone
+    both = at_length([one, silent, two])
+    gaps = [
+        ablation.analyse(ablation.read(f / "ablation"), n_boot=100).row("lstm-raster")["difference"]
+        for f in (one, two)
+    ]
+    table, found, read = alone.split("\n\n")[1:]
+    assert found.startswith("Of all heads, token orders and read-outs that were tried")
+    assert both.split("\n\n")[1::2] == [table, read]
+    assert (
+        "With the backbone trained along, over the 2 recipes that were asked (`balanced`, `tuned`; 4 runs of each head) the difference to mean-pooling is "
+        f"{np.mean(gaps):+.4f} [" in both
+    )
+
+
+OF_CUSTOM = ("mean-mlp", "token-mean", "lstm-raster", "lstm-shuffle")
+
+
+def written(difference: float, low: float, high: float) -> str:
+    return f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+def gap_of(folder: Path, variant: str = "lstm-raster") -> str:
+    row = effects_of(folder).row(variant)
+    return written(row["difference"], row["adjusted_low"], row["adjusted_high"])
+
+
+def helps(folder: Path) -> str:
+    """The verdict's first words, as README gives them."""
+    said = files.read_json(folder / "06_ablation.json")["answers"][ablation.HELPS].split(".")[0]
+    return said[0].lower() + said[1:]
+
+
+def line_of(folder: Path, name: str, *, beyond: str = "", orders: str = "") -> str:
+    """The row that README's table has of one profile's LSTM."""
+    effects = effects_of(folder)
+    (auc,) = effects.auc.loc[effects.auc["variant"] == "lstm-raster", "auc"]
+    count = f" (1 of {len(effects.heads)})" if len(effects.heads) > 1 else ""
+    return (
+        f"| {name} | {folder.name} | 2 | {auc:.3f} | {helps(folder)} | {gap_of(folder)}{count} | "
+        f"{detectable(folder)} | {beyond} | {orders} |"
+    )
+
+
+def detectable(folder: Path) -> str:
+    return f"{effects_of(folder).row('lstm-raster')['detectable']:.3f}"
+
+
+def table_of(folders: list[Path]) -> list[str]:
+    return [line for line in at_length(folders).splitlines() if line.startswith("| ")][2:]
+
+
+TRAINED, CUSTOM_TRAINED = (
+    f"{name}, with the backbone trained along" for name in ("Xception-LSTM", "Custom CNN-LSTM")
+)
+
+
+def test_where_one_model_was_asked_the_readme_says_that_the_other_was_not(tmp_path):
+    one = asked(tmp_path / "tuned", 0.2)
+    frozen = asked(tmp_path / "quick", 0.5, regime="frozen", model="xception_lstm")
+    assert {helps(one), helps(frozen)} == {"not shown"}
+    assert answer.in_short([one, frozen]) == (
+        "**Does the LSTM help?** Not shown for Xception-LSTM; the custom CNN-LSTM has not been asked. The test AUC with an LSTM minus that with "
+        f"mean-pooling and as many weights is {gap_of(one)} for Xception-LSTM (`tuned`), where {detectable(one)} would have been detected (80% power)."
+    )
+    assert table_of([one, frozen]) == [
+        line_of(one, TRAINED),
+        line_of(frozen, "Xception-LSTM, on frozen features"),
+    ]
+    custom = asked(tmp_path / "custom", 0.3, model=CUSTOM)
+    assert "Not shown for the custom CNN-LSTM; Xception-LSTM has not been asked. " in answer.in_short(
+        [custom]
+    )
+    assert answer.in_short([]) == at_length([]) == ""
+
+
+def test_each_answer_says_of_which_model_it_is_where_both_were_asked(tmp_path):
+    custom = asked(tmp_path / "custom", 0.3, heads=OF_CUSTOM, model=CUSTOM)
+    one, frozen = asked(tmp_path / "tuned", 0.2), asked(tmp_path / "quick", 0.5, regime="frozen")
+    (shuffled,) = effects_of(custom).orders.to_dict("records")
+    (beyond,) = effects_of(custom).beyond.to_dict("records")
+    apart = written(beyond["difference"], beyond["adjusted_low"], beyond["adjusted_high"])
+    added = written(-shuffled["difference"], -shuffled["adjusted_high"], -shuffled["adjusted_low"])
+    assert shuffled["difference"] > 0  # so that a sign that was left as recorded is seen
+    verdicts = {helps(folder) for folder in (custom, one, frozen)}
+    assert verdicts == {"not shown"}  # so that it can be said in short
+    assert answer.in_short([custom, one, frozen]) == (
+        "**Does the LSTM help?** Not shown for either model. The test AUC with an LSTM minus that with mean-pooling and as many weights is "
+        f"{gap_of(one)} for Xception-LSTM (`tuned`) and {gap_of(custom)} for the custom CNN-LSTM (`custom`), where {detectable(one)} and "
+        f"{detectable(custom)} would have been detected (80% power)."
+    )
+    own = line_of(custom, CUSTOM_TRAINED, beyond=apart, orders=added)
+    assert table_of([custom, one, frozen]) == [
+        line_of(one, TRAINED),
+        line_of(frozen, "Xception-LSTM, on frozen features"),
+        own,
+    ]
+    few = asked(tmp_path / "balanced", 0.3, model=CUSTOM)
+    assert table_of([one, few])[1] == line_of(few, CUSTOM_TRAINED)  # it had neither
+    # Where another profile than the first has them, it is named.
+    places = (f"{own} (`custom`)" for own in (apart, added))
+    beyond, orders = places
+    assert table_of([few, custom]) == [line_of(few, CUSTOM_TRAINED, beyond=beyond, orders=orders)]
+
+
+def test_recipes_of_one_model_are_not_taken_together_with_those_of_the_other(tmp_path):
+    xception = [asked(tmp_path / name, lift) for name, lift in (("calibrated", 0.2), ("tuned", 0.5))]
+    custom = [
+        asked(tmp_path / name, lift, model=CUSTOM) for name, lift in (("custom", 2.0), ("reframed", 3.0))
+    ]
+    said = at_length([xception[0], custom[0], custom[1], xception[1]])
+    first, second = said.split(" Of the custom CNN-LSTM, with the backbone trained along, over the ")
+    for part, folders in ((first, xception), (second, custom)):
+        names = ", ".join(f"`{folder.name}`" for folder in folders)
+        mean = np.mean([effects_of(folder).row("lstm-raster")["difference"] for folder in folders])
+        assert (
+            f"2 recipes that were asked ({names}; 4 runs of each head) the difference to mean-pooling is {mean:+.4f} ["
+            in part
+        )
+    alone = at_length(xception).split("\n\n")[2].split(" Of all heads")[0]
+    assert alone.removeprefix("With") == first.split("Of Xception-LSTM, with")[1]
+
+
+def test_the_difference_over_all_recipes_is_said_without_the_original_protocol_too(tmp_path):
+    folders = [
+        asked(tmp_path / name, lift) for name, lift in (("calibrated", 0.2), ("tuned", 0.5), ("full", 2.0))
+    ]
+    gaps = [effects_of(folder).row("lstm-raster")["difference"] for folder in folders]
+    said = at_length(folders)
+    assert f"6 runs of each head) the difference to mean-pooling is {np.mean(gaps):+.4f} [" in said
+    assert (
+        f", and without the original protocol (`full`; a figure that came when the others were known) {np.mean(gaps[:2]):+.4f} ["
+        in said
+    )
+    assert "without the original" not in at_length(folders[:2])
+    assert "without the original" not in at_length(folders[2:])
+
+
+def test_of_two_verdicts_neither_is_said_for_both(tmp_path):
+    one, custom = asked(tmp_path / "tuned", 0.2), asked(tmp_path / "custom", 0.3, model=CUSTOM)
+    assert "help?** Not shown for either model. The test AUC " in answer.in_short([one, custom])
+    path = custom / "06_ablation.json"
+    found = files.read_json(path)
+    found["answers"][ablation.HELPS] = "Yes, a little. The rest."
+    files.write_json(path, found)
+    said = answer.in_short([one, custom])
+    assert "help?** That depends on what is asked (The answer at length). The test AUC " in said
+    assert f" is {gap_of(one)} for Xception-LSTM (`tuned`) and {gap_of(custom)} for the custom" in said
+    assert [line.split(" | ")[4] for line in table_of([one, custom])] == ["not shown", "yes, a little"]
+
+
+@pytest.mark.parametrize(
+    ("differs", "recipes"),
+    [
+        ("xception_lstm.dropout", "the one recipe that was asked (`custom` with `reframed`"),
+        ("custom_cnn_lstm.dropout_rate", "2 recipes that were asked (`custom`, `reframed`"),
+    ],
+)
+def test_a_recipe_is_told_by_the_settings_of_its_model(tmp_path, monkeypatch, differs, recipes):
+    folders = [asked(tmp_path / name, 0.5, model=CUSTOM) for name in ("custom", "reframed")]
+    load = config.load
+    monkeypatch.setattr(
+        config, "load", lambda name: load("custom", **({differs: 0.9} if name == "reframed" else {}))
+    )
+    assert recipes in at_length(folders)
+
+
+def test_the_model_card_says_the_same_of_the_custom_model_below_xception(tmp_path):
+    custom = asked(tmp_path / "custom", 0.3, heads=OF_CUSTOM, model=CUSTOM)
+    few = asked(tmp_path / "reframed", 0.4, model=CUSTOM)
+    xception = asked(tmp_path / "tuned", 0.2)
+    alone = "\n\n".join(sequence.answers([xception]))
+    said = "\n\n".join(sequence.answers([custom, few, xception]))
+    assert alone.startswith("### Does the sequence help?\n\nWith the backbone trained along (`tuned`):")
+    assert "Every variant" not in alone
+    first, second = said.split("Of the custom CNN-LSTM, with the backbone trained along (`custom`):\n\n")
+    assert first.strip() == alone.replace("With the", "Of Xception-LSTM, with the")
+    answered = files.read_json(custom / "06_ablation.json")["answers"]
+    assert f"- {ablation.HELPS} {answered[ablation.HELPS]}\n" in second
+    assert f"- {ablation.PATTERNS} " in second
+    assert "Every variant of `custom`, mean of 2 seeds; " in second
+    assert (
+        f"| lstm-shuffle | 1,000 | {effects_of(custom).auc.set_index('variant')['auc']['lstm-shuffle']:.4f} |"
+        in second
+    )
+    assert f"| {gap_of(few)} |" in second
+    assert "tuned" not in second
+    assert "Over the 2 recipes that were asked (`custom`, `reframed`; 4 runs" in second
+    assert second.rstrip().endswith("were of Xception-LSTM.")  # which is no rival of the custom model's heads
+
+
+def test_what_a_control_says_is_of_xception_first_and_mixes_no_models(tmp_path):
+    heads = ("mean-mlp", "lstm-raster", control.LSTM)
+    custom = asked(tmp_path / "custom", 0.9, heads=heads, model=CUSTOM)
+    xception = asked(tmp_path / "tuned", 0.2, heads=heads)
+    seen = SEEN - {("relation", "lstm-raster")}
+    for folder in (custom, xception):
+        controlled(folder, gains=seen)
+    alone, own = sequence.left_open([xception]), sequence.left_open([custom])
+    assert "(Xception-LSTM, `tuned`, with the backbone trained along)" in alone
+    assert "(Custom CNN-LSTM, `custom`, with the backbone trained along)" in own
+    for said in (sequence.left_open, sequence.known_truth):
+        assert said([custom, xception]) == said([xception])
+    assert "(synthetic chests, `tuned`):" in "".join(sequence.answers([custom, xception]))
+    frozen = asked(
+        tmp_path / "quick", 0.2, regime="frozen"
+    )  # it has no largest read-out, which the custom one's is not for
+    controlled(frozen, gains=seen)
+    assert "largest value" not in sequence.known_truth([custom, frozen])
+
+
+def test_heads_with_the_size_balanced_are_those_of_xception(tmp_path, monkeypatch):
+    custom = asked(tmp_path / "custom", 0.9, model=CUSTOM)
+    xception = asked(tmp_path / "tuned", 0.2)
+    for folder in (custom, xception):
+        files.write_json(folder / "headline.json", {"n_boot": 100, "headline": []})
+    monkeypatch.setattr(size.acquisition, "sized", lambda table: table)
+    monkeypatch.setattr(size.acquisition.overlap, "weights", lambda _, y, *, blocks: np.ones(len(y)))
+    (said,) = size._heads([custom, xception])
+    assert f"is {effects_of(xception).row('lstm-raster')['difference']:+.4f} [" in said
+    assert "(`tuned`;" in said
+    assert size._heads([custom]) == []
+
+
+@pytest.mark.parametrize("relation", [True, False])
+def test_the_card_says_what_the_lstm_sees_where_the_truth_is_known(tmp_path, relation):
+    folder = asked(tmp_path / "tuned", 0.5)
+    assert sequence.known_truth([folder]) == ""
+    assert "truth is known" not in "".join(sequence.answers([folder]))
+    controlled(folder, gains=SEEN if relation else SEEN - {("relation", "lstm-raster")})
+    said = sequence.known_truth([folder])
+    verb = "learns" if relation else "is not seen to learn"
+    assert "an LSTM of the same kind with 32 units, " in said
+    assert "read out at its last step, as there, learns where one opacity lies (test AUC 0." in said
+    assert f", and {verb} whether two opacities are in one lung or in both (test AUC 0." in said
+    assert ("could be in radiographs" in said) != relation
+    card = "".join(sequence.answers([folder]))
+    assert "| lstm-raster sees the relation too |" in card
+    assert said in card
+
+
+def test_the_readme_says_in_short_what_a_difference_of_zero_leaves_open(tmp_path):
+    folder = asked(tmp_path / "tuned", 0.5, heads=("mean-mlp", "lstm-raster", control.LSTM))
+    assert sequence.left_open([folder]) == ""
+    unseen = "is not seen to learn whether two opacities are in one lung or in both"
+    largest = "Read out at its largest value it learns that relation"
+    for seen, missed, read in (
+        (SEEN, None, False),
+        (SEEN - {("relation", "lstm-raster")}, unseen, True),
+        (SEEN | {("amount", "mean-mlp")}, "loses 0.", False),
+    ):
+        controlled(folder, gains=seen)
+        said = sequence.left_open([folder])
+        assert f"an LSTM of the same kind (32 units) {missed}" in said if missed else said == ""
+        assert (unseen in said) == (missed == unseen)
+        assert (largest in said) == read
+
+
+def test_the_card_says_what_the_read_out_that_learns_a_relation_makes_of_radiographs(tmp_path):
+    few = asked(tmp_path / "tuned", 0.5)
+    many = asked(tmp_path / "quick", 0.5, heads=("mean-mlp", "lstm-raster", control.LSTM))
+    seen = SEEN - {("relation", "lstm-raster")}
+    for folder in (few, many):
+        controlled(folder, gains=seen)
+    row = ablation.analyse(ablation.read(many / "ablation"), n_boot=100).row(control.LSTM)
+    gap = f"is {row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}], adjusted for 2 comparisons."
+    assert sequence.known_truth([few, many]).endswith(gap)
+    assert "largest value" not in sequence.known_truth([few])
+    frozen = asked(tmp_path / "frozen", 0.9, heads=("mean-mlp", "lstm-raster", control.LSTM), regime="frozen")
+    controlled(frozen, gains=seen)
+    row = ablation.analyse(ablation.read(frozen / "ablation"), n_boot=100).row(control.LSTM)
+    first, other = sequence.known_truth([few, many, frozen]).split(gap)
+    assert "(Xception-LSTM, `quick`, with the backbone trained along)" in first
+    assert other.startswith(" With the seeds of `frozen` it learns that relation (test AUC 0.")
+    assert f"and on radiographs (on frozen features) the difference is {row['difference']:+.4f} [" in other
+    controlled(many, gains=seen - {("relation", control.LSTM)})  # it does not learn it either
+    assert "(Xception-LSTM, `frozen`, on frozen features)" in sequence.known_truth([few, many, frozen])
+    assert "largest value" not in sequence.known_truth([few, many])
+
+
+def test_that_read_out_is_told_over_all_recipes_that_asked_for_it(tmp_path):
+    heads = ("mean-mlp", "lstm-raster", control.LSTM)
+    lifts = {"tuned": 0.2, "reframed": 0.8}
+    one, other = (asked(tmp_path / name, lift, heads=heads) for name, lift in lifts.items())
+    lacks = asked(tmp_path / "balanced", 0.5)
+    for folder in (one, other, lacks):
+        controlled(folder, gains=SEEN - {("relation", "lstm-raster")})
+    recipes = [[ablation.read(folder / "ablation")] for folder in (one, other)]
+    row, base = (ablation.pooled(recipes, head, n_boot=100) for head in (control.LSTM, "lstm-raster"))
+    assert row["variant"] == control.LSTM
+    assert row["difference"] != base["difference"]
+    gap = f"{row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]"
+    names = "`tuned`, `reframed`; 4 runs of each head"
+    said = sequence.left_open([one, lacks, other])
+    assert (
+        f"adjusted for 2 comparisons; over the 2 recipes that were asked ({names}) the difference to mean-pooling is {gap} (p = "
+        in said
+    )
+    assert said.endswith("). At length: [models/README.md](models/README.md).")
+    assert "recipes that were asked" not in sequence.left_open([one, lacks])
+
+
+@pytest.mark.parametrize(
+    ("amount", "loses"), [({("amount", "lstm-raster")}, False), ({("amount", "mean-mlp")}, True)]
+)
+def test_the_card_says_what_the_lstm_loses_where_no_sequence_can_help(tmp_path, amount, loses):
+    folder = asked(tmp_path / "tuned", 0.5)
+    found = controlled(folder, gains=SEEN | amount)
+    (row,) = found["control"]["amount"]["differences"]
+    assert (row["difference"] < 0) == loses
+    assert row["differs"]
+    gap = f"is {row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]: a difference on radiographs"
+    assert (gap in sequence.known_truth([folder])) == loses
+    assert (
+        "does not by itself mean that the sequence tells nothing" in sequence.known_truth([folder])
+    ) == loses
+
+
+def test_an_interval_of_many_comparisons_says_so(tmp_path):
+    assert "] (1 of" not in at_length([asked(tmp_path / "tuned", 0.5)])
+    many = asked(tmp_path / "quick", 0.5, heads=("mean-mlp", "lstm-raster", "token-mean"))
+    assert f"{gap_of(many)} (1 of 2) |" in at_length([many])
+
+
+def test_what_is_shown_to_differ_is_named_of_all_that_was_asked(tmp_path):
+    one = asked(tmp_path / "tuned", 0.2)
+    assert (
+        at_length([one]).count("from mean-pooling: none; orders shown to differ from raster order: none.")
+        == 1
+    )
+    many = asked(tmp_path / "quick", 0.9, heads=("mean-mlp", "lstm-raster", "lstm-reverse"), regime="frozen")
+    path = many / "06_ablation.json"
+    found = files.read_json(path)
+    for row in [*found["headline"], *found["orders"]]:
+        row["differs"] = row["variant"] == "lstm-reverse"
+    files.write_json(path, found)
+    (order,) = found["orders"]
+    apart = written(order["difference"], order["adjusted_low"], order["adjusted_high"])
+    place = "(Xception-LSTM, on frozen features, `quick`)"
+    said = at_length([one, many])
+    assert f"from mean-pooling: `lstm-reverse` {gap_of(many, 'lstm-reverse')} {place}; orders shown" in said
+    assert f"from raster order: `lstm-reverse` {apart} {place}." in said
+    assert "a smaller one" in said and "a smaller one" not in at_length([one])
+
+
+def test_the_model_card_lists_every_recipe_that_asked_whether_the_lstm_helps(tmp_path):
+    folders = [asked(tmp_path / "balanced", 0.2), asked(tmp_path / "tuned", 0.8)]
+    said = "\n".join(sequence.answers(folders))
+    for folder in folders:
+        row = ablation.analyse(ablation.read(folder / "ablation"), n_boot=100).row("lstm-raster")
+        gap = f"{row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]"
+        assert f"| {folder.name} | 2 |" in said
+        assert f"| {gap} |" in said
+
+
+def test_the_model_card_answers_each_question_by_the_first_profile_that_asked_it(tmp_path):
+    few = asked(tmp_path / "calibrated", 0.2)
+    many = asked(tmp_path / "grid", 0.5, heads=("mean-mlp", "lstm-raster", "lstm-reverse", "lstm-shuffle"))
+    said = "\n".join(sequence.answers([few, many]))
+    first, second = said.index("(`calibrated`):"), said.index("(`grid`):")
+    assert first < said.index(f"- {ablation.HELPS}") < second
+    assert said.count(f"- {ablation.HELPS}") == 1
+    assert second < said.index(f"- {ablation.ORDER}")
+    assert second < said.index(f"- {ablation.PATTERNS}")
+    assert "Not asked" not in said
+
+
+def test_the_model_card_lists_every_variant_of_the_largest_ablation(tmp_path):
+    few = asked(tmp_path / "calibrated", 0.2)
+    assert "Every variant" not in "".join(sequence.answers([few]))
+    many = asked(tmp_path / "grid", 0.5, heads=("mean-mlp", "token-mean", "lstm-raster", "lstm-reverse"))
+    said = "\n".join(sequence.answers([few, many]))
+    assert "Every variant of `grid`, mean of 2 seeds; " in said
+    effects = ablation.analyse(ablation.read(many / "ablation"), n_boot=100)
+
+    def gap(row):
+        return f"{row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]"
+
+    lines = {line.split(" | ")[0].strip("| "): line for line in said.splitlines() if line.startswith("| ")}
+    auc = effects.auc.set_index("variant")["auc"]
+    assert lines["lstm-reverse"].endswith(
+        f"| {auc['lstm-reverse']:.4f} | {gap(effects.row('lstm-reverse'))} |  |"
+    )
+    assert f"| {gap(effects.row('lstm-raster'))} | {gap(effects.beyond.iloc[0])} |" in lines["lstm-raster"]
+
+
+def test_profiles_that_differ_in_their_ablation_alone_are_one_recipe(tmp_path):
+    folders = [
+        asked(tmp_path / name, lift) for name, lift in (("calibrated", 0.2), ("grid", 0.8), ("tuned", 0.5))
+    ]
+    said = at_length(folders)
+    assert (
+        "over the 2 recipes that were asked (`calibrated` with `grid`, `tuned`; 6 runs of each head)" in said
+    )
