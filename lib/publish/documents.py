@@ -7,9 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from lib import comparison, evaluate, files, measured
-from lib.comparison import scored
 from lib.plots import style
-from lib.publish import answer, foremost, sequence, size, tried
+from lib.publish import answer, foremost, reached, sequence, size, tried
 from lib.publish.results import (
     BY_PAIRS,
     PROFILES,
@@ -86,18 +85,13 @@ def model_card(results: Path) -> str:
     shown = {folder: None for each in chosen for folder, _ in each}  # in their order, each once
     return "\n\n".join(
         [
-            *map(_metrics, shown),
-            f"{INTERVALS} The temperature of the figures after scaling is held as it was fitted. A share that few patients miss has an "
-            "interval at least as wide as the exact one that counts patients.",
-            *(part for folder in shown for part in _points(folder)),
+            INTERVALS,
+            *reached.section(list(shown)),
             *(size.section(results) if shown else []),
             "### Every recipe that was scored",
             _headline(every(results)),
-            "`full` is the original protocol, `quick` its short form for 2 cores; `tuned`, `matched`, `balanced` and `reframed` are what trials on harder "
-            "validation sets supported, `stretched` is one that did not carry over, `calibrated` is `reframed` with thresholds chosen on random patients, `refit` is its recipe with the pairs back in training, `centre` is `refit` on the centre square of each image, `overlap` is `refit` with half of each epoch drawn so that how an image was taken tells less of its class, `harmonised` is `overlap` on images whose machine's processing was taken away, `grid` is the recipe and the seeds of "
-            f"`calibrated` once more, on a GPU, for a larger ablation, `custom` is `calibrated`'s recipe for the custom model once more, on a GPU, to ask whether its LSTM helps (its mean is lower than that of `calibrated`, which a CPU trained; whether by more than seeds differ is open: [EXPERIMENTS.md](EXPERIMENTS.md)). {_minutes(every(results))} "
-            "`balanced` gives the custom model half as many images as `matched` and `quick` do, which hardly trains it; its two seeds lie far apart, and "
-            "intervals of so few are rather too narrow. All metrics of each: "
+            f"What each profile is: [README](../README.md). {_minutes(every(results))} `balanced` gives the custom model half as many images as `matched` and `quick` do, "
+            "which hardly trains it; its two seeds lie far apart, and intervals of so few are rather too narrow. All metrics of each: "
             "`reports/results/<profile>/headline.json` or `04_compare.json`.",
             *filter(None, [foremost.together(results)]),
             *tried.on_pairs(every(results)),
@@ -214,55 +208,6 @@ def _row(folder: Path, row: dict) -> dict:
         "Trained on": ", ".join(sorted({info["device"] for info in infos})),
         "Minutes": f"{minutes:.0f}",
     }
-
-
-def _metrics(folder: Path) -> str:
-    """Every metric of the headline, one row a metric and one column a model."""
-    columns = {}
-    for row in record(folder)["headline"]:
-        names = [name for name in row if f"{name}_low" in row]
-        columns[f"{style.NAMES[row['model']]} ({folder.name}, {seeds(row['seeds'])})"] = {
-            name: interval(row, name, ".3f") for name in names
-        }
-    table = pd.DataFrame(columns).rename_axis("Metric").reset_index()
-    return markdown(table)
-
-
-def _points(folder: Path) -> list[str]:
-    """What each threshold makes of the test images, and how the kinds of image fare at the headline's."""
-    found = record(folder)
-    if "operating_points" not in found:  # notebook 04, which records them, was not run
-        models = measured.of(evaluate.recorded(folder), n_boot=found["n_boot"])
-        found = {
-            "operating_points": scored.plain(measured.operating_table(models)),
-            "subgroups": scored.plain(measured.subgroups(models)),
-        }
-    points = [
-        {
-            "model": style.NAMES[row["model"]],
-            "point": evaluate.POINTS[row["point"]],
-            "threshold": f"{row['threshold']:.3f}",
-        }
-        | {
-            name: interval(row, name, ".3f")
-            for name in ("accuracy", "sensitivity", "specificity", "ppv", "npv")
-        }
-        for row in found["operating_points"]
-    ]
-    groups = [
-        {"model": style.NAMES[row["model"]]}
-        | {name: f"{row[name]}" for name in ("subtype", "n", "n_patients", "measure")}
-        | {"share": interval(row, "share", ".3f"), "auc": interval(row, "auc", ".3f") if row["auc"] else ""}
-        for row in found["subgroups"]
-    ]  # fmt: skip
-    return [
-        f"### Operating points and subgroups, profile `{folder.name}`",
-        "Each threshold but 0.5 is a probability chosen on patients held out of train (mean over seeds) and applied to the test images; "
-        "in every resample it is chosen again.",
-        markdown(pd.DataFrame(points)),
-        f"At {evaluate.POINTS[evaluate.CHOSEN]}; the AUC is against the normal images.",
-        markdown(pd.DataFrame(groups)),
-    ]
 
 
 def _between(folders: list[Path]) -> list[str]:

@@ -10,7 +10,6 @@ import pandas as pd
 from lib import evaluate, files, metrics
 from lib.plots import style
 from lib.publish import acquisition
-from lib.publish.results import seeds
 from lib.tables import markdown
 
 # Validation sets of `lib.trials`: the profile they chose, and what they hold out.
@@ -73,17 +72,26 @@ PAIRED = ("calibrated", "grid", "custom", "reframed", "balanced", "stretched", "
 
 def on_pairs(rows: list[tuple[Path, dict]]) -> list[str]:
     """How well each model (profile, row of its headline) tells the matched pairs it holds out apart, mean over seeds."""
-    said = []
+    told = []
     for folder, row in (shown for shown in rows if shown[0].name in PAIRED):
         held = [evaluate.part(table, "val") for table in evaluate.recorded(folder)[row["model"]]]
         auc = np.mean([metrics.auc(table["y_true"], table["logit"]) for table in held])
-        said.append(f"{style.NAMES[row['model']]} (`{folder.name}`) {auc:.3f} over {seeds(len(held))}")
+        told.append(
+            {
+                "Model": style.NAMES[row["model"]],
+                "Profile": folder.name,
+                "Seeds": f"{len(held)}",
+                "AUC on pairs": f"{auc:.3f}",
+            }
+        )
         pairs = held[0]
-    if not said:
+    if not told:
         return []
     return [
         f"On {len(pairs)} validation images whose normal and ill patients look alike to a thumbnail, which by itself would reach 0.5, the "
-        f"mean AUC is: {'; '.join(said)}.{_cut(pairs)}"
+        f"mean AUC is:",
+        markdown(pd.DataFrame(told)),
+        *filter(None, [_cut(pairs)]),
     ]
 
 
@@ -93,7 +101,7 @@ def _cut(pairs: pd.DataFrame) -> str:
         return ""
     whole, ill = acquisition.whole(pairs), pairs["y_true"].to_numpy() == 1
     return (
-        f" They are no pairs in how they were cut: {whole[ill].mean():.0%} of the ill images and {whole[~ill].mean():.0%} of the normal "
+        f"They are no pairs in how they were cut: {whole[ill].mean():.0%} of the ill images and {whole[~ill].mean():.0%} of the normal "
         f"ones have whole JPEG blocks, by which alone the AUC would be {metrics.auc(ill, whole):.2f}."
     )
 

@@ -1,0 +1,93 @@
+"""What does the model card say that the models shown first reach, by metric, by threshold and by kind of image? Three tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from lib import evaluate, measured, metrics
+from lib.comparison import scored
+from lib.plots import style
+from lib.publish.results import interval, record, seeds
+from lib.tables import markdown
+
+FIGURES = ("accuracy", "sensitivity", "specificity", "ppv", "npv")  # of an operating point
+
+
+def section(folders: list[Path]) -> list[str]:
+    """The three tables with what has to be known to read them; nothing where nothing is shown."""
+    if not folders:
+        return []
+    found = {folder.name: _recorded(folder) for folder in folders}
+    return [
+        by_metric(folders),
+        "*Scaled*: after temperature scaling, with the temperature held as it was fitted. A share that few patients miss has an interval at least as wide as the exact one that counts patients.",
+        "### Operating points and kinds of image",
+        "Each threshold but 0.5 is a probability chosen on patients held out of train (mean over seeds) and applied to the test images; "
+        "in every resample it is chosen again.",
+        _by_point(found),
+        f"At {evaluate.POINTS[evaluate.CHOSEN]}; the AUC is against the normal images.",
+        _by_kind(found),
+    ]
+
+
+def by_metric(folders: list[Path]) -> str:
+    """Every metric of the headlines, one row a metric and one column a model of a profile."""
+    columns = {
+        f"{style.NAMES[row['model']]} ({folder.name}, {seeds(row['seeds'])})": {
+            title: interval(row, name, ".3f") for name, title in _titles(row).items()
+        }
+        for folder in folders
+        for row in record(folder)["headline"]
+    }
+    return markdown(pd.DataFrame(columns).rename_axis("Metric").reset_index())
+
+
+def _titles(row: dict) -> dict[str, str]:
+    """By name in a headline's row: what the table calls each metric, with what temperature scaling makes of it."""
+    scaled = {f"{name}_scaled": f"{title}, scaled" for name, title in metrics.NAMES.items()}
+    return {name: title for name, title in (metrics.NAMES | scaled).items() if f"{name}_low" in row}
+
+
+def _recorded(folder: Path) -> dict:
+    """Operating points and subgroups, as notebook 04 recorded them or, where it was not run, from the predictions."""
+    found = record(folder)
+    if "operating_points" in found:
+        return found
+    models = measured.of(evaluate.recorded(folder), n_boot=found["n_boot"])
+    return {
+        "operating_points": scored.plain(measured.operating_table(models)),
+        "subgroups": scored.plain(measured.subgroups(models)),
+    }
+
+
+def _by_point(found: dict[str, dict]) -> str:
+    rows = [
+        {
+            "Model": style.NAMES[row["model"]],
+            "Profile": profile,
+            "Point": evaluate.POINTS[row["point"]],
+            "Threshold": f"{row['threshold']:.3f}",
+        }
+        | {metrics.NAMES[name]: interval(row, name, ".3f") for name in FIGURES}
+        for profile, own in found.items()
+        for row in own["operating_points"]
+    ]
+    return markdown(pd.DataFrame(rows))
+
+
+def _by_kind(found: dict[str, dict]) -> str:
+    rows = [
+        {
+            "Model": style.NAMES[row["model"]],
+            "Profile": profile,
+            "Images": row["subtype"],
+            "n (patients)": f"{row['n']} ({row['n_patients']})",
+            "Called rightly": f"{row['measure']} {interval(row, 'share', '.3f')}",
+            "AUC": interval(row, "auc", ".3f") if row["auc"] else "",
+        }
+        for profile, own in found.items()
+        for row in own["subgroups"]
+    ]
+    return markdown(pd.DataFrame(rows))
