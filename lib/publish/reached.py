@@ -21,7 +21,7 @@ def section(folders: list[Path]) -> list[str]:
         return []
     found = {folder.name: _recorded(folder) for folder in folders}
     return [
-        by_metric(folders),
+        _by_metric(folders),
         "*Scaled*: after temperature scaling, with the temperature held as it was fitted. A share that few patients miss has an interval at least as wide as the exact one that counts patients.",
         "### Operating points and kinds of image",
         "Each threshold but 0.5 is a probability chosen on patients held out of train (mean over seeds) and applied to the test images; "
@@ -32,7 +32,7 @@ def section(folders: list[Path]) -> list[str]:
     ]
 
 
-def by_metric(folders: list[Path]) -> str:
+def _by_metric(folders: list[Path]) -> str:
     """Every metric of the headlines, one row a metric and one column a model of a profile."""
     columns = {
         f"{style.NAMES[row['model']]} ({folder.name}, {seeds(row['seeds'])})": {

@@ -89,7 +89,7 @@ def on_pairs(rows: list[tuple[Path, dict]]) -> list[str]:
         return []
     return [
         f"On {len(pairs)} validation images whose normal and ill patients look alike to a thumbnail, which by itself would reach 0.5, the "
-        f"mean AUC is:",
+        "mean AUC is:",
         markdown(pd.DataFrame(told)),
         *filter(None, [_cut(pairs)]),
     ]
