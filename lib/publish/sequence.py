@@ -144,14 +144,12 @@ def _largest(regimes: dict[str, Profiles]) -> list[str]:
     that asked."""
     said: list[str] = []
     for regime, profiles in regimes.items():
-        for folder, found in (asking := [one for one in profiles if has(one[1], LARGEST)]):
+        asking = [one for one in profiles if has(one[1], LARGEST)]
+        for folder, found in asking:
             learned, reached = _learned(found["control"]["relation"], "that relation", LARGEST)
             if learned:
-                change, place = (
-                    f"{gap(row_of(found, LARGEST))}{family(found['headline'])}",
-                    f"`{folder.name}`",
-                )
-                model = ablation.model_of(found)
+                model, place = ablation.model_of(found), f"`{folder.name}`"
+                change = f"{gap(row_of(found, LARGEST))}{family(found['headline'])}"
                 if len(asking) > 1:
                     change += f"; over {together(model, asking, LARGEST)}"
                 said.append(
