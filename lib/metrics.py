@@ -213,6 +213,13 @@ NAMES = {
     "log_loss": "Log loss",
     "ece": "Expected calibration error",
 }
+
+
+def title(name: str) -> str:
+    """What a page calls a metric of NAMES, or one after temperature scaling, such as `brier_scaled`."""
+    return NAMES[name.removesuffix("_scaled")] + (", after scaling" if name.endswith("_scaled") else "")
+
+
 LOWER_IS_BETTER = ("brier", "log_loss", "ece")
 
 

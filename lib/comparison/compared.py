@@ -98,11 +98,7 @@ def shown(headline: pd.DataFrame) -> pd.DataFrame:
         ]
         for row in headline.to_dict("records")
     }
-    words = [
-        metrics.NAMES[name.removesuffix("_scaled")] + (", after scaling" if name.endswith("_scaled") else "")
-        for name in names
-    ]
-    return pd.DataFrame(columns, index=pd.Index(words, name="metric"))
+    return pd.DataFrame(columns, index=pd.Index(map(metrics.title, names), name="metric"))
 
 
 def labels(found: Comparison) -> dict[str, str]:

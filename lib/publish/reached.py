@@ -12,6 +12,7 @@ from lib.plots import style
 from lib.publish.results import interval, record, seeds
 from lib.tables import markdown
 
+ORDER = (*metrics.NAMES, *(f"{name}_scaled" for name in metrics.NAMES))  # of the rows that a headline has
 FIGURES = ("accuracy", "sensitivity", "specificity", "ppv", "npv")  # of an operating point
 
 
@@ -22,7 +23,7 @@ def section(folders: list[Path]) -> list[str]:
     found = {folder.name: _recorded(folder) for folder in folders}
     return [
         _by_metric(folders),
-        "*Scaled*: after temperature scaling, with the temperature held as it was fitted. A share that few patients miss has an interval at least as wide as the exact one that counts patients.",
+        "*After scaling*: by a temperature, which is held as it was fitted. A share that few patients miss has an interval at least as wide as the exact one that counts patients.",
         "### Operating points and kinds of image",
         "Each threshold but 0.5 is a probability chosen on patients held out of train (mean over seeds) and applied to the test images; "
         "in every resample it is chosen again.",
@@ -36,18 +37,12 @@ def _by_metric(folders: list[Path]) -> str:
     """Every metric of the headlines, one row a metric and one column a model of a profile."""
     columns = {
         f"{style.NAMES[row['model']]} ({folder.name}, {seeds(row['seeds'])})": {
-            title: interval(row, name, ".3f") for name, title in _titles(row).items()
+            metrics.title(name): interval(row, name, ".3f") for name in ORDER if f"{name}_low" in row
         }
         for folder in folders
         for row in record(folder)["headline"]
     }
     return markdown(pd.DataFrame(columns).rename_axis("Metric").reset_index())
-
-
-def _titles(row: dict) -> dict[str, str]:
-    """By name in a headline's row: what the table calls each metric, with what temperature scaling makes of it."""
-    scaled = {f"{name}_scaled": f"{title}, scaled" for name, title in metrics.NAMES.items()}
-    return {name: title for name, title in (metrics.NAMES | scaled).items() if f"{name}_low" in row}
 
 
 def _recorded(folder: Path) -> dict:
