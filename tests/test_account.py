@@ -130,6 +130,7 @@ def test_every_published_profile_is_told_by_its_own_settings():
         "calibrated",
         "grid",
         "custom",
+        "custom_cpu",
         "refit",
         "centre",
         "overlap",
@@ -138,7 +139,16 @@ def test_every_published_profile_is_told_by_its_own_settings():
         found = limits_of(profile)
         assert "every epoch is recorded" not in found
         assert "The test images are scored once" in found
-    for profile in ("matched", "balanced", "stretched", "reframed", "calibrated", "grid", "custom"):
+    for profile in (
+        "matched",
+        "balanced",
+        "stretched",
+        "reframed",
+        "calibrated",
+        "grid",
+        "custom",
+        "custom_cpu",
+    ):
         assert "thumbnail" in limits_of(profile)
 
 

@@ -282,7 +282,7 @@ def test_a_wrong_setting_is_refused_by_name(overrides, message):
 def test_an_unknown_profile_names_the_known_ones():
     with pytest.raises(
         ConfigError,
-        match="'fast'.*calibrated, centre, custom, demo, full, grid, harmonised, matched, overlap, quick",
+        match="'fast'.*calibrated, centre, custom, custom_cpu, demo, full, grid, harmonised, matched, overlap, quick",
     ):
         config.load("fast")
 

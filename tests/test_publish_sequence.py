@@ -185,17 +185,18 @@ def test_of_two_verdicts_neither_is_said_for_both(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("differs", "recipes"),
+    ("differs", "value", "recipes"),
     [
-        ("xception_lstm.dropout", "the one recipe that was asked (`custom` with `reframed`"),
-        ("custom_cnn_lstm.dropout_rate", "2 recipes that were asked (`custom`, `reframed`"),
+        ("xception_lstm.dropout", 0.9, "the one recipe that was asked (`custom` with `reframed`"),
+        ("ablation.seeds", [1, 2], "the one recipe that was asked (`custom` with `reframed`"),
+        ("custom_cnn_lstm.dropout_rate", 0.9, "2 recipes that were asked (`custom`, `reframed`"),
     ],
 )
-def test_a_recipe_is_told_by_the_settings_of_its_model(tmp_path, monkeypatch, differs, recipes):
+def test_a_recipe_is_told_by_the_settings_of_its_model(tmp_path, monkeypatch, differs, value, recipes):
     folders = [asked(tmp_path / name, 0.5, model=CUSTOM) for name in ("custom", "reframed")]
     load = config.load
     monkeypatch.setattr(
-        config, "load", lambda name: load("custom", **({differs: 0.9} if name == "reframed" else {}))
+        config, "load", lambda name: load("custom", **({differs: value} if name == "reframed" else {}))
     )
     assert recipes in at_length(folders)
 

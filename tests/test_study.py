@@ -121,7 +121,7 @@ def test_plan_says_which_study_on_which_data_and_how_to_choose_another(project):
     assert "Profile demo" in done.stdout
     assert "synthetic" in done.stdout
     assert (
-        "PROFILE=balanced|calibrated|centre|custom|full|grid|harmonised|matched|overlap|quick|refit|reframed|stretched|tuned"
+        "PROFILE=balanced|calibrated|centre|custom|custom_cpu|full|grid|harmonised|matched|overlap|quick|refit|reframed|stretched|tuned"
         in done.stdout
     )
     assert "make data" in done.stdout

@@ -102,12 +102,13 @@ def _first(profiles: Profiles, table: str, variant: str) -> tuple[dict, str] | N
 def together(model: str, profiles: Profiles, variant: str = ablation.BASE) -> str:
     """The difference of a head to mean-pooling over several recipes of a model, to follow the word "over".
 
-    Profiles that differ in their ablation alone are one. Where trials chose the others, also without the original protocol, which is far from them.
+    Profiles that differ in the variants and seeds of their ablation alone are one. Where trials chose the others, also without the original protocol, which is far from them.
     """
     recipes: dict[str, list[Path]] = {}
     for folder, _ in profiles:
         settings = config.load(folder.name).as_dict()
-        settings["ablation"].pop("variants")
+        for part in ("variants", "seeds"):
+            settings["ablation"].pop(part)
         recipe = [settings[part] for part in ("data", "train", model, "ablation")]
         recipes.setdefault(config.fingerprint(recipe), []).append(folder)
     n_boot = min(found["n_boot"] for _, found in profiles)

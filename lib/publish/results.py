@@ -17,6 +17,7 @@ PROFILES = (
     "calibrated",
     "grid",
     "custom",
+    "custom_cpu",
     "reframed",
     "balanced",
     "stretched",

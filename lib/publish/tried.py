@@ -67,7 +67,7 @@ def _given(row: dict, key: str) -> str:
 
 
 # The profiles whose validation patients are matched pairs.
-PAIRED = ("calibrated", "grid", "custom", "reframed", "balanced", "stretched", "matched")
+PAIRED = ("calibrated", "grid", "custom", "custom_cpu", "reframed", "balanced", "stretched", "matched")
 
 
 def on_pairs(rows: list[tuple[Path, dict]]) -> list[str]:
