@@ -82,14 +82,20 @@ TRIALS = {
         "matched",
         VARIED | {"train.zooms": [1.0, 1.1, 0.92]},
     ),
-    "the settings of profile matched, trained on most pairs": (
+    "the settings of `matched`, trained on most pairs": (
         "few",
         VARIED | {"train.zooms": [1.0, 1.1, 0.92]},
     ),
-    "five even epochs, rate 0.0003, augmentation 0.3, styles mixed, the same zooms": ("few", EVEN),
-    "the same at 299 pixels, widths varied by 0.2, zooms 1 and 1.1": ("few", WIDE),
-    "eight even epochs, the same as five, half of the borders exchanged": ("few", FRAMED),
-    "the same with borders exchanged, at 299 pixels": ("few", FRAMED | {"xception_lstm.input_size": 299}),
+    "the settings of `balanced`: five epochs of as many normal as ill images, rate 0.0003, augmentation 0.3, styles mixed, zooms 1, 1.1 and 0.92": (
+        "few",
+        EVEN,
+    ),
+    "`balanced` at 299 pixels, widths varied by 0.2, zooms 1 and 1.1": ("few", WIDE),
+    "`balanced` for eight epochs, half of the borders exchanged": ("few", FRAMED),
+    "`balanced` for eight epochs, half of the borders exchanged, at 299 pixels": (
+        "few",
+        FRAMED | {"xception_lstm.input_size": 299},
+    ),
 }
 
 

@@ -29,7 +29,7 @@ HEADS = {
 WORDS = {"good": "holds", "caution": "holds, with a caution", "bad": "FAILS"}  # of a check, by verdict
 LEARNED = 0.9  # test AUC of a seed that is counted as having learned a task
 COST = (  # of reading one by one what pooling adds up
-    ": of equal size, it adds up less well. So its difference on radiographs is any gain of the sequence less such a cost, and "
+    ": of equal size, it adds up less well. So its difference on radiographs may be a gain of the sequence less such a cost, and "
     "zero there does not by itself say that the sequence tells nothing"
 )
 

@@ -63,7 +63,9 @@ def sentence(mistakes: pd.DataFrame, predictions: Predictions, names: dict[str, 
         own = [wrong["by"].isin([BOTH, model]).sum() for model in (first, second)]
         expected += own[0] * own[1] / len(images)
     by = mistakes["by"].value_counts()
+    shared = mistakes.loc[mistakes["by"] == BOTH, "y_true"]
+    often = " in more than half of their seeds" if max(map(len, predictions.values())) > 1 else ""
     return (
-        f"Both models miss the same {by.get(BOTH, 0)} of {len(test)} images (independent mistakes would share "
-        f"{expected:.1f}); {by.get(first, 0)} are wrong in {names[first]} alone and {by.get(second, 0)} in {names[second]} alone."
+        f"Both models call the same {len(shared)} of {len(test)} images wrongly{often} ({int((shared == 1).sum())} missed pneumonia, "
+        f"{int((shared == 0).sum())} normal; independent mistakes would share {expected:.1f}); {by.get(first, 0)} are wrong in {names[first]} alone and {by.get(second, 0)} in {names[second]} alone."
     )

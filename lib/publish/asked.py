@@ -116,9 +116,10 @@ def together(model: str, profiles: Profiles, variant: str = ablation.BASE) -> st
     runs = sum(row_of(found, variant)["seeds"] for _, found in profiles)
     names = ", ".join(" with ".join(f"`{folder.name}`" for folder in own) for own in recipes.values())
     count = f"{len(recipes)} recipes that were" if len(recipes) > 1 else "one recipe that was"
+    scope = "; of these recipes, not of recipes in general" if len(recipes) > 1 else ""
     text = (
         f"the {count} asked ({names}; {runs} runs of each head) the difference to mean-pooling is {gap(over)} "
-        f"(p = {over['p']:.2g})"
+        f"(p = {over['p']:.2g}{scope})"
     )
     chosen = [own for own in recipes.values() if own[0].name not in ORIGINAL]
     if 0 < len(chosen) < len(recipes):

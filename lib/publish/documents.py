@@ -184,7 +184,7 @@ def _minutes(rows: list[tuple[Path, dict]]) -> str:
     shared = "; ten trainings at a time shared the H100" if any("H100" in name for name in devices) else ""
     if shared and any(folder.name == "custom" for folder, _ in rows):
         shared += ", sixteen those of `custom`"
-    return f"Minutes are summed over the seeds{shared}."
+    return f"Minutes are summed over the seeds, of which some shared the machine with other work{shared}."
 
 
 def _infos(folder: Path, row: dict) -> list[dict]:

@@ -33,6 +33,10 @@ READINGS = {
     "shuffled": "in a random order",
     "reversed": "in reverse",
 }
+CHANNELS = {  # by a variant's ending: what its tokens hold
+    "-learned": "`-learned` reads what a 1x1 convolution makes of the channels, which is trained along and not counted",
+    "-all": "`-all` reads every frozen channel, whatever has neither ending their principal components",
+}
 TAUGHT = {"place": "where one opacity lies", "relation": "whether two opacities are in one lung or in both"}
 
 
@@ -134,7 +138,7 @@ def _cost(found: dict) -> list[str]:
         return []
     return [
         "Where the sum over the synthetic patches tells all there is to know, the test AUC of an LSTM read out at its last step minus that "
-        f"of mean-pooling with as many weights is {gap(row)}: a difference on radiographs is any gain of the sequence less such a "
+        f"of mean-pooling with as many weights is {gap(row)}: a difference on radiographs may be a gain of the sequence less such a "
         "cost, so zero there does not by itself mean that the sequence tells nothing."
     ]
 
@@ -223,9 +227,11 @@ def _variants(profiles: Profiles) -> list[str]:
         }
         for row in found["headline"]
     ]
+    names = " ".join(row["variant"] for row in found["headline"])
+    channels = "; ".join(told for suffix, told in CHANNELS.items() if suffix in names)
     return [
         f"Every variant of `{folder.name}`, mean of {found['headline'][0]['seeds']} seeds; mean-pooling is that of the same channels, and each "
-        "column is adjusted for its own comparisons:",
+        f"column is adjusted for its own comparisons. Parameters are those of the head and the dense layers after it{channels and f'; {channels}'}:",
         markdown(pd.DataFrame(rows)),
     ]
 
