@@ -55,7 +55,7 @@ help: ## this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo '  PROFILE=$(PROFILE)   which study; full once data/raw/chest_xray is there, else demo:'
-	@echo '                 $(PROFILES)'
+	@echo '$(PROFILES)' | fold -s -w 90 | sed 's/^/                 /'
 	@echo '  SET="train.epochs=2 data.image_size=128"   settings of this run, on top of the profile'
 	@echo '  FRESH=1        train both models again, even if finished ones fit (06 keeps the runs of its variants)'
 	@echo '  -j2            two steps at once, where they can'
@@ -108,7 +108,7 @@ clean: ## remove pages, executed notebooks, stores, the demo; keep raw data and 
 
 clean-models: ## remove the trained models of PROFILE; the next `make all` trains them anew
 	@$(check)
-	@rm -rf 'models/$(PROFILE)'
+	@rm -rf 'models/$(PROFILE)' $(if $(FINETUNED),$(OUT)/.06_*.json)
 	@if [ -d $(OUT) ]; then echo 'without models' > $(OUT)/.settings; fi
 
 # The graph -----------------------------------------------------------------------------------------------------------
@@ -142,9 +142,9 @@ pages: $(PAGES) $(OUT)/index.html
 $(NOTEBOOKS): $(OUT)/%.ipynb: notebooks/%.ipynb lib/profiles/$(PROFILE).yaml $(GIVEN) $(AGAIN) | $(READY)
 	@$(STUDY) run $(ARGUMENTS) $* $(if $(filter $@,$(READERS)),--reads '$(TRAINED:$(OUT)/%.ipynb=%)')
 
-# 01 prepares the images for all. 04 and 05 read the models of 02 and 03.
+# 01 prepares the images for all. 04 and 05 read the models of 02 and 03, or what `python -m lib.train` made of them since.
 $(filter-out $(OUT)/01_%,$(NOTEBOOKS)): | $(filter $(OUT)/01_%,$(NOTEBOOKS))
-$(READERS): $(TRAINED)
+$(READERS): $(TRAINED) $(wildcard models/$(PROFILE)/*-seed*/run.json)
 # Fine-tuned, 06 takes over the runs of its model, which 02 (03: the custom one) may be about to train again (FRESH, with -j2).
 $(if $(FINETUNED),$(eval $(filter $(OUT)/06_%,$(NOTEBOOKS)): | $(filter $(OUT)/$(if $(findstring custom,$(VARIED)),03,02)_%,$(NOTEBOOKS))))
 

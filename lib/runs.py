@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import filelock
 import pandas as pd
 
 from lib import files, models, pixels, provenance
@@ -95,12 +96,18 @@ def set_aside(folder: Path, wanted: dict) -> None:
 
 
 def bring_back(folder: Path, wanted: dict) -> None:
-    """Put the run `wanted` where it was before one of other settings took its place, if it was set aside."""
+    """Put the run `wanted` where it was before one of other settings took its place, if it was set aside.
+
+    Processes that train one run together (`torchrun`) each ask for it: one at a time, and those that come later find it.
+    """
     aside = _aside(folder, wanted)
-    if _identity_of(aside, wanted) == wanted != _identity_of(folder, wanted):
-        set_aside(folder, wanted)
-        files.remove(folder)
-        os.replace(aside, folder)
+    if not aside.exists():
+        return
+    with filelock.FileLock(folder.with_name(f".{folder.name}.exchange")):
+        if _identity_of(aside, wanted) == wanted != _identity_of(folder, wanted):
+            set_aside(folder, wanted)
+            files.remove(folder)
+            os.replace(aside, folder)
 
 
 def _aside(folder: Path, of: dict) -> Path:

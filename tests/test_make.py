@@ -250,6 +250,13 @@ def test_settings_reach_the_study_as_they_are_written_and_never_the_shell(bench)
     assert bench.calls == []
 
 
+def test_a_model_trained_by_hand_since_is_read_again(bench):
+    bench.make("all")
+    bench.touch("models/demo/xception_lstm-seed42/run.json")
+    bench.make("all")
+    assert [call for call in bench.calls if call.startswith("run")] == ["run 04_compare", "run 05_gradcam"]
+
+
 def test_models_that_were_removed_are_looked_for_again(bench):
     bench.make("all")
     bench.make("clean-models")
@@ -340,6 +347,15 @@ def test_clean_models_removes_those_of_its_profile_alone(bench):
         bench.touch(f"models/{profile}/a-seed1/run.json")
     assert bench.make("clean-models", "PROFILE=full").returncode == 0
     assert [path.name for path in (bench.root / "models").iterdir()] == ["quick"]
+
+
+@pytest.mark.parametrize(("profile", "trains"), [("full", True), ("quick", False)])
+def test_clean_models_makes_a_fine_tuned_ablation_train_again(bench, profile, trains):
+    for step in STEPS:
+        bench.touch(f"reports/{profile}/.{step}.json")
+    bench.make("clean-models", f"PROFILE={profile}")
+    gone = [step for step in STEPS if not (bench.root / "reports" / profile / f".{step}.json").exists()]
+    assert gone == (["06_ablation"] if trains else [])
 
 
 @pytest.mark.parametrize("name", ["/x/Bob's data.zip", '/x/the "real" one; echo.zip', "/x/a `b`.zip"])

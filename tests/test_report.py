@@ -312,6 +312,23 @@ def test_the_index_page_says_which_results_no_step_here_has_written(step):
     assert "Neither." in index.read_text()
 
 
+def test_the_index_page_says_which_results_are_of_an_earlier_run(step):
+    files.write_json(step.results, {"answers": {"Which is better?": "Neither."}})
+    index = step.page.with_name("index.html")
+
+    def told(status: str, inputs: str) -> bool:
+        step.keep(State(status, inputs, "2026-11-22T10:00:00+00:00", 75.0, "make all PROFILE=demo", (), None))
+        overview.write(step.config)
+        return (
+            "Of an earlier run, out of date or failed since: results of 02 Title & 02_this."
+            in read(index).text
+        )
+
+    assert told("done", "other settings")
+    assert told("failed", step.inputs())
+    assert not told("done", step.inputs())
+
+
 def test_wide_results_are_turned_on_their_side_with_their_intervals(step):
     measures = {name: value for at, name in enumerate("abcdefgh") for name, value in
                 ((name, at / 10), (f"{name}_low", at / 10 - 0.05), (f"{name}_high", at / 10 + 0.05))}  # fmt: skip

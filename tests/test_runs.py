@@ -1,6 +1,9 @@
 """A finished run is found while it answers to its settings, images and code, and not a moment longer."""
 
 import json
+import shutil
+import threading
+import time
 
 import pytest
 
@@ -85,3 +88,29 @@ def test_it_says_why_an_old_run_does_not_count(run, capsys):
     assert "was trained with another config; it is trained again" in capsys.readouterr().out
     often = tiny.custom(run.config.root, train={"epochs": 1, "checkpoint_minutes": 1.0})
     assert runs.find(often, MODEL, 0) is not None
+
+
+def test_processes_that_ask_at_once_for_a_run_that_was_set_aside_all_find_it(run, tmp_path, monkeypatch):
+    """As those of `torchrun` do: each is kept a while between its look and its move."""
+    folder, wanted = tmp_path / run.folder.name, runs.identity(run.config, MODEL, 0)
+    shutil.copytree(run.folder, runs._aside(folder, wanted))
+    errors = []
+
+    def slowly(*_):
+        time.sleep(0.1)
+
+    def ask():
+        try:
+            runs.bring_back(folder, wanted)
+            assert runs._identity_of(folder, wanted) == wanted
+        except Exception as error:
+            errors.append(error)
+
+    monkeypatch.setattr(runs, "set_aside", slowly)
+    asking = [threading.Thread(target=ask) for _ in range(3)]
+    for each in asking:
+        each.start()
+    for each in asking:
+        each.join()
+    assert not errors
+    assert runs._identity_of(folder, wanted) == wanted

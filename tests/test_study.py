@@ -284,7 +284,71 @@ def test_a_repetition_that_fails_is_looked_at_again_without_being_asked_for_as_o
     kept.parent.mkdir(parents=True)
     kept.write_text("\n")
     study.plan(cfg, "", fresh=fresh)
-    assert (kept.read_text() == "of a study under way\n") == fresh
+    assert (kept.read_text() == study.REPETITION) == fresh
+
+
+def test_a_repetition_that_was_interrupted_keeps_the_steps_it_had_repeated(tmp_path, monkeypatch):
+    names = ("02_train_xception_lstm", "03_train_custom_cnn_lstm")
+    both = sample_steps(tmp_path, names)
+    executed, stops = [], ["03_train_custom_cnn_lstm"]
+
+    def execute(step, *_):
+        executed.append(step.name[:2])
+        if step.name in stops:
+            return {"cell": "", "name": study.STOPPED, "message": ""}
+        write_notebook(step.partial, "1")
+        for seed in step.config.seeds:
+            files.write_json(step.config.run_dir(step.trains, seed) / "run.json", {})
+        return {}
+
+    def studied(*, fresh: bool, settings: str = "") -> list[str]:
+        executed.clear()
+        study.plan(both[0].config, settings, fresh=fresh)
+        all(study.run(step, settings, fresh=fresh) for step in both)
+        return list(executed)
+
+    monkeypatch.setattr(study, "_execute", execute)
+    kept = both[0].config.report_dir / ".settings"
+    files.write_text(kept, "\n")
+    long_ago = time.time() - 3600
+
+    def ran_long_ago() -> None:
+        for step in both:
+            write_notebook(step.notebook, "1")
+            step.keep(state(inputs=step.inputs(), started="2026-01-01T00:00:00+00:00"))
+
+    ran_long_ago()
+    assert studied(fresh=True) == ["02", "03"], "a repetition repeats what was there before it"
+    os.utime(kept, (long_ago, long_ago))
+    assert studied(fresh=True) == ["03"], "and what it had repeated when it was stopped is kept"
+    stops.clear()
+    assert studied(fresh=True) == ["03"]
+    ran_long_ago()
+    files.write_text(kept, "\n")  # as make does at the end of a study
+    assert studied(fresh=True) == ["02", "03"], "the next one is another repetition"
+
+
+def test_a_repetition_is_not_gone_on_with_after_a_study_of_other_settings(tmp_path):
+    cfg = sample_steps(tmp_path)[0].config
+    study.plan(cfg, "", fresh=True)
+    study.plan(cfg, "train.epochs=9")
+    assert (cfg.report_dir / ".settings").read_text() != study.REPETITION
+
+
+def test_what_is_edited_while_a_step_runs_is_newer_than_its_notebook(tmp_path, monkeypatch):
+    (step,) = sample_steps(tmp_path, ("04_b",))
+    edited = tmp_path / "lib" / "module.py"
+    edited.parent.mkdir()
+
+    def execute(step, *_):
+        edited.touch()
+        write_notebook(step.partial, "1")
+        return {}
+
+    monkeypatch.setattr(study, "_execute", execute)
+    step.source.touch()
+    assert study.run(step, "")
+    assert step.source.stat().st_mtime <= step.notebook.stat().st_mtime <= edited.stat().st_mtime
 
 
 def test_a_step_whose_models_were_removed_trains_them_again(tmp_path, monkeypatch):
@@ -379,13 +443,19 @@ def test_modules_are_followed_through_imports(tmp_path):
 
 def test_data_that_a_module_names_is_what_a_step_depends_on(tmp_path):
     write_notebook(tmp_path / "notebooks" / "01_a.ipynb", "from lib import reader")
-    for name, text in (("reader.py", 'X = "pairs.json"'), ("pairs.json", "{}"), ("other.json", "{}")):
+    for name, text in (
+        ("reader.py", 'X, Y = "pairs.json", "sizes.csv"'),
+        ("pairs.json", "{}"),
+        ("sizes.csv", ""),
+        ("other.json", "{}"),
+    ):
         path = tmp_path / "lib" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     step = Step("01_a", config.load("demo", root=tmp_path))
     step.write_dependencies()
     assert "lib/pairs.json" in step._kept("d").read_text()
+    assert "lib/sizes.csv" in step._kept("d").read_text()
     assert "other.json" not in step._kept("d").read_text()
     before = step.inputs()
     (tmp_path / "lib" / "other.json").write_text("[]")

@@ -14,6 +14,7 @@ import logging
 import os
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from lib.study.story import Teller, expect
 from lib.trouble import Trouble, told
 
 STOPPED = "stopped by hand"
+REPETITION = "of a repetition under way\n"  # what `.settings` holds meanwhile
 
 
 class StudyError(Trouble, RuntimeError):
@@ -80,9 +82,10 @@ def plan(config: Config, settings: str, *, fresh: bool = False) -> None:
     print(flush=True)
     kept = config.report_dir / ".settings"
     before = kept.read_text(encoding="utf-8").strip() if kept.exists() else ""
-    if fresh or before != settings.strip():
+    going_on = fresh and before == REPETITION.strip()  # its date says since when
+    if not going_on and (fresh or before != settings.strip()):
         # Until make has written the new settings at the end, no step counts as fresh.
-        files.write_text(kept, "of a study under way\n")
+        files.write_text(kept, REPETITION if fresh else "of a study under way\n")
 
 
 def profiles() -> list[str]:
@@ -103,14 +106,15 @@ def command_for(config: Config, settings: str) -> str:
 
 def run(step: Step, settings: str, *, reads: tuple[str, ...] = (), fresh: bool = False) -> bool:
     """Execute a step's notebook, unless its inputs are those of its last good run. False when a cell fails."""
+    began = time.time()
     inputs, last = step.inputs(reads), step.state()
     done = last is not None and last.status == "done" and step.notebook.exists() and step.is_trained()
     command, header = command_for(step.config, settings), "\n".join(header_of(step.config.profile))
     expected = expect(all_steps(step.config), header, command, fresh=fresh)
     teller = Teller(step, expected.seconds.get(step.name) if expected else None)
-    if done and last.inputs == inputs and not fresh:
+    if done and last.inputs == inputs and (not fresh or _repeated(step, last)):
         step.write_dependencies()
-        os.utime(step.notebook)  # make compares dates
+        _date(step.notebook, began)
         teller.end("kept: what it depends on says the same as before")
         return True
     started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
@@ -124,9 +128,23 @@ def run(step: Step, settings: str, *, reads: tuple[str, ...] = (), fresh: bool =
         _tell_failure(step, teller, error)
         return False
     os.replace(step.partial, step.notebook)
+    _date(step.notebook, began)
     step.write_dependencies()
     teller.end(f"done in {spoken(teller.elapsed)}  {_shown(step.page, step.config)}")
     return True
+
+
+def _repeated(step: Step, last: State) -> bool:
+    """Whether a step ran within the repetition (FRESH=1) that is under way, which was interrupted after it."""
+    mark = step.config.report_dir / ".settings"
+    if not mark.exists() or mark.read_text(encoding="utf-8") != REPETITION:
+        return False
+    return dt.datetime.fromisoformat(last.started).timestamp() >= int(mark.stat().st_mtime)
+
+
+def _date(notebook: Path, began: float) -> None:
+    """Date a notebook by when its inputs were read: make compares dates, and finds what was edited while it ran to be newer."""
+    os.utime(notebook, (began, began))
 
 
 def _execute(step: Step, settings: dict[str, Any], teller: Teller) -> dict[str, Any]:

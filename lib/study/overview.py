@@ -38,6 +38,7 @@ def write(config: Config) -> None:
     parts = [
         f'<h1>{pages.STUDY}</h1><p class="lead">{QUESTION}</p>',
         _not_from_here(results),
+        _outdated(results),
         _answers(results),
         _headline(results),
         _figures(steps),
@@ -74,9 +75,20 @@ def state_of(step: Step) -> str:
 
 def _not_from_here(results: dict[Step, dict[str, Any]]) -> str:
     """Which of the results shown no step has written here: those that came with the repository, or a notebook run by hand."""
-    names = [f"{step.name[:2]} {step.title}" for step in results if not _ran_here(step)]
-    said = f"Not written by a step that ran here, but recorded before: results of {', '.join(names)}."
-    return f'<p class="note">{_e(said)}</p>' if names else ""
+    return _note(
+        "Not written by a step that ran here, but recorded before", [s for s in results if not _ran_here(s)]
+    )
+
+
+def _outdated(results: dict[Step, dict[str, Any]]) -> str:
+    """Which of the results shown are of a run whose settings, code or data have changed since, or that failed since."""
+    steps = [step for step in results if _ran_here(step) and state_of(step) != "fresh"]
+    return _note("Of an earlier run, out of date or failed since", steps)
+
+
+def _note(said: str, steps: list[Step]) -> str:
+    names = ", ".join(f"{step.name[:2]} {step.title}" for step in steps)
+    return f'<p class="note">{_e(f"{said}: results of {names}.")}</p>' if steps else ""
 
 
 def _ran_here(step: Step) -> bool:

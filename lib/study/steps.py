@@ -146,8 +146,11 @@ def modules_of(notebook: Path, *, root: Path = ROOT) -> list[Path]:
 
 
 def data_of(modules: list[Path]) -> list[Path]:
-    """The JSON files beside these modules that one of them names, such as the pairs of `lib/matched.py`."""
-    beside = sorted({path for module in modules for path in module.parent.glob("*.json")})
+    """The JSON and CSV files beside these modules that one of them names, such as the pairs of `lib/matched.py`."""
+    folders = {module.parent for module in modules}
+    beside = sorted(
+        path for folder in folders for ending in ("json", "csv") for path in folder.glob(f"*.{ending}")
+    )
     texts = [module.read_text(encoding="utf-8") for module in modules if beside]
     return [path for path in beside if any(f'"{path.name}"' in text for text in texts)]
 
