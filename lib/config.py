@@ -89,6 +89,10 @@ class Config:
     def run_dir(self, model: str, seed: int) -> Path:
         return self.root / "models" / self.profile / f"{model}-seed{seed}"
 
+    def repeated(self, model: str) -> Path:
+        """Where a repetition of finished runs (FRESH=1) notes the seeds that it has repeated."""
+        return self.root / "models" / self.profile / f".{model}.repeated.json"
+
     def train_for(self, model: str) -> Train:
         """The protocol of one model: `train` with that model's own overrides."""
         one_of("model", model, MODELS)

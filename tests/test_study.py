@@ -328,6 +328,19 @@ def test_a_repetition_that_was_interrupted_keeps_the_steps_it_had_repeated(tmp_p
     assert studied(fresh=True) == ["02", "03"], "the next one is another repetition"
 
 
+def test_a_new_repetition_forgets_what_one_that_was_given_up_had_repeated(tmp_path):
+    cfg = sample_steps(tmp_path)[0].config
+    note = cfg.repeated("xception_lstm")
+    study.plan(cfg, "", fresh=True)
+    files.write_json(note, [42])
+    study.plan(cfg, "", fresh=True)
+    assert note.exists(), "the same one, which was interrupted"
+    study.plan(cfg, "")
+    assert note.exists(), "no repetition at all"
+    study.plan(cfg, "", fresh=True)
+    assert not note.exists()
+
+
 def test_a_repetition_is_not_gone_on_with_after_a_study_of_other_settings(tmp_path):
     cfg = sample_steps(tmp_path)[0].config
     study.plan(cfg, "", fresh=True)

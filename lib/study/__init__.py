@@ -86,6 +86,8 @@ def plan(config: Config, settings: str, *, fresh: bool = False) -> None:
     if not going_on and (fresh or before != settings.strip()):
         # Until make has written the new settings at the end, no step counts as fresh.
         files.write_text(kept, REPETITION if fresh else "of a study under way\n")
+        for model in configs.MODELS if fresh else ():
+            files.remove(config.repeated(model))  # by a repetition that was given up
 
 
 def profiles() -> list[str]:
