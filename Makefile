@@ -86,7 +86,7 @@ bench: $(READY) ## how much faster than the original notebook's loop is this pro
 verify: $(READY) ## do the published figures follow from the recorded results?
 	@$(PYTHON) -m lib.publish verify $(ARGS)
 
-publish: $(READY) ## write the recorded results into README.md
+publish: $(READY) ## write the recorded results into README.md, the cards and reports/README.md
 	@$(PYTHON) -m lib.publish publish $(ARGS)
 
 index: $(READY) ## write the index page again

@@ -32,6 +32,7 @@ from lib.settings import (
 ROOT = Path(__file__).resolve().parents[1]
 NOT_SHAPING = {"checkpoint_minutes"}  # settings of `train` that leave the result as it is
 ODD_NUMBER = re.compile(r"(?<![\w.+-])(0\d+|\d+(:\d+)+)(?![\w.])")
+PLAIN = "write it without leading zeros and colons"
 PROFILES = Path(__file__).with_name("profiles")
 MODELS = ("xception_lstm", "custom_cnn_lstm")
 
@@ -53,7 +54,7 @@ class Config:
 
     def __post_init__(self) -> None:
         all_within("seeds", self.seeds, 0, LARGEST_SEED, such_as="[42]")
-        within("n_boot", self.n_boot, 1, 1_000_000)
+        within("n_boot", self.n_boot, 2, 1_000_000)
         if self.data.overlap and not all(self.train_for(model).balanced for model in MODELS):
             raise ConfigError(
                 "data.overlap draws as many images of each class; set train.balanced=true with it"
@@ -122,8 +123,22 @@ def load(profile: str | None = None, *, root: Path = ROOT, **overrides: Any) -> 
     known = sorted(path.stem for path in PROFILES.glob("*.yaml"))
     if profile not in known:
         raise ConfigError(f"unknown profile {profile!r}; the profiles are {', '.join(known)}")
-    settings = yaml.safe_load((PROFILES / f"{profile}.yaml").read_text(encoding="utf-8")) or {}
-    return changed(_replace(Config(profile, root=Path(root)), settings, ""), overrides)
+    return changed(_replace(Config(profile, root=Path(root)), _settings_of(profile), ""), overrides)
+
+
+def _settings_of(profile: str) -> dict[str, Any]:
+    text = (PROFILES / f"{profile}.yaml").read_text(encoding="utf-8")
+    if odd := ODD_NUMBER.search(re.sub("#.*", "", text)):
+        raise ConfigError(f"lib/profiles/{profile}.yaml says {odd[0]}, which is no plain number; {PLAIN}")
+    try:
+        settings = yaml.safe_load(text) or {}
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"lib/profiles/{profile}.yaml cannot be read ({_reason(error)})") from None
+    if not isinstance(settings, dict):
+        raise ConfigError(
+            f"lib/profiles/{profile}.yaml holds no settings; write them as `train: {{epochs: 2}}`"
+        )
+    return settings
 
 
 def changed(config: Config, overrides: Mapping[str, Any]) -> Config:
@@ -185,16 +200,18 @@ def fingerprint(value: Any) -> str:
 def _yaml(key: str, text: str) -> Any:
     odd = ODD_NUMBER.search(text)
     if odd:  # YAML 1.1 reads them in base 8 and 60
-        raise ConfigError(
-            f"{key} is {text!r}, in which {odd[0]} is no plain number; write it without leading zeros and colons"
-        )
+        raise ConfigError(f"{key} is {text!r}, in which {odd[0]} is no plain number; {PLAIN}")
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
-        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(
-            f"{key} is {text!r}, which cannot be read ({reason}); a value with spaces stands in double quotes"
+            f"{key} is {text!r}, which cannot be read ({_reason(error)}); a value with spaces stands in double quotes"
         ) from None
+
+
+def _reason(error: Exception) -> str:
+    """Of what YAML cannot read: the problem without the lines that quote it."""
+    return getattr(error, "problem", None) or str(error).splitlines()[0]
 
 
 def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

@@ -103,15 +103,19 @@ def _put_back(kept: dict, state: State, task: Task) -> None:
 
 
 class Repetition:
-    """Which seeds has a repetition of finished runs (FRESH=1) trained? One that was stopped goes on with the others."""
+    """Which seeds has a repetition of finished runs (FRESH=1) trained? One that was stopped goes on with the others.
 
-    def __init__(self, note: Path) -> None:
-        self.note = note
-        self.done: list[int] = files.read_json(note) if note.exists() else []
+    settings  a fingerprint: what was repeated with others does not count
+    """
+
+    def __init__(self, note: Path, settings: str) -> None:
+        self.note, self.settings = note, settings
+        kept = files.read_json(note) if note.exists() else {}
+        self.done: list[int] = kept.get("seeds", []) if kept.get("settings") == settings else []
 
     def finished(self, seed: int) -> None:
         self.done.append(seed)
-        files.write_json(self.note, self.done)
+        files.write_json(self.note, {"settings": self.settings, "seeds": self.done})
 
     def over(self) -> None:
         files.remove(self.note)

@@ -229,10 +229,11 @@ class Ablation:
     model: str = "xception_lstm"  # whose head is varied; the custom model's in the finetuned regime alone
     variants: tuple[str, ...] = ()  # empty: the whole grid
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    # These five are of the frozen regime alone; in the finetuned one heads train by `train` and the model's own settings.
     epochs: int = 8
     batch_size: int = 64
     learning_rate: float = 1e-3
-    hidden: int = 128  # width of the LSTM whose number of weights every frozen-regime head matches
+    hidden: int = 128  # width of the LSTM whose number of weights every head matches
     components: int = 256  # principal components kept of the backbone's channels; 0 keeps every channel
     control_images: int = 2000  # of each control task
 
@@ -276,5 +277,5 @@ class Explain:
         within("explain.images", self.images, 2, 1_000_000)
         within("explain.costly_images", self.costly_images, 1, 1_000_000)
         within("explain.steps", self.steps, 3, 1000)
-        within("explain.n_boot", self.n_boot, 1, 1_000_000)
+        within("explain.n_boot", self.n_boot, 2, 1_000_000)
         within("explain.seed", self.seed, 0, LARGEST_SEED)

@@ -118,13 +118,11 @@ def run(
     The run of a worker that dies goes to another one and resumes from its checkpoint. An error of a run is raised once
     all others have finished, so nothing else is lost.
     """
-    for config in {job.config.store_dir: job.config for job in planned}.values():
-        pixels.prepare(config)  # once, before many need it
     if client is not None:
         return _gather(planned, client)
     with dask.config.set({"distributed.scheduler.allowed-failures": LOST_WORKERS}):
         if scheduler:
-            with Client(scheduler) as opened:
+            with _connected(scheduler) as opened:
                 return _gather(planned, opened)
         workers = workers or min(len(planned), os.cpu_count() or 1)
         # Threads of one worker are torch's; a memory limit would kill a run that merely reads its pixels.
@@ -135,7 +133,18 @@ def run(
             return _gather(planned, opened, threads=max(1, (os.cpu_count() or 1) // workers))
 
 
+def _connected(scheduler: str) -> Client:
+    try:
+        return Client(scheduler)
+    except ValueError as error:  # of an address that is none
+        raise configs.ConfigError(
+            f"--scheduler takes an address such as tcp://host:8786, not {scheduler!r} ({error})"
+        ) from None
+
+
 def _gather(planned: Sequence[Job], client: Client, *, threads: int | None = None) -> pd.DataFrame:
+    for config in {job.config.store_dir: job.config for job in planned}.values():
+        pixels.prepare(config)  # once, before many need it
     futures = {
         client.submit(_train, job, threads=threads, key=job.name, retries=RETRIES, pure=False): job
         for job in planned
@@ -224,6 +233,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, help="workers on this machine; without it one a core")
     parser.add_argument("--root", type=Path, default=configs.ROOT, help="folder of data/ and models/")
     asked = parser.parse_args(argv)
+    if asked.scheduler and asked.workers:
+        parser.error("--workers are started on this machine, --scheduler has its own; give one of the two")
     config = configs.load(asked.profile, root=asked.root)
     variants = _variants(asked.variant)
     planned = jobs(config, models=asked.models, seeds=asked.seeds, variants=variants)

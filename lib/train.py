@@ -63,7 +63,7 @@ def fit(
 def fit_all(config: Config, model: str, *, fresh: bool | None = None, progress: bool = True) -> list[Run]:
     """One run for every seed of the config. A repetition (`fresh`) that was stopped does not repeat the seeds it had finished."""
     fresh = _asked_anew() if fresh is None else fresh
-    repetition = Repetition(config.repeated(model))
+    repetition = Repetition(config.repeated(model), configs.fingerprint(config.as_dict()))
     if fresh and repetition.done and progress:
         print(f"{model}: goes on with a repetition that was stopped; done are the seeds {repetition.done}")
     found = []

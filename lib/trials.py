@@ -133,8 +133,12 @@ def scores(predictions: pd.DataFrame) -> dict:
 
 @told(WeightsError, RuntimeError)  # RuntimeError: of a training that cannot go on
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m lib.trials", description=__doc__.splitlines()[0])
-    parser.add_argument("validation", nargs="*", help="on which validation sets (default: all)")
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.trials", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "validation", nargs="*", help=f"on which validation sets: {', '.join(VALIDATIONS)} (default: all)"
+    )
     wanted = parser.parse_args(argv).validation or list(VALIDATIONS)
     if unknown := set(wanted) - set(VALIDATIONS):
         parser.error(

@@ -56,6 +56,19 @@ def test_estimates_are_differences_of_mean_aucs():
     assert len(found.per_seed) == 10
 
 
+def test_one_seed_settles_nothing_whatever_its_patients_say():
+    tables = {
+        name: table(lift, own=k, seeds=1)
+        for k, (name, lift) in enumerate((("mean-mlp", 0), ("lstm-raster", 2.0)))
+    }
+    found = analyse(tables, n_boot=200)
+    assert found.row("lstm-raster")["differs"]
+    said = ablation.answers(found)
+    assert said[ablation.HELPS].startswith("Not settled: there is one training of each head")
+    assert "In this one: Yes." in said[ablation.HELPS]
+    assert said["Does token order matter?"].startswith("Not asked")
+
+
 def test_the_same_tables_in_any_row_order_give_the_same_figures():
     tables = make_tables(mean_mlp=0, lstm_raster=0.3, lstm_shuffle=0.1)
     shuffled = {name: t.sample(frac=1, random_state=3) for name, t in tables.items()}

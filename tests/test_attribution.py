@@ -146,6 +146,18 @@ def test_rereading_leaves_the_model_alone():
     assert torch.equal(fresh.sequence.rnn.weight_ih_l0, again.sequence.rnn.weight_ih_l0)
 
 
+def test_no_weight_of_an_untrained_head_was_trained():
+    model = model_of(head="transformer")
+    fresh = attribution.with_untrained_head(model, seed=3)
+    drawn = [
+        (a, b)
+        for a, b in zip(model.sequence.parameters(), fresh.sequence.parameters(), strict=True)
+        if a.std() > 0
+    ]
+    assert len(drawn) > 8  # the others are biases at 0 and scales at 1, as at the start
+    assert not [a.shape for a, b in drawn if torch.equal(a, b)]
+
+
 def test_a_head_without_read_out_is_read_as_it_is():
     model = model_of(head="mean")
     assert list(attribution.readings(model)) == ["raster"]

@@ -411,6 +411,18 @@ def test_copy_across_splits_is_bad(cfg, store):
     assert "in doubt (identical files)" in findings.answer(found)
 
 
+def test_copies_within_a_split_do_not_put_the_splits_in_doubt(cfg, store):
+    normal, ill = (
+        np.flatnonzero((store.index["split"] == "train") & (store.index["label"] == label))[0]
+        for label in (0, 1)
+    )
+    found = audit.run(cfg, planted(store, normal, ill))
+    assert verdict(found, "Identical files") == "bad"
+    said = findings.answer(found)
+    assert said.startswith("The splits are apart: no patient crosses them")
+    assert "copies of one image have different labels (1 times)" in said
+
+
 def test_recompressed_copy_across_splits_is_bad(cfg, store):
     found = audit.run(cfg, planted(store, row(store, "virus-2"), row(store, "virus-9"), rejpeg))
     assert verdict(found, "Near duplicates") == "bad"

@@ -214,7 +214,7 @@ def test_a_config_is_frozen():
         ({"seeds": [1, True]}, "seeds takes int, not True"),
         ({"seeds": []}, r"seeds is empty; it must name at least one, such as \[42\]"),
         ({"seeds": [-1]}, "seeds is -1.*between 0 and"),
-        ({"n_boot": 0}, "n_boot is 0.*between 1 and"),
+        ({"n_boot": 1}, "n_boot is 1.*between 2 and"),
         (
             {"xception_lstm.head": "gru2"},
             "xception_lstm.head is 'gru2'.*lstm, bilstm, gru, transformer, mean",
@@ -270,7 +270,7 @@ def test_a_config_is_frozen():
         ({"explain.images": 0}, "explain.images is 0.*between 2 and"),
         ({"explain.costly_images": 0}, "explain.costly_images is 0.*between 1 and"),
         ({"explain.steps": 2}, "explain.steps is 2.*between 3 and"),
-        ({"explain.n_boot": 0}, "explain.n_boot is 0.*between 1 and"),
+        ({"explain.n_boot": 1}, "explain.n_boot is 1.*between 2 and"),
         ({"explain.seed": -1}, "explain.seed is -1.*between 0 and"),
     ],
 )
@@ -285,6 +285,27 @@ def test_an_unknown_profile_names_the_known_ones():
         match="'fast'.*calibrated, centre, custom, custom_cpu, demo, full, grid, harmonised, matched, overlap, quick",
     ):
         config.load("fast")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: {epochs: 2", "mine.yaml cannot be read"),
+        ("- train", "mine.yaml holds no settings"),
+        ("train: {epochs: 010}  # not 8", "mine.yaml says 010, which is no plain number; write it without"),
+    ],
+)
+def test_a_profile_that_cannot_be_read_is_named(tmp_path, monkeypatch, text, message):
+    monkeypatch.setattr(config, "PROFILES", tmp_path)
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        config.load("mine")
+
+
+def test_a_comment_of_a_profile_may_hold_any_number(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "PROFILES", tmp_path)
+    (tmp_path / "mine.yaml").write_text("# Takes: 01 10 s, at 12:30\ntrain: {epochs: 2}\n")
+    assert config.load("mine").train.epochs == 2
 
 
 def test_the_real_study_is_the_default_once_its_images_are_there(tmp_path):

@@ -348,7 +348,7 @@ def test_every_seed_is_asked_where_it_sees_pneumonia_and_never_meets_itself(netw
     assert own.other == pytest.approx(expected, abs=1e-6)
     assert own.same.estimate == pytest.approx(expected, abs=1e-6)
     assert own.same.n_patients == own.beyond.n_patients == len(np.unique(study.patients)) < len(study.rows)
-    assert own.same.n == 10 * len(study.rows)
+    assert own.same.n == len(study.rows)
 
 
 def test_masses_take_every_seeds_maps_and_networks_that_have_learned_nothing(network):

@@ -49,8 +49,29 @@ def test_maps_are_those_of_the_backbone(cfg, tokens):
 def test_a_second_call_computes_nothing(cfg, tokens, monkeypatch):
     monkeypatch.setattr(features, "_compute", lambda *a, **k: pytest.fail("computed again"))
     assert features.extract(cfg, make_store(), progress=False) == tokens
-    other_split = make_store(split=["test"] * 4 + ["train"] * 8)  # the maps do not depend on the split
-    assert features.extract(cfg, other_split, progress=False) == tokens
+    other_test = make_store(split=["train"] * 8 + ["val"] * 4)
+    assert features.extract(cfg, other_test, progress=False) == tokens
+
+
+def test_only_random_weights_take_their_statistics_from_the_training_images(cfg, tmp_path):
+    stores = make_store(), make_store(split=["test"] * 4 + ["train"] * 8)
+    assert len({features._key(cfg, store) for store in stores}) == 2
+    settings = dataclasses.replace(cfg.xception_lstm, pretrained=True)
+    trained = dataclasses.replace(cfg, root=tmp_path, xception_lstm=settings)
+    trained.weights_file.parent.mkdir(parents=True)
+    trained.weights_file.write_bytes(b"weights")
+    assert len({features._key(trained, store) for store in stores}) == 1
+
+
+def test_older_maps_of_the_same_images_go_and_those_of_others_stay(tmp_path):
+    keys = [f"{digit}" * 16 for digit in "abc"]
+    own = [f"features-x-224-squash-{keys[0]}", f"features-x-224-squash-{keys[1]}.part"]
+    others = [f"features-x-224-squash-harmonised-{key}" for key in (keys[0], f"{keys[1]}.part")]
+    for name in [*own, *others]:
+        files.write_text(tmp_path / name / "values.npy", "")
+    with features.writing(tmp_path / f"features-x-224-squash-{keys[2]}", "features-x-224-squash") as missing:
+        assert missing
+    assert sorted(path.name for path in tmp_path.glob("features-*")) == sorted(others)
 
 
 def test_other_pixels_make_another_store(cfg, tokens):
@@ -95,7 +116,7 @@ def small(tmp_path):
     """Tokens with known structure: 10 images of 2 by 3 tokens with 7 channels of unlike variance."""
     rng = np.random.default_rng(0)
     values = rng.normal(3, [5, 4, 3, 2, 1, 0.5, 0.1], (10, 6, 7)).astype(np.float16)
-    folder = tmp_path / "features-small-1"
+    folder = tmp_path / "features-small-0123456789abcdef"
     folder.mkdir()
     np.save(folder / "values.npy", values)
     files.write_json(folder / "tokens.json", {"shape": [2, 3]})

@@ -217,6 +217,22 @@ def test_refused_source_leaves_the_images_that_are_there(tmp_path, cfg):
     assert len(index.find_images(cfg.raw_dir)) == 16
 
 
+def test_synthetic_radiographs_do_not_pass_for_real_ones(tmp_path, cfg, capsys):
+    source = unzipped(tmp_path / "project", small_set())
+    (source / "data" / "raw" / "phantoms").mkdir(parents=True)
+    (source / "data" / "raw" / "phantoms" / "phantoms.json").write_text("{}")
+    assert make_data(cfg, "--source", str(source)) == 1
+    assert "holds the demo's synthetic radiographs" in capsys.readouterr().err
+    assert nothing_left(cfg)
+
+
+def test_a_source_that_a_shell_left_empty_is_not_the_current_folder(cfg, capsys):
+    with pytest.raises(SystemExit):
+        make_data(cfg, "--source", "")
+    assert "argument --source: it is empty" in capsys.readouterr().err
+    assert nothing_left(cfg)
+
+
 @pytest.mark.parametrize("changed", ["size", "time"])
 def test_folder_whose_files_changed_is_another_source(tmp_path, cfg, changed):
     """Names alone do not tell: one file gets another size in the same moment, or another time at the same size."""

@@ -199,6 +199,13 @@ def test_an_interrupt_before_the_notebook_runs_is_no_traceback(tmp_path, monkeyp
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_a_step_that_there_is_not_is_named_with_those_that_there_are(project):
+    write_notebook(project / "notebooks" / "01_sample.ipynb", "1")
+    done = call(project, "run", "demo", "01")
+    assert done.returncode == 2
+    assert done.stderr == "unknown step '01'; the steps are 01_sample\n"
+
+
 def test_overrides_are_read_as_yaml():
     assert study.overrides("train.epochs=2 seeds=[1,2] data.aspect=pad train.learning_rate=1.0e-3") == {
         "train.epochs": 2,
@@ -284,7 +291,7 @@ def test_a_repetition_that_fails_is_looked_at_again_without_being_asked_for_as_o
     kept.parent.mkdir(parents=True)
     kept.write_text("\n")
     study.plan(cfg, "", fresh=fresh)
-    assert (kept.read_text() == study.REPETITION) == fresh
+    assert (kept.read_text().strip() == study.repetition("")) == fresh
 
 
 def test_a_repetition_that_was_interrupted_keeps_the_steps_it_had_repeated(tmp_path, monkeypatch):
@@ -339,13 +346,16 @@ def test_a_new_repetition_forgets_what_one_that_was_given_up_had_repeated(tmp_pa
     assert note.exists(), "no repetition at all"
     study.plan(cfg, "", fresh=True)
     assert not note.exists()
+    files.write_json(note, [42])
+    study.plan(cfg, "train.epochs=9", fresh=True)
+    assert not note.exists(), "of other settings"
 
 
 def test_a_repetition_is_not_gone_on_with_after_a_study_of_other_settings(tmp_path):
     cfg = sample_steps(tmp_path)[0].config
     study.plan(cfg, "", fresh=True)
     study.plan(cfg, "train.epochs=9")
-    assert (cfg.report_dir / ".settings").read_text() != study.REPETITION
+    assert (cfg.report_dir / ".settings").read_text().strip() != study.repetition("")
 
 
 def test_what_is_edited_while_a_step_runs_is_newer_than_its_notebook(tmp_path, monkeypatch):

@@ -119,6 +119,10 @@ def test_a_run_that_fails_is_named_after_the_others_have_finished(tmp_path):
     ("words", "message"),
     [
         (["--profile", "nosuch"], "unknown profile"),
+        (
+            ["--profile", "demo", "--scheduler", "localhost"],
+            "--scheduler takes an address such as tcp://host:8786, not 'localhost'",
+        ),
         (["--profile", "demo", "--variant", "a:train.emma=1"], "did you mean 'ema'"),
         (["--profile", "demo", "--variant", "a:train.zooms=[1"], "train.zooms is '[1', which cannot be read"),
         (["--profile", "demo", "--variant", "a:custom_cnn_lstm.head=gru2"], "custom_cnn_lstm.head is 'gru2'"),

@@ -422,6 +422,10 @@ def test_a_repetition_of_several_seeds_goes_on_with_those_it_had_not_finished(ro
     with pytest.raises(KeyboardInterrupt):
         train.fit_all(config, MODEL)
     capsys.readouterr()
+    note = files.read_json(config.repeated(MODEL))
+    assert note["seeds"] == [20]
+    assert resume.Repetition(config.repeated(MODEL), note["settings"]).done == [20]
+    assert resume.Repetition(config.repeated(MODEL), "others").done == []
     assert len(train.fit_all(config, MODEL)) == len(before)
     assert "goes on with a repetition that was stopped; done are the seeds [20]" in capsys.readouterr().out
     assert trained == [20, 21, 21, 22]
@@ -524,5 +528,5 @@ def test_the_command_line_trains(root, capsys):
 
 
 def test_an_unknown_model_is_refused(root):
-    with pytest.raises((ConfigError, AttributeError)):
+    with pytest.raises(ConfigError, match="model is 'resnet'"):
         train.fit(tiny.custom(root), "resnet", progress=False)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import torch
 from torch import nn
 
@@ -299,7 +301,7 @@ def test_several_pairs_agree_by_the_mean_of_their_pairs_and_no_set_meets_itself(
     assert found.same.estimate == pytest.approx(np.mean([one.same.estimate for one in alone]))
     assert found.other == pytest.approx(np.mean([one.other for one in alone]))
     assert found.beyond.estimate == pytest.approx(np.mean([one.beyond.estimate for one in alone]))
-    assert (found.same.n, found.same.n_patients) == (30, 10)
+    assert (found.same.n, found.same.n_patients) == (10, 10)
 
 
 def test_maps_that_say_only_what_the_image_is_called_do_not_agree_on_the_image():
@@ -335,7 +337,21 @@ def test_the_mean_over_seeds_is_as_uncertain_as_its_seeds():
     values[1, :10] = np.nan
     left = means.over_seeds(values, np.arange(30), [(k,) for k in range(5)], **BOOT)
     assert left.estimate == pytest.approx(np.nanmean(values))
-    assert (left.n, left.n_patients) == (3 * 30 + 20, 30)
+    assert (left.n, left.n_patients) == (30, 30)
+
+
+def test_the_mean_over_pairs_is_as_uncertain_as_its_seeds():
+    """Each pair has what its two seeds bring along: the mean's standard error is twice that of the seeds' mean."""
+    own = np.array([-0.3, -0.1, 0.0, 0.1, 0.3])
+    pairs = list(itertools.combinations(range(5), 2))
+    values = np.array([own[list(pair)].sum() + 0.001 * RNG.random(30) for pair in pairs])
+    found = means.over_seeds(values, np.arange(30), pairs, **BOOT)
+    reach = scipy.stats.t.ppf(0.975, 4) * 2 * own.std(ddof=1) / np.sqrt(5)
+    assert (
+        0.65 < (found.high - found.low) / (2 * reach) < 1.2
+    )  # by resampling alone, of few seeds, it would be 0.54
+    once = means.over_seeds(values[:1], np.arange(30), pairs[:1], **BOOT)
+    assert once.high - once.low < 0.01  # of one pair the seeds cannot tell
 
 
 def test_images_of_one_patient_are_not_other_patients():

@@ -137,6 +137,8 @@ def test_an_unknown_image_is_named_and_escaped(app):
     app.image.value = "<b>nothing</b>"
     assert app.picture.value == b""
     assert "&lt;b&gt;nothing" in app.caption.value
+    app.image.value = ""
+    assert "no image is chosen" in app.caption.value
     app.image.value = "chest_xray/test/NORMAL/image-2.png"
     assert app.picture.value
 

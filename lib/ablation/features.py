@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -96,13 +97,17 @@ def writing(folder: Path, family: str) -> Iterator[bool]:
         missing = not (folder / "tokens.json").exists()
         yield missing
         if missing:
+            old = re.compile(
+                rf"{re.escape(family)}(-[0-9a-f]{{16}}){{1,2}}(\.part)?"
+            )  # of no family whose name goes on
             for other in folder.parent.glob(f"{family}-*"):
-                if other != folder:
+                if other != folder and old.fullmatch(other.name):
                     files.remove(other)
 
 
 def _key(config: Config, store: pixels.PixelStore) -> str:
-    weights = files.sha256(_weights_file(config)) if config.xception_lstm.pretrained else "random"
+    rows = store.rows("train")[:CALIBRATION].tolist()  # which give random weights their statistics
+    weights = files.sha256(_weights_file(config)) if config.xception_lstm.pretrained else ["random", rows]
     content = hashlib.sha256(np.ascontiguousarray(store.pixels)).hexdigest()
     return fingerprint([FORMAT, weights, content, str(_dtype(config))])
 

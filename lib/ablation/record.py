@@ -45,11 +45,15 @@ def protocol_sentence(config: Config, result: Result) -> str:
     if config.ablation.regime == "finetuned":
         regime = f"heads of {style.AMID[model]}, the backbone trained along from {weights} weights"
     return (
-        f"{len(costs)} variants with {seeds} seeds each ({len(result.runs)} runs, {spoken(result.runs['seconds'].sum())} "
+        f"{_counted(len(costs), 'variant')} with {_counted(seeds, 'seed')} each ({_counted(len(result.runs), 'run')}, {spoken(result.runs['seconds'].sum())} "
         f"of computing), {regime}; heads on the same channels differ "
         f"by at most {spread:.1%} in parameters. Scored {_how_often(config)} on {images['image'].nunique()} test images of "
         f"{images['patient'].nunique()} patients."
     )
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count} {name}{'s' if count != 1 else ''}"
 
 
 def _how_often(config: Config) -> str:
@@ -130,7 +134,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
                 f"{a:.4f} [{low:.4f}, {high:.4f}]"
                 for a, low, high in table[["auc", "low", "high"]].to_numpy()
             ],
-            "SD over seeds": table["spread"].map("{:.4f}".format),
+            "SD over seeds": table["spread"].map(lambda spread: "" if np.isnan(spread) else f"{spread:.4f}"),
             "Compared with": table["reference"].fillna(""),
             "Difference, adjusted interval": [
                 "" if np.isnan(d) else f"{d:+.4f} [{low:+.4f}, {high:+.4f}]"

@@ -40,15 +40,17 @@ def of(audit: Audit) -> list[Finding]:
 def answer(audit: Audit) -> str:
     """One sentence: do the splits hold, is test like train, can the label be told elsewhere than in the lungs?"""
     verdicts = audit.findings.set_index("check")["verdict"]
-    crossing = {"Patients across splits", "Identical files", "Near duplicates"} & set(
-        verdicts.index[verdicts == "bad"]
-    )
+    crossing = [check for check, count in _unlike_copies(audit, "split").items() if count]
+    if verdicts.get("Patients across splits") == "bad":
+        crossing.append("Patients across splits")
     said = [
         f"in doubt ({', '.join(sorted(crossing)).lower()})"
         if crossing
         else "apart: no patient crosses them, and no copy that the search finds "
         f"(it finds {int((audit.made['found'] >= SURE).sum())} of {len(audit.made)} kinds that were made on purpose)"
     ]
+    if labels := sum(_unlike_copies(audit, "label").values()):
+        said.append(f"copies of one image have different labels ({labels} times)")
     test, lungs = (
         audit.shift[("test", None)],
         audit.probes.set_index(["probe", "split"])["auc"].get(("no lungs", "test")),
@@ -188,6 +190,17 @@ def _kin(within: Interval, across: Interval) -> str:
     return "which does not settle whether the number alone is a patient"
 
 
+def _unlike_copies(audit: Audit, column: str) -> dict[str, int]:
+    """How many groups of identical files, and pairs of other copies, differ in a column of the index; by check."""
+    index, copies = audit.store.index, audit.duplicates.copies
+    groups = index[index.duplicated("sha256", keep=False)].groupby("sha256")[column].nunique()
+    values, more = index[column].to_numpy(), copies[~copies["identical"]]
+    return {
+        "Identical files": int((groups > 1).sum()),
+        "Near duplicates": int((values[more["first"]] != values[more["second"]]).sum()),
+    }
+
+
 def _identical(audit: Audit) -> Finding:
     index = audit.store.index
     same = index[index.duplicated("sha256", keep=False)]
@@ -195,7 +208,7 @@ def _identical(audit: Audit) -> Finding:
     if same.empty:
         return "Identical files", f"No two of the {len(index):,} files are the same.", "good"
     crossing, labels, people = (
-        int((groups[column].nunique() > 1).sum()) for column in ("split", "label", "patient")
+        _unlike_copies(audit, column)["Identical files"] for column in ("split", "label", "patient")
     )
     said = (
         f"{groups.ngroups} groups of identical files ({len(same)} files): {crossing} across splits, {labels} with conflicting "
@@ -211,8 +224,7 @@ def _alike(audit: Audit) -> Finding:
     found = audit.duplicates
     more = found.copies[~found.copies["identical"]]
     crossing, conflicting, people = (
-        int((values[more["first"]] != values[more["second"]]).sum())
-        for values in (audit.store.index[column].to_numpy() for column in ("split", "label", "patient"))
+        _unlike_copies(audit, column)["Near duplicates"] for column in ("split", "label", "patient")
     )
     if found.clear:
         gap = f"no pair's fine structure correlates between {found.low:.3f} and {found.high:.3f}, so {found.threshold:.2f} parts copies from likeness"

@@ -240,6 +240,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--turn", help=argparse.SUPPRESS)
     asked = parser.parse_args(argv)
+    if (asked.accuracy or 0) < 0 or asked.seeds < 1:
+        parser.error("--accuracy takes a number of images, or 0, and --seeds at least 1")
     if asked.turn:
         print(json.dumps(_take_turn(json.loads(asked.turn))))
         return 0

@@ -164,8 +164,10 @@ def with_untrained_head(model: CNNLSTM, *, seed: int) -> CNNLSTM:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for layer in [*twin.sequence.modules(), *twin.classifier.modules()]:
-            if hasattr(layer, "reset_parameters"):
-                layer.reset_parameters()
+            for reset in ("reset_parameters", "_reset_parameters"):  # the latter of nn.MultiheadAttention
+                getattr(layer, reset, lambda: None)()
+        if hasattr(twin.sequence, "position"):  # of a Transformer, as its constructor draws it
+            torch.nn.init.normal_(twin.sequence.position, std=0.02)
     return twin
 
 

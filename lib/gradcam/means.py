@@ -54,7 +54,7 @@ def over_seeds(
         return mean_interval(values[0], patients, n_boot=n_boot, seed=seed)
     values, patients = np.asarray(values, float), np.asarray(patients)
     kept = np.isfinite(values).any(0)
-    n, n_patients = int(np.isfinite(values).sum()), len(np.unique(patients[kept]))
+    n, n_patients = int(kept.sum()), len(np.unique(patients[kept]))
     if n_patients < 2:
         return Interval(
             float(values[np.isfinite(values)].mean()) if n else np.nan, np.nan, np.nan, 0.95, n, n_patients
@@ -68,7 +68,23 @@ def over_seeds(
     rows = np.stack([drawn[:, list(own)].prod(1) for own in seeds], axis=1)  # (n_boot, R)
     with np.errstate(invalid="ignore"):  # a draw of one seed alone holds no pair
         means = ((rows @ filled) * images).sum(1) / ((rows @ valid) * images).sum(1)
-    each = np.array([row[np.isfinite(row)].mean() for row in values if np.isfinite(row).any()])
-    alone = len(each) > 1 and all(len(own) == 1 for own in seeds)
-    scarce = ((float(each.var(ddof=1)) / k, k),) if alone else ()
-    return Draws(np.array([filled.sum() / valid.sum()]), means, n, n_patients, scarce).interval()
+    return Draws(
+        np.array([filled.sum() / valid.sum()]), means, n, n_patients, _scarce(values, seeds, k)
+    ).interval()
+
+
+def _scarce(values: np.ndarray, seeds: Sequence[tuple[int, ...]], k: int) -> tuple[tuple[float, int], ...]:
+    """The variance of the mean that its k seeds bring along, and their number; nothing where they are too few to tell.
+
+    Of rows that rest on a seed each by their spread, of others by leaving one seed out after the other (jackknife; Tukey 1958).
+    """
+    alone = all(len(own) == 1 for own in seeds)
+    rows = [[n] for n in range(len(values))] if alone else [
+        [n for n, own in enumerate(seeds) if left not in own] for left in range(k)
+    ]  # fmt: skip
+    each = np.array(
+        [values[own][np.isfinite(values[own])].mean() for own in rows if np.isfinite(values[own]).any()]
+    )
+    if len(each) < 2:
+        return ()
+    return ((float(each.var(ddof=1)) / k if alone else float((k - 1) * each.var()), k),)

@@ -145,6 +145,8 @@ class Viewer:
     def _explained(self) -> tuple[Maps, int]:
         """The map that the controls ask for; computed once while only its drawing changes."""
         image = self.image.value.strip()
+        if not image and self.image.options:
+            raise ExplainError("no image is chosen; type or choose one of the list")
         if not image:
             raise ExplainError(
                 f"no test image is a {self.outcome.value} of this model; choose another outcome"

@@ -73,7 +73,11 @@ def _still_holds(path: Path, cfg: config.Config, data_fingerprint: str) -> bool:
 
 @told(ValueError)  # of tables that are damaged
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m lib.publish", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.publish",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("action", choices=("collect", "publish", "verify", "renew"))
     parser.add_argument("--profile", help="whose runs `collect` records")
     parser.add_argument(

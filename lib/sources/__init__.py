@@ -64,6 +64,8 @@ def _fetch_images(config: Config, source: Path | None, *, progress: bool) -> Non
         raise SourceError(
             f"there is nothing at {source}; SOURCE takes a zip, a folder or PneumoniaMNIST's .npz"
         )
+    if source and next(source.rglob("phantoms.json"), None):
+        raise SourceError(f"{source} holds the demo's synthetic radiographs, which would pass for real ones")
     _check_replaceable(config, known)
     if source:
         _take_images(config, source, there=there, known=known, about={}, progress=progress)
@@ -166,6 +168,13 @@ def _fetch_weights(config: Config) -> None:
         print(OTHER_WEIGHTS)
 
 
+def _named(text: str) -> Path:
+    """A path that was given; an empty text, as of a shell's variable that is not set, would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return Path(text)
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m lib.sources",
@@ -173,11 +182,11 @@ def main(argv: list[str] | None = None) -> int:
         epilog="Without arguments the public archive (1.2 GB) is downloaded; an interrupted download is gone on with.",
     )
     parser.add_argument(
-        "--source", type=Path, metavar="FILE", help="zip or folder of images, or PneumoniaMNIST's .npz"
+        "--source", type=_named, metavar="FILE", help="zip or folder of images, or PneumoniaMNIST's .npz"
     )
     parser.add_argument(
         "--weights",
-        type=Path,
+        type=_named,
         metavar="FILE",
         help="ImageNet weights (.safetensors or .pth) of timm's legacy_xception",
     )

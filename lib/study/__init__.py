@@ -27,7 +27,6 @@ from lib.study.story import Teller, expect
 from lib.trouble import Trouble, told
 
 STOPPED = "stopped by hand"
-REPETITION = "of a repetition under way\n"  # what `.settings` holds meanwhile
 
 
 class StudyError(Trouble, RuntimeError):
@@ -82,12 +81,17 @@ def plan(config: Config, settings: str, *, fresh: bool = False) -> None:
     print(flush=True)
     kept = config.report_dir / ".settings"
     before = kept.read_text(encoding="utf-8").strip() if kept.exists() else ""
-    going_on = fresh and before == REPETITION.strip()  # its date says since when
+    going_on = fresh and before == repetition(settings)  # its date says since when
     if not going_on and (fresh or before != settings.strip()):
         # Until make has written the new settings at the end, no step counts as fresh.
-        files.write_text(kept, REPETITION if fresh else "of a study under way\n")
+        files.write_text(kept, f"{repetition(settings) if fresh else 'of a study under way'}\n")
         for model in configs.MODELS if fresh else ():
             files.remove(config.repeated(model))  # by a repetition that was given up
+
+
+def repetition(settings: str) -> str:
+    """What `.settings` holds while finished runs are repeated (FRESH=1) with these settings."""
+    return f"of a repetition under way {settings}".strip()
 
 
 def profiles() -> list[str]:
@@ -114,7 +118,7 @@ def run(step: Step, settings: str, *, reads: tuple[str, ...] = (), fresh: bool =
     command, header = command_for(step.config, settings), "\n".join(header_of(step.config.profile))
     expected = expect(all_steps(step.config), header, command, fresh=fresh)
     teller = Teller(step, expected.seconds.get(step.name) if expected else None)
-    if done and last.inputs == inputs and (not fresh or _repeated(step, last)):
+    if done and last.inputs == inputs and (not fresh or _repeated(step, last, settings)):
         step.write_dependencies()
         _date(step.notebook, began)
         teller.end("kept: what it depends on says the same as before")
@@ -136,10 +140,10 @@ def run(step: Step, settings: str, *, reads: tuple[str, ...] = (), fresh: bool =
     return True
 
 
-def _repeated(step: Step, last: State) -> bool:
-    """Whether a step ran within the repetition (FRESH=1) that is under way, which was interrupted after it."""
+def _repeated(step: Step, last: State, settings: str) -> bool:
+    """Whether a step ran within the repetition that is under way, which was interrupted after it."""
     mark = step.config.report_dir / ".settings"
-    if not mark.exists() or mark.read_text(encoding="utf-8") != REPETITION:
+    if not mark.exists() or mark.read_text(encoding="utf-8").strip() != repetition(settings):
         return False
     return dt.datetime.fromisoformat(last.started).timestamp() >= int(mark.stat().st_mtime)
 
@@ -207,7 +211,9 @@ def _shown(path: Path, config: Config) -> str:
 
 @told()
 def main(words: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m lib.study", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("action", choices=("plan", "run", "page", "index"))
     parser.add_argument("profile")
     parser.add_argument("step", nargs="?", default="")
@@ -226,7 +232,9 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _act(asked: argparse.Namespace, config: Config) -> int:
-    step = Step(asked.step, config)
+    step, known = Step(asked.step, config), [step.name for step in all_steps(config)]
+    if asked.action in ("run", "page") and asked.step not in known:
+        raise StudyError(f"unknown step {asked.step!r}; the steps are {', '.join(known)}")
     fresh = os.environ.get("FRESH", "") not in ("", "0")
     if asked.action == "plan":
         plan(config, asked.set, fresh=fresh)
