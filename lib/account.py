@@ -40,6 +40,26 @@ def images(store: pixels.PixelStore) -> pd.DataFrame:
     return table.unstack().reindex([split for split in SPLITS if split in set(store.index["split"])])
 
 
+def splits_sentence(store: pixels.PixelStore) -> str:
+    """Where the validation images come from, and whether a patient may be in two splits."""
+    whose = (
+        "The validation images are the data set's own."
+        if store.source.get("own_val")
+        else "Validation is split off the training patients."
+    )
+    return f"{whose} {patients_sentence(store) or 'No patient is in two splits.'}"
+
+
+def patients_sentence(store: pixels.PixelStore) -> str:
+    """What follows where a data set does not name its patients; nothing where it does."""
+    if store.source.get("patients", True):
+        return ""
+    return (
+        "The data set names no patients, so each image counts as a patient of its own: whether one is in two splits cannot be known, and "
+        "intervals come out too narrow."
+    )
+
+
 def parts(network: models.CNNLSTM) -> pd.DataFrame:
     """Parameters of each part of a model: trained and frozen."""
     rows = []

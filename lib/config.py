@@ -32,6 +32,10 @@ from lib.settings import (
 ROOT = Path(__file__).resolve().parents[1]
 NOT_SHAPING = {"checkpoint_minutes"}  # settings of `train` that leave the result as it is
 ODD_NUMBER = re.compile(r"(?<![\w.+-])(0\d+|\d+(:\d+)+)(?![\w.])")
+LARGEST_MAP = 7  # whose positions a Transformer learns
+POSITIONS = (
+    "which learns the positions of a map of 7 x 7; here it would be {side} x {side} (230 pixels are the most)"
+)
 PLAIN = "write it without leading zeros and colons"
 PROFILES = Path(__file__).with_name("profiles")
 MODELS = ("xception_lstm", "custom_cnn_lstm")
@@ -59,6 +63,10 @@ class Config:
             raise ConfigError(
                 "data.overlap draws as many images of each class; set train.balanced=true with it"
             )
+
+        head, side = self.xception_lstm.head, map_side(self.xception_lstm.input_size or self.data.image_size)
+        if head == "transformer" and side > LARGEST_MAP:
+            raise ConfigError(f"xception_lstm.head is a transformer, {POSITIONS.format(side=side)}")
 
     @property
     def synthetic(self) -> bool:
@@ -110,6 +118,14 @@ class Config:
         values = dataclasses.asdict(self)
         del values["root"]
         return values
+
+
+def map_side(pixels: int) -> int:
+    """Tokens along a side of Xception's map (Chollet 2017): two convolutions without padding, then four that halve it."""
+    side = (pixels - 1) // 2 - 2
+    for _ in range(4):
+        side = -(-side // 2)
+    return side
 
 
 def load(profile: str | None = None, *, root: Path = ROOT, **overrides: Any) -> Config:

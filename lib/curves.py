@@ -31,12 +31,12 @@ def precision_recall(
 
 
 def _sensitivity(found: np.ndarray, wrong: np.ndarray) -> np.ndarray:
-    """What is called positive, [r, distinct scores] twice -> sensitivity [r, grid] where at most x of the negatives are."""
+    """What is called positive, [r, distinct scores] twice -> sensitivity [r, grid] where at most x of the negatives are; nan without any."""
     total = found[:, -1:]
     false_alarms = wrong / wrong[:, -1:]
     reached = np.concatenate([np.zeros_like(total), found / total], axis=1)
     steps = [np.searchsorted(row, GRID + 1e-12, side="right") for row in false_alarms]
-    return np.take_along_axis(reached, np.array(steps), axis=1)
+    return np.where(wrong[:, -1:] > 0, np.take_along_axis(reached, np.array(steps), axis=1), np.nan)
 
 
 def _precision(found: np.ndarray, wrong: np.ndarray) -> np.ndarray:
@@ -45,7 +45,8 @@ def _precision(found: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     first = np.maximum(GRID, 1e-12)  # a threshold that finds nothing has no precision
     steps = np.array([np.searchsorted(row, first - 1e-13, side="left") for row in share])
     steps = np.minimum(steps, share.shape[1] - 1)
-    return np.take_along_axis(found, steps, axis=1) / np.take_along_axis(called, steps, axis=1)
+    precision = np.take_along_axis(found, steps, axis=1) / np.take_along_axis(called, steps, axis=1)
+    return np.where(found[:, -1:] > 0, precision, np.nan)
 
 
 def _banded(

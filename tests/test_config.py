@@ -279,6 +279,21 @@ def test_a_wrong_setting_is_refused_by_name(overrides, message):
         config.load("demo", **overrides)
 
 
+def test_a_transformer_is_refused_where_it_would_not_know_the_positions():
+    at = {"xception_lstm.head": "transformer", "data.image_size": 224}
+    assert config.load("demo", **at).xception_lstm.head == "transformer"
+    for key in ("data.image_size", "xception_lstm.input_size"):
+        with pytest.raises(ConfigError, match="head is a transformer, .* here it would be 8 x 8"):
+            config.load("demo", **at | {key: 256})
+
+
+@pytest.mark.parametrize("pixels", [28, 80, 224, 230, 231, 299])
+def test_the_side_of_the_map_is_that_of_xception(pixels):
+    with torch.device("meta"):
+        backbone = models.XceptionBackbone(0).eval()
+        assert backbone(torch.empty(1, 3, pixels, pixels)).shape[2] == config.map_side(pixels)
+
+
 def test_an_unknown_profile_names_the_known_ones():
     with pytest.raises(
         ConfigError,

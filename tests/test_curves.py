@@ -1,6 +1,7 @@
 """The curves are scikit-learn's, read at a grid of a hundred steps, and their bands hold them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
@@ -42,6 +43,14 @@ def test_of_several_seeds_it_is_the_mean_and_the_band_holds_it(curve):
 def test_the_band_of_patients_who_all_look_alike_has_no_width():
     sure = table(1, shift=60.0)
     assert (curves.roc([sure], n_boot=50)[["y", "low", "high"]] == 1).all(axis=None)
+
+
+def test_resamples_without_a_class_have_no_curve():
+    """Of three normal patients a resample in some tens holds none; a perfect model stays perfect in all others."""
+    rows = [("test", f"i{n}", f"p{n}", "", int(n > 2), 4.0 if n > 2 else -4.0) for n in range(12)]
+    tables = [pd.DataFrame(rows, columns=["split", "image", "patient", "subtype", "y_true", "logit"])]
+    for found in (curves.roc(tables, n_boot=400), curves.precision_recall(tables, n_boot=400)):
+        assert (found["low"] == 1).all()
 
 
 def test_validation_images_are_not_in_it():

@@ -243,6 +243,14 @@ def test_collecting_loses_what_other_images_or_settings_have_given_only_when_tol
     assert len(evaluate.recorded(publish.collect(recorded, drop=True))["xception_lstm"]) == 1 + kept
 
 
+def test_collecting_is_notebook_04s_where_it_has_recorded_the_profile(recorded):
+    """Its figures would go on being shown beside the new predictions."""
+    files.write_json(recorded.results_dir / "04_compare.json", {})
+    with pytest.raises(publish.PublishError, match="figures from notebook 04.*make all PROFILE=quick"):
+        publish.collect(recorded)
+    assert [len(tables) for tables in evaluate.recorded(recorded.results_dir).values()] == [1]
+
+
 def test_a_document_without_marks_is_refused():
     with pytest.raises(PublishError, match="marks|one line"):
         documents.with_block("no marks here", "block")

@@ -199,6 +199,31 @@ def test_an_interrupt_before_the_notebook_runs_is_no_traceback(tmp_path, monkeyp
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        ({"data.image_size": 256}, True),
+        ({"data.image_size": 230}, False),
+        ({"data.image_size": 256, "ablation.variants": ["mean-mlp", "lstm-raster"]}, False),
+        ({"data.image_size": 256, "ablation.variants": ["mean-mlp", "transformer-raster"]}, True),
+        ({"xception_lstm.input_size": 299}, False),  # frozen features are of the images as stored
+        ({"xception_lstm.input_size": 299, "ablation.regime": "finetuned"}, True),
+        (
+            {"data.image_size": 256, "ablation.regime": "finetuned", "ablation.model": "custom_cnn_lstm"},
+            False,
+        ),
+    ],
+)
+def test_an_ablation_that_would_fail_at_its_end_is_refused_at_the_start(tmp_path, settings, refused):
+    sample_steps(tmp_path)
+    cfg = config.load("demo", root=tmp_path, **{"ablation.variants": []} | settings)
+    if refused:
+        with pytest.raises(study.StudyError, match="ablation.variants holds a transformer, .* name others"):
+            study.plan(cfg, "")
+    else:
+        study.plan(cfg, "")
+
+
 def test_a_step_that_there_is_not_is_named_with_those_that_there_are(project):
     write_notebook(project / "notebooks" / "01_sample.ipynb", "1")
     done = call(project, "run", "demo", "01")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import calibration, config, devices, evaluate, files, metrics, pixels, stats, train
+from lib import account, calibration, config, devices, evaluate, files, metrics, pixels, stats, train
 from lib.comparison import cost, original, probe, scored
 from lib.comparison.scored import (
     BETTER,
@@ -34,7 +34,7 @@ PROBED = 128  # test images whose tokens are read in other orders
 TIMED = 16  # images of the timed batch
 
 __all__ = [
-    "Comparison", "answers", "calibration_sentence", "findings", "gather", "headline_sentence", "keep", "labels", "pictures",
+    "Comparison", "answers", "calibration_sentence", "findings", "gather", "headline_sentence", "keep", "labels", "patients_sentence", "pictures",
     "reading_table", "record", "sequence_sentence", "shown", "subgroup_sentence",
 ]  # fmt: skip
 
@@ -54,7 +54,7 @@ class Comparison(Scored):
     @cached_property
     def costs(self) -> pd.DataFrame:
         batch = pixels.to_input(torch.as_tensor(self.store.pixels[self.store.rows("test")[:TIMED]]))
-        return cost.table(self.runs, batch)
+        return cost.table(self.runs, batch.to(devices.fastest()))
 
     @cached_property
     def readings(self) -> dict[str, pd.DataFrame]:
@@ -104,6 +104,12 @@ def shown(headline: pd.DataFrame) -> pd.DataFrame:
 def labels(found: Comparison) -> dict[str, str]:
     """Legend entries: name and AUC with its interval."""
     return {model: f"{NAMES[model]}, AUC {auc}" for model, auc in found.aucs().items()}
+
+
+def patients_sentence(found: Comparison) -> str:
+    """What to add to the headline where the data set names no patients."""
+    said = account.patients_sentence(found.store)
+    return f" {said}" if said else ""
 
 
 def pictures(found: Comparison, chosen: pd.DataFrame) -> np.ndarray:

@@ -72,11 +72,12 @@ def _curves(curves: dict[str, pd.DataFrame], labels: dict[str, str], ax: plt.Axe
 
 
 def reliability(
-    before: pd.DataFrame, after: pd.DataFrame, model: str, *, ax: plt.Axes | None = None
+    before: pd.DataFrame, after: pd.DataFrame, model: str, *, seed: int, ax: plt.Axes | None = None
 ) -> plt.Axes:
     """Observed against predicted frequency, before (open) and after (filled) temperature scaling.
 
     before, after  from `calibration.reliability`; a marker's area grows with the images in its bin
+    seed           of the one run that is shown
     """
     ax = style.axes(ax, size=(5, 5))
     colour, marker = style.COLOURS[model], style.MARKERS[model]
@@ -100,7 +101,7 @@ def reliability(
             zorder=3,
             label=label,
         )
-    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", title=style.NAMES[model])
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", title=f"{style.NAMES[model]}, seed {seed}")
     ax.set(xlabel="Predicted probability of pneumonia", ylabel="Observed share with pneumonia")
     ax.legend(loc="upper left", fontsize="small")
     return ax

@@ -30,11 +30,15 @@ def collect(cfg: config.Config, *, drop: bool = False) -> Path:
 
     What is recorded of other seeds stays while its images and settings are the profile's, even if the code has changed
     since: it names its commit. What is of others cannot stay beside the new runs, and goes if `drop` says so. Raises
-    PublishError, and changes nothing, where it does not, or when no run is finished.
+    PublishError, and changes nothing, where it does not, when no run is finished, or where notebook 04 has recorded its comparison.
     """
     from lib import runs, store  # they bring training along, which takes seconds to load
     from lib.comparison.compared import copy_run
 
+    if (cfg.results_dir / verification.COMPARED).exists():
+        raise PublishError(
+            f"profile {cfg.profile} has its figures from notebook 04, which records the runs along with them: `make all PROFILE={cfg.profile}`"
+        )
     prepared, recorded = store.prepare(cfg, progress=False), cfg.results_dir / "predictions"
     wanted = [(model, seed) for model in config.MODELS for seed in cfg.seeds]
     found = {f"{model}-seed{seed}": runs.find(cfg, model, seed, store=prepared) for model, seed in wanted}

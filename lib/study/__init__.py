@@ -59,6 +59,7 @@ def plan(config: Config, settings: str, *, fresh: bool = False) -> None:
             f"profile {config.profile} starts from ImageNet weights, and data/weights/{config.weights_file.name} is not there: "
             "run `make data` (or `make data WEIGHTS=<file>`)"
         )
+    _check_map(config)
     header = header_of(config.profile)
     expected = expect(all_steps(config), "\n".join(header), command_for(config, settings), fresh=fresh)
     data = (
@@ -87,6 +88,19 @@ def plan(config: Config, settings: str, *, fresh: bool = False) -> None:
         files.write_text(kept, f"{repetition(settings) if fresh else 'of a study under way'}\n")
         for model in configs.MODELS if fresh else ():
             files.remove(config.repeated(model))  # by a repetition that was given up
+
+
+def _check_map(config: Config) -> None:
+    """Refuse an ablation that would fail after hours of training: its Transformers know the positions of one map."""
+    asked = config.ablation
+    tuned = config.xception_lstm.input_size if asked.regime == "finetuned" else 0
+    side = configs.map_side(tuned or config.data.image_size)
+    named = not asked.variants or any(name.startswith("transformer") for name in asked.variants)
+    if named and asked.model == "xception_lstm" and side > configs.LARGEST_MAP:
+        raise StudyError(
+            f"ablation.variants holds a transformer, {configs.POSITIONS.format(side=side)}: name others, such as "
+            "ablation.variants=[mean-mlp,token-mean,lstm-raster,lstm-shuffle]"
+        )
 
 
 def repetition(settings: str) -> str:
