@@ -6,6 +6,7 @@ import pytest
 from lib import ablation, config, files
 from lib.ablation import control
 from lib.publish import answer, documents, sequence, size
+from lib.publish import asked as recipes
 from tests.publications import CUSTOM, SEEN, asked, controlled, effects_of
 
 
@@ -107,6 +108,29 @@ def test_where_one_model_was_asked_the_readme_says_that_the_other_was_not(tmp_pa
         [custom]
     )
     assert answer.in_short([]) == at_length([]) == ""
+
+
+@pytest.mark.parametrize(("low", "differs"), [(-0.01, False), (0.01, True)])
+def test_a_recipe_that_was_run_again_is_told_beside_the_profile_that_asked_first(
+    tmp_path, monkeypatch, low, differs
+):
+    first = asked(tmp_path / "custom", 0.3, heads=OF_CUSTOM, model=CUSTOM)
+    other = asked(tmp_path / "custom_cpu", 0.4, model=CUSTOM)
+    over = {"difference": 0.03, "adjusted_low": low, "adjusted_high": 0.05, "differs": differs}
+    taken = []
+    monkeypatch.setattr(recipes, "_pooled", lambda found, *_: taken.append(found) or over)
+    said = answer.in_short([first, other])
+    assert taken == [[[first, other]]]
+    gap = written(0.03, low, 0.05)
+    assert (
+        f"{gap_of(first)} for the custom CNN-LSTM (`custom`; {gap} with `custom_cpu`, the same recipe again"
+        in said
+    )
+    (beyond,) = effects_of(first).beyond.to_dict("records")
+    apart = written(beyond["difference"], beyond["adjusted_low"], beyond["adjusted_high"])
+    assert (f"; minus a head that reads tokens one by one {apart})" in said) == differs
+    shown = " by the profile that asked first; shown for the custom CNN-LSTM once its recipe was run again. "
+    assert (shown in said) == differs
 
 
 def test_each_answer_says_of_which_model_it_is_where_both_were_asked(tmp_path):

@@ -102,8 +102,35 @@ def _first(profiles: Profiles, table: str, variant: str) -> tuple[dict, str] | N
 def together(model: str, profiles: Profiles, variant: str = ablation.BASE) -> str:
     """The difference of a head to mean-pooling over several recipes of a model, to follow the word "over".
 
-    Profiles that differ in the variants and seeds of their ablation alone are one. Where trials chose the others, also without the original protocol, which is far from them.
+    Where trials chose the others, also without the original protocol, which is far from them.
     """
+    recipes, n_boot = _recipes(model, profiles), min(found["n_boot"] for _, found in profiles)
+    over = _pooled(recipes, variant, n_boot)
+    runs = sum(row_of(found, variant)["seeds"] for _, found in profiles)
+    names = ", ".join(" with ".join(f"`{folder.name}`" for folder in own) for own in recipes)
+    count = f"{len(recipes)} recipes that were" if len(recipes) > 1 else "one recipe that was"
+    scope = "; of these recipes, not of recipes in general" if len(recipes) > 1 else ""
+    text = (
+        f"the {count} asked ({names}; {runs} runs of each head) the difference to mean-pooling is {gap(over)} "
+        f"(p = {over['p']:.2g}{scope})"
+    )
+    chosen = [own for own in recipes if own[0].name not in ORIGINAL]
+    if 0 < len(chosen) < len(recipes):
+        text += f", and without the original protocol (`{ORIGINAL[0]}`; a figure that came when the others were known) {gap(_pooled(chosen, variant, n_boot))}"
+    return text
+
+
+def again(model: str, profiles: Profiles) -> tuple[list[str], dict] | None:
+    """Who else ran the recipe of the first profile, and the LSTM's difference over all who did; None where nobody else did."""
+    own = _recipes(model, profiles)[0]
+    if len(own) == 1:
+        return None
+    n_boot = min(found["n_boot"] for folder, found in profiles if folder in own)
+    return [folder.name for folder in own[1:]], _pooled([own], ablation.BASE, n_boot)
+
+
+def _recipes(model: str, profiles: Profiles) -> list[list[Path]]:
+    """The profiles by recipe: those that differ in the variants and seeds of their ablation alone are one."""
     recipes: dict[str, list[Path]] = {}
     for folder, _ in profiles:
         settings = config.load(folder.name).as_dict()
@@ -111,20 +138,7 @@ def together(model: str, profiles: Profiles, variant: str = ablation.BASE) -> st
             settings["ablation"].pop(part)
         recipe = [settings[part] for part in ("data", "train", model, "ablation")]
         recipes.setdefault(config.fingerprint(recipe), []).append(folder)
-    n_boot = min(found["n_boot"] for _, found in profiles)
-    over = _pooled(list(recipes.values()), variant, n_boot)
-    runs = sum(row_of(found, variant)["seeds"] for _, found in profiles)
-    names = ", ".join(" with ".join(f"`{folder.name}`" for folder in own) for own in recipes.values())
-    count = f"{len(recipes)} recipes that were" if len(recipes) > 1 else "one recipe that was"
-    scope = "; of these recipes, not of recipes in general" if len(recipes) > 1 else ""
-    text = (
-        f"the {count} asked ({names}; {runs} runs of each head) the difference to mean-pooling is {gap(over)} "
-        f"(p = {over['p']:.2g}{scope})"
-    )
-    chosen = [own for own in recipes.values() if own[0].name not in ORIGINAL]
-    if 0 < len(chosen) < len(recipes):
-        text += f", and without the original protocol (`{ORIGINAL[0]}`; a figure that came when the others were known) {gap(_pooled(chosen, variant, n_boot))}"
-    return text
+    return list(recipes.values())
 
 
 def _pooled(recipes: list[list[Path]], variant: str, n_boot: int) -> dict:
