@@ -15,6 +15,7 @@ from lib.runs import Run
 from lib.splits import SPLITS
 
 PARTS = ("backbone", "channel_reducer", "sequence", "classifier")
+OWN_VALIDATION = "The validation images are the data set's own."
 VALIDATION = {  # by data.val_kind
     "random": "Validation patients are drawn at random from the training patients.",
     "block": "Validation patients are a run of consecutive patients of each series of the training images.",
@@ -43,9 +44,7 @@ def images(store: pixels.PixelStore) -> pd.DataFrame:
 def splits_sentence(store: pixels.PixelStore) -> str:
     """Where the validation images come from, and whether a patient may be in two splits."""
     whose = (
-        "The validation images are the data set's own."
-        if store.source.get("own_val")
-        else "Validation is split off the training patients."
+        OWN_VALIDATION if store.source.get("own_val") else "Validation is split off the training patients."
     )
     return f"{whose} {patients_sentence(store) or 'No patient is in two splits.'}"
 
@@ -145,7 +144,7 @@ def limits(store: pixels.PixelStore, runs: Sequence[Run]) -> str:
 def _validation(store: pixels.PixelStore, config: Config) -> str:
     """Who the validation patients are."""
     if store.source.get("own_val"):
-        return "The validation images are the data set's own."
+        return OWN_VALIDATION
     return VALIDATION[config.data.val_kind] + ("" if config.synthetic else NUMBERED[config.data.val_kind])
 
 

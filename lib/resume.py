@@ -111,7 +111,9 @@ class Repetition:
     def __init__(self, note: Path, settings: str) -> None:
         self.note, self.settings = note, settings
         kept = files.read_json(note) if note.exists() else {}
-        self.done: list[int] = kept.get("seeds", []) if kept.get("settings") == settings else []
+        # A list is from before the note named its settings.
+        known = isinstance(kept, dict) and kept.get("settings") == settings
+        self.done: list[int] = kept["seeds"] if known else []
 
     def finished(self, seed: int) -> None:
         self.done.append(seed)

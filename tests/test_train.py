@@ -434,6 +434,8 @@ def test_a_repetition_of_several_seeds_goes_on_with_those_it_had_not_finished(ro
     assert note["seeds"] == [20]
     assert resume.Repetition(config.repeated(MODEL), note["settings"]).done == [20]
     assert resume.Repetition(config.repeated(MODEL), "others").done == []
+    files.write_json(root / "older.json", [20])
+    assert resume.Repetition(root / "older.json", note["settings"]).done == []
     assert len(train.fit_all(config, MODEL)) == len(before)
     assert "goes on with a repetition that was stopped; done are the seeds [20]" in capsys.readouterr().out
     assert trained == [20, 21, 21, 22]
