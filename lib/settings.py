@@ -1,4 +1,4 @@
-"""Which settings are there, what do they mean, and which values make sense? The sections of a config; defaults are the original study's."""
+"""Which settings are there, what do they mean, and which values make sense? The sections of a config; defaults are the original notebook's."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Train:
-    """The training protocol; defaults are the original study's."""
+    """The training protocol; defaults are the original notebook's."""
 
     epochs: int = 20
     batch_size: int = 8

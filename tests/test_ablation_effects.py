@@ -98,10 +98,16 @@ def test_patients_are_resampled_not_images():
     assert many.row("lstm-raster")["adjusted_low"] == pytest.approx(one.row("lstm-raster")["adjusted_low"])
 
 
+def judged(recipes, **drawn) -> dict:
+    """The row of one pooled difference by itself."""
+    pair = ("lstm-raster", "mean-mlp")
+    return effects.judged([effects.pooled(recipes, *pair, **drawn)], [pair]).iloc[0].to_dict()
+
+
 def test_the_seeds_of_each_recipe_are_drawn_apart():
     """Two recipes alike to the last digit: with the seeds drawn together their mean would be as unsure as either."""
     tables = {name: table(noise=2.0, own=k) for k, name in enumerate(("mean-mlp", "lstm-raster"))}
-    one, two = effects.pooled([[tables]], n_boot=400), effects.pooled([[tables]] * 2, n_boot=400)
+    one, two = judged([[tables]], n_boot=400), judged([[tables]] * 2, n_boot=400)
     assert two["difference"] == pytest.approx(one["difference"])
     assert two["high"] - two["low"] < 0.9 * (one["high"] - one["low"])
 
@@ -116,12 +122,12 @@ def test_several_ablations_of_the_same_images_have_one_difference():
         for k in range(3)
     ]
     alone = [analyse(tables, n_boot=400).row("lstm-raster") for tables in settings]
-    row = effects.pooled([[one] for one in settings], n_boot=400)
+    row = judged([[one] for one in settings], n_boot=400)
     assert row["difference"] == pytest.approx(np.mean([one["difference"] for one in alone]))
     assert row["differs"]
     widths = [one["high"] - one["low"] for one in alone]
     assert row["high"] - row["low"] < min(widths)
-    again = effects.pooled(
+    again = judged(
         [[{n: t.sample(frac=1, random_state=4) for n, t in one.items()}] for one in settings], n_boot=400
     )
     assert again == row
@@ -133,13 +139,20 @@ def test_two_ablations_of_a_recipe_count_as_one():
         for lift, own in ((0.3, (0, 1)), (0, (2,)))
     )
     gaps = [analyse(one, n_boot=20).row("lstm-raster")["difference"] for one in (*twice, *once)]
-    found = effects.pooled([twice, once], n_boot=20)["difference"]
+    found = effects.pooled([twice, once], n_boot=20).estimate
     assert found == pytest.approx(np.mean([np.mean(gaps[:2]), gaps[2]]))
+
+
+def test_differences_that_are_judged_together_draw_their_seeds_apart():
+    """Of two models whose heads happen to have the same predictions: seeds drawn apart make two gaps differ in every resample."""
+    tables = {name: table(noise=2.0, own=k) for k, name in enumerate(("mean-mlp", "lstm-raster"))}
+    one, other = (effects.pooled([[tables]], n_boot=50, stream=stream) for stream in (0, 1))
+    assert one.estimate == other.estimate and (one.values != other.values).mean() > 0.9
 
 
 def test_one_ablation_alone_is_its_own_difference():
     tables = make_tables(mean_mlp=0, lstm_raster=0.3)
-    assert effects.pooled([[tables]], n_boot=200) == analyse(tables, n_boot=200).row("lstm-raster")
+    assert judged([[tables]], n_boot=200) == analyse(tables, n_boot=200).row("lstm-raster")
 
 
 def test_ablations_of_different_images_have_no_common_difference():
@@ -164,7 +177,7 @@ def test_heads_that_do_not_differ_are_told_apart_in_few_pooled_studies():
             }
             for level in (1.0, 1.5, 2.0)
         ]
-        row = effects.pooled([[one] for one in settings], n_boot=200, seed=study)
+        row = judged([[one] for one in settings], n_boot=200, seed=study)
         rejected += row["differs"]
         halves += row["p"] < 0.5
     assert rejected / 200 <= 0.09  # 5%, and what 200 studies leave open

@@ -1,6 +1,7 @@
 import contextlib
 import dataclasses
 import functools
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,8 @@ import torch
 from lib import config, inference, models, sequence, settings
 from lib.ablation import variants
 from lib.config import ConfigError
+from lib.publish.results import PROFILES
+from lib.study.story import HEADER_TIME, SECONDS
 
 
 def test_defaults_are_the_original_protocol():
@@ -294,11 +297,23 @@ def test_the_side_of_the_map_is_that_of_xception(pixels):
         assert backbone(torch.empty(1, 3, pixels, pixels)).shape[2] == config.map_side(pixels)
 
 
+def test_the_readme_says_how_long_every_published_profile_takes():
+    table = (config.ROOT / "README.md").read_text(encoding="utf-8")
+    said = {
+        name: float(value) * SECONDS[unit]
+        for name, value, unit in re.findall(r"^\| `(\w+)` \| ([\d.]+) (h|min) \|", table, re.M)
+    }
+    assert set(said) == set(PROFILES)
+    for name, seconds in said.items():
+        header = (config.PROFILES / f"{name}.yaml").read_text(encoding="utf-8")
+        measured = sum(float(value) * SECONDS[unit] for _, value, unit in HEADER_TIME.findall(header))
+        assert seconds == pytest.approx(measured, rel=0.05), name
+
+
 def test_an_unknown_profile_names_the_known_ones():
-    with pytest.raises(
-        ConfigError,
-        match="'fast'.*calibrated, centre, custom, custom_cpu, demo, full, grid, harmonised, matched, overlap, quick",
-    ):
+    known = sorted(path.stem for path in config.PROFILES.glob("*.yaml"))  # also whoever's own
+    assert {"demo", "quick", "full"} <= set(known)
+    with pytest.raises(ConfigError, match=f"'fast'.*{', '.join(known)}"):
         config.load("fast")
 
 

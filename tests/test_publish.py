@@ -56,7 +56,7 @@ def test_the_readme_also_shows_the_recipe_that_pairs_chose_and_says_why(results)
     assert shown == [("overlap", xception), ("quick", custom), ("refit", xception), ("quick", xception)]
     assert (
         "by the recipe that was made its primary one before its test figures were known, by the one whose settings validation on matched pairs chose "
-        "(Xception-LSTM: `refit`, added when its test figures were known) and by the original study's protocol (`quick`, its short "
+        "(Xception-LSTM: `refit`, added when its test figures were known) and by the protocol of the notebook that this project grew out of (`quick`, its short "
         "form for 2 cores); the first need not be the best." in documents.render(results)
     )
     same = foremost._at_sensitivity(results / "quick", xception)  # as all three have the same tables

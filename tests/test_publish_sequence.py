@@ -86,6 +86,15 @@ def table_of(folders: list[Path]) -> list[str]:
     return [line for line in at_length(folders).splitlines() if line.startswith("| ")][2:]
 
 
+QUESTION = "**Does the LSTM help, against mean-pooling with as many weights?**"
+
+
+def plainly(folder: Path) -> str:
+    """By how much, as the first answer gives it of one profile alone."""
+    power = f"where {detectable(folder)} would have been detected with 80% power"
+    return f"the test AUC changes by {gap_of(folder)} in `{folder.name}`, {power}"
+
+
 TRAINED, CUSTOM_TRAINED = (
     f"{name}, with the backbone trained along" for name in ("Xception-LSTM", "Custom CNN-LSTM")
 )
@@ -94,43 +103,73 @@ TRAINED, CUSTOM_TRAINED = (
 def test_where_one_model_was_asked_the_readme_says_that_the_other_was_not(tmp_path):
     one = asked(tmp_path / "tuned", 0.2)
     frozen = asked(tmp_path / "quick", 0.5, regime="frozen", model="xception_lstm")
-    assert {helps(one), helps(frozen)} == {"not shown"}
-    assert answer.in_short([one, frozen]) == (
-        "**Does the LSTM help?** Not shown for Xception-LSTM; the custom CNN-LSTM has not been asked. The test AUC with an LSTM minus that with "
-        f"mean-pooling and as many weights is {gap_of(one)} for Xception-LSTM (`tuned`), where {detectable(one)} would have been detected (80% power)."
+    assert (
+        answer.in_short([one, frozen])
+        == f"{QUESTION} Xception-LSTM: not shown ({plainly(one)}). Custom CNN-LSTM: not asked."
     )
     assert table_of([one, frozen]) == [
         line_of(one, TRAINED),
         line_of(frozen, "Xception-LSTM, on frozen features"),
     ]
     custom = asked(tmp_path / "custom", 0.3, model=CUSTOM)
-    assert "Not shown for the custom CNN-LSTM; Xception-LSTM has not been asked. " in answer.in_short(
-        [custom]
+    assert (
+        answer.in_short([custom])
+        == f"{QUESTION} Xception-LSTM: not asked. Custom CNN-LSTM: not shown ({plainly(custom)})."
     )
     assert answer.in_short([]) == at_length([]) == ""
 
 
-@pytest.mark.parametrize(("low", "differs"), [(-0.01, False), (0.01, True)])
-def test_a_recipe_that_was_run_again_is_told_beside_the_profile_that_asked_first(
-    tmp_path, monkeypatch, low, differs
-):
-    first = asked(tmp_path / "custom", 0.3, heads=OF_CUSTOM, model=CUSTOM)
-    other = asked(tmp_path / "custom_cpu", 0.4, model=CUSTOM)
-    over = {"difference": 0.03, "adjusted_low": low, "adjusted_high": 0.05, "differs": differs}
+@pytest.mark.parametrize(("low", "shown"), [(-0.01, ""), (0.01, ", shown")])
+def test_the_first_answer_also_gives_the_difference_over_all_that_asked(tmp_path, monkeypatch, low, shown):
+    custom = [
+        asked(tmp_path / name, lift, model=CUSTOM) for name, lift in (("custom", 0.3), ("custom_cpu", 0.4))
+    ]
+    one = asked(tmp_path / "tuned", 0.2)
+    row = {"difference": 0.03, "adjusted_low": low, "adjusted_high": 0.05, "differs": low > 0}
     taken = []
-    monkeypatch.setattr(recipes, "_pooled", lambda found, *_: taken.append(found) or over)
-    said = answer.in_short([first, other])
-    assert taken == [[[first, other]]]
-    gap = written(0.03, low, 0.05)
-    assert (
-        f"{gap_of(first)} for the custom CNN-LSTM (`custom`; {gap} with `custom_cpu`, the same recipe again"
-        in said
+    monkeypatch.setattr(recipes, "_family", lambda gaps: taken.append(gaps) or [row])
+    said = answer.in_short([*custom, one])
+    ((profiles, *of),) = taken[0]
+    assert [folder for folder, _ in profiles] == custom and of == [CUSTOM, "lstm-raster", "mean-mlp"]
+    over = f"by {written(0.03, low, 0.05)} over all 4 runs of each head{shown}"
+    assert said == (
+        f"{QUESTION} Xception-LSTM: not shown ({plainly(one)}). Custom CNN-LSTM: not shown ({plainly(custom[0])}; {over})."
     )
-    (beyond,) = effects_of(first).beyond.to_dict("records")
-    apart = written(beyond["difference"], beyond["adjusted_low"], beyond["adjusted_high"])
-    assert (f"; minus a head that reads tokens one by one {apart})" in said) == differs
-    shown = " by the profile that asked first; shown for the custom CNN-LSTM once its recipe was run again. "
-    assert (shown in said) == differs
+
+
+def test_differences_over_recipes_are_one_family_of_comparisons(tmp_path):
+    """A gain that one model's runs show alone need not be one where two models were asked."""
+    custom = [asked(tmp_path / name, 0.9, model=CUSTOM) for name in ("custom", "custom_cpu")]
+    xception = [asked(tmp_path / name, 0.3) for name in ("calibrated", "tuned")]
+    question = (CUSTOM, recipes.REGIMES["finetuned"])
+    alone = recipes.over_recipes(recipes.questions(custom))[question]
+    found = recipes.over_recipes(recipes.questions([*xception, *custom]))
+    both = found[question]
+    assert len(found) == 2 and both["difference"] == alone["difference"]
+    assert both["adjusted_low"] < alone["adjusted_low"] and both["p_holm"] > both["p"]
+    assert alone["p_holm"] == alone["p"]
+    silent = recipes.over_recipes(recipes.questions([xception[0], *custom]))
+    assert list(silent) == [question]  # one profile has no mean over recipes
+
+
+def test_several_profiles_have_a_common_difference_to_heads_without_an_order(tmp_path):
+    folders = [
+        asked(tmp_path / name, lift, heads=OF_CUSTOM, model=CUSTOM)
+        for name, lift in (("custom", 0.3), ("custom_cpu", 0.9))
+    ]
+    ((_, profiles),) = recipes.questions(folders).items()
+    rows = recipes.to_unordered(CUSTOM, profiles)
+    apart = [effects_of(folder).beyond.iloc[0]["difference"] for folder in folders]
+    order = [-effects_of(folder).orders.iloc[0]["difference"] for folder in folders]
+    assert len({*apart, *order}) == 4
+    assert [row["difference"] for row in rows.values()] == pytest.approx([np.mean(apart), np.mean(order)])
+    said = at_length(folders)
+    for words, row in rows.items():
+        gap = written(row["difference"], row["adjusted_low"], row["adjusted_high"])
+        assert f", to {words} {gap} (Holm p = {row['p_holm']:.2g})" in said
+    few = asked(tmp_path / "reframed", 0.3, model=CUSTOM)
+    ((_, profiles),) = recipes.questions([folders[0], few]).items()
+    assert recipes.to_unordered(CUSTOM, profiles) == {}  # one profile had them: its table says it
 
 
 def test_each_answer_says_of_which_model_it_is_where_both_were_asked(tmp_path):
@@ -144,9 +183,7 @@ def test_each_answer_says_of_which_model_it_is_where_both_were_asked(tmp_path):
     verdicts = {helps(folder) for folder in (custom, one, frozen)}
     assert verdicts == {"not shown"}  # so that it can be said in short
     assert answer.in_short([custom, one, frozen]) == (
-        "**Does the LSTM help?** Not shown for either model. The test AUC with an LSTM minus that with mean-pooling and as many weights is "
-        f"{gap_of(one)} for Xception-LSTM (`tuned`) and {gap_of(custom)} for the custom CNN-LSTM (`custom`), where {detectable(one)} and "
-        f"{detectable(custom)} would have been detected (80% power)."
+        f"{QUESTION} Xception-LSTM: not shown ({plainly(one)}). Custom CNN-LSTM: not shown ({plainly(custom)})."
     )
     own = line_of(custom, CUSTOM_TRAINED, beyond=apart, orders=added)
     assert table_of([custom, one, frozen]) == [
@@ -176,8 +213,6 @@ def test_recipes_of_one_model_are_not_taken_together_with_those_of_the_other(tmp
             f"2 recipes that were asked ({names}; 4 runs of each head) the difference to mean-pooling is {mean:+.4f} ["
             in part
         )
-    alone = at_length(xception).split("\n\n")[2].split(" Of all heads")[0]
-    assert alone.removeprefix("With") == first.split("Of Xception-LSTM, with")[1]
 
 
 def test_the_difference_over_all_recipes_is_said_without_the_original_protocol_too(tmp_path):
@@ -195,16 +230,22 @@ def test_the_difference_over_all_recipes_is_said_without_the_original_protocol_t
     assert "without the original" not in at_length(folders[2:])
 
 
-def test_of_two_verdicts_neither_is_said_for_both(tmp_path):
+def test_each_model_has_its_own_verdict_and_each_regime_that_says_otherwise(tmp_path):
     one, custom = asked(tmp_path / "tuned", 0.2), asked(tmp_path / "custom", 0.3, model=CUSTOM)
-    assert "help?** Not shown for either model. The test AUC " in answer.in_short([one, custom])
     path = custom / "06_ablation.json"
     found = files.read_json(path)
     found["answers"][ablation.HELPS] = "Yes, a little. The rest."
     files.write_json(path, found)
     said = answer.in_short([one, custom])
-    assert "help?** That depends on what is asked (The answer at length). The test AUC " in said
-    assert f" is {gap_of(one)} for Xception-LSTM (`tuned`) and {gap_of(custom)} for the custom" in said
+    assert f"Xception-LSTM: not shown ({plainly(one)}). Custom CNN-LSTM: yes, a little (the test AUC " in said
+    frozen = asked(tmp_path / "quick", 0.5, regime="frozen")
+    assert answer.in_short([one, frozen, custom]) == said  # which says the same
+    path = frozen / "06_ablation.json"
+    found = files.read_json(path)
+    found["answers"][ablation.HELPS] = "Not settled: there is one training of each head. The rest."
+    files.write_json(path, found)
+    told = f"not shown ({plainly(one)}); on frozen features not settled. Custom CNN-LSTM: "
+    assert told in answer.in_short([one, frozen, custom])
     assert [line.split(" | ")[4] for line in table_of([one, custom])] == ["not shown", "yes, a little"]
 
 
@@ -346,14 +387,14 @@ def test_that_read_out_is_told_over_all_recipes_that_asked_for_it(tmp_path):
     for folder in (one, other, lacks):
         controlled(folder, gains=SEEN - {("relation", "lstm-raster")})
     recipes = [[ablation.read(folder / "ablation")] for folder in (one, other)]
-    row, base = (ablation.pooled(recipes, head, n_boot=100) for head in (control.LSTM, "lstm-raster"))
-    assert row["variant"] == control.LSTM
-    assert row["difference"] != base["difference"]
+    draws = [ablation.pooled(recipes, head, n_boot=100) for head in (control.LSTM, "lstm-raster")]
+    assert draws[0].estimate != draws[1].estimate
+    row = ablation.judged(draws[:1], [(control.LSTM, "mean-mlp")]).iloc[0]
     gap = f"{row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]"
     names = "`tuned`, `reframed`; 4 runs of each head"
     said = sequence.left_open([one, lacks, other])
     assert (
-        f"adjusted for 2 comparisons; over the 2 recipes that were asked ({names}) the difference to mean-pooling is {gap} (p = "
+        f"adjusted for 2 comparisons; over the 2 recipes that were asked ({names}) the difference to mean-pooling is {gap} (Holm p = "
         in said
     )
     assert said.endswith("). At length: [models/README.md](models/README.md).")

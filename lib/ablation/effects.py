@@ -70,24 +70,29 @@ def analyse(tables: Tables, *, n_boot: int = 2000, level: float = 0.95, seed: in
 def pooled(
     recipes: Sequence[Sequence[Tables]],
     variant: str = BASE,
+    reference: str = REFERENCE,
     *,
     n_boot: int = 2000,
-    level: float = 0.95,
     seed: int = 0,
-) -> dict:
-    """One difference out of several ablations of the same images: `variant` minus mean-pooling, the mean over them.
+    stream: int = 0,
+) -> Draws:
+    """One difference out of several ablations of the same images: `variant` minus `reference`, the mean over them; for `judged`.
 
     recipes  the ablations of each, which count as one; patients are resampled for all at once, seeds within each ablation
-    The row of `differences`, as a dict. Raises ValueError when the ablations were not scored on the same images.
+    stream   the first draw of seeds, of which each ablation takes one; differences that are judged together take others
+    Raises ValueError when the ablations were not scored on the same images.
     """
     images = [sorted(tables[variant]["image"].unique()) for ablations in recipes for tables in ablations]
     if any(listed != images[0] for listed in images):
         raise ValueError("these ablations were scored on different images; they have no common difference")
-    streams, means = itertools.count(), []
+    streams, means = itertools.count(stream), []
     for ablations in recipes:
-        gaps = [_gap(tables, variant, n_boot=n_boot, seed=seed, stream=next(streams)) for tables in ablations]
+        gaps = [
+            _gap(tables, variant, reference, n_boot=n_boot, seed=seed, stream=next(streams))
+            for tables in ablations
+        ]
         means.append(mean_of(gaps))
-    return _judged([mean_of(means)], [(variant, REFERENCE)], level=level).iloc[0].to_dict()
+    return mean_of(means)
 
 
 def mean_of(draws: Sequence[Draws]) -> Draws:
@@ -104,8 +109,8 @@ def mean_of(draws: Sequence[Draws]) -> Draws:
     return Draws(estimate, np.mean([d.values for d in draws], axis=0), *draws[0].size[:2], seeds)
 
 
-def _gap(tables: Tables, variant: str, **drawn: int) -> Draws:
-    return _draws(tables[variant], **drawn) - _draws(tables[REFERENCE], **drawn)
+def _gap(tables: Tables, variant: str, reference: str, **drawn: int) -> Draws:
+    return _draws(tables[variant], **drawn) - _draws(tables[reference], **drawn)
 
 
 def against_mean_pooling(tables: Tables) -> list[tuple[str, str]]:
@@ -149,10 +154,11 @@ def differences(
     differs                 whether the adjusted interval excludes zero
     detectable              the smallest true difference that would differ so in four studies of five (80% power)
     """
-    return _judged([draws[variant] - draws[reference] for variant, reference in pairs], pairs, level=level)
+    return judged([draws[variant] - draws[reference] for variant, reference in pairs], pairs, level=level)
 
 
-def _judged(gaps: Sequence[Draws], pairs: Sequence[tuple[str, str]], *, level: float) -> pd.DataFrame:
+def judged(gaps: Sequence[Draws], pairs: Sequence[tuple[str, str]], *, level: float = 0.95) -> pd.DataFrame:
+    """The rows of `differences` from the draws themselves, which were made with one `seed`, so that they share their patients."""
     columns = ["variant", "reference", "difference", "low", "high", "adjusted_low", "adjusted_high"]
     columns += ["p", "p_holm", "differs", "detectable"]
     if not pairs:

@@ -11,14 +11,17 @@ from lib.publish.asked import (
     REGIMES,
     Profiles,
     Question,
-    again,
     arrangement,
     gap,
     of_several,
     one_by_one,
+    over_recipes,
+    p_value,
     questions,
     row_of,
+    runs,
     titles,
+    to_unordered,
     together,
     verdict_of,
     within,
@@ -27,50 +30,33 @@ from lib.tables import markdown
 
 
 def in_short(folders: list[Path]) -> str:
-    """Does the LSTM help? The verdict, and by how much, in two sentences: of each model by the first profile that asked it, and by
-    all that ran its recipe again."""
+    """Does the LSTM help? Of each model a sentence: the verdict, and by how much."""
     asked = questions(folders)
-    if not asked:
-        return ""
-    first = {model: profiles for (model, _), profiles in reversed(asked.items())}
-    models = [model for model in style.AMID if model in first]
-    rows = {model: row_of(first[model][0][1]) for model in models}
-    repeated = {model: found for model in models if (found := again(model, first[model]))}
-    gaps = " and ".join(
-        f"{gap(rows[model])} for {style.AMID[model]} (`{first[model][0][0].name}`{_repeated(model, first[model], repeated)})"
-        for model in models
-    )
-    seen = " and ".join(f"{rows[model]['detectable']:.3f}" for model in models)
-    verdict = _verdict(asked, models)
-    for model, (_, row) in repeated.items():
-        if row["differs"] != rows[model]["differs"]:
-            shown = "shown" if row["differs"] else "not shown"
-            verdict += f" by the profile that asked first; {shown} for {style.AMID[model]} once its recipe was run again"
-    return (
-        f"**Does the LSTM help?** {verdict}. The test AUC with an LSTM minus that with mean-pooling and as many weights is "
-        f"{gaps}, where {seen} would have been detected (80% power)."
-    )
+    over = over_recipes(asked)
+    said = " ".join(f"{name}: {_of_model(model, asked, over)}." for model, name in style.NAMES.items())
+    return f"**Does the LSTM help, against mean-pooling with as many weights?** {said}" if asked else ""
 
 
-def _repeated(model: str, profiles: Profiles, repeated: dict[str, tuple[list[str], dict]]) -> str:
-    """What else there is to say of a model's difference: over all that ran its recipe, and, of a gain, without a sequence."""
-    if model not in repeated:
-        return ""
-    names, row = repeated[model]
-    said = f"; {gap(row)} with {' and '.join(f'`{name}`' for name in names)}, the same recipe again"
-    alone = one_by_one(profiles) if row["differs"] and row["difference"] > 0 else ""
-    return f"{said}; minus a head that reads tokens one by one {alone}" if alone else said
-
-
-def _verdict(asked: dict[Question, Profiles], models: list[str]) -> str:
-    """The answer's first words where all that was asked has one, and of whom it is."""
-    verdicts = {verdict_of(profiles[0][1]) for profiles in asked.values()}
-    if len(verdicts) > 1:
-        return "That depends on what is asked (The answer at length)"
-    if len(models) > 1:
-        return f"{verdicts.pop()} for either model"
-    (unasked,) = (name for model, name in style.AMID.items() if model not in models)
-    return f"{verdicts.pop()} for {style.AMID[models[0]]}; {unasked} has not been asked"
+def _of_model(model: str, asked: dict[Question, Profiles], over: dict[Question, dict]) -> str:
+    """That sentence, of the profile that asked first, and of all; another regime has a word where its verdict is another."""
+    own = [question for question in asked if question[0] == model]
+    if not own:
+        return "not asked"
+    folder, found = asked[own[0]][0]
+    verdicts = {question: within(verdict_of(asked[question][0][1])) for question in own}
+    others = [
+        f"{within(question[1])} {verdict}"
+        for question, verdict in verdicts.items()
+        if verdict != verdicts[own[0]]
+    ]
+    row = row_of(found)
+    seen = f"where {row['detectable']:.3f} would have been detected with 80% power"
+    changes = [f"the test AUC changes by {gap(row)} in `{folder.name}`, {seen}"]
+    if all_runs := over.get(own[0]):
+        other = all_runs["differs"] != row["differs"]
+        shown = f", {'shown' if all_runs['differs'] else 'not shown'}" if other else ""
+        changes.append(f"by {gap(all_runs)} over all {runs(asked[own[0]])} runs of each head{shown}")
+    return "; ".join([f"{verdicts[own[0]]} ({'; '.join(changes)})", *others])
 
 
 def at_length(folders: list[Path]) -> list[str]:
@@ -90,12 +76,23 @@ def at_length(folders: list[Path]) -> list[str]:
         else ""
     )
     over = [
-        f"{title}, over {together(question[0], asked[question])}."
+        f"{title}, over {together(question, asked)}{_unordered(question[0], asked[question])}."
         for question, title in titles(asked).items()
         if len(asked[question]) > 1
     ]
-    read = " ".join(filter(None, [columns, frozen]))
+    at_once = (
+        "Intervals over recipes hold for all that are given at once, on the same test images."
+        if len(over) > 1
+        else ""
+    )
+    read = " ".join(filter(None, [columns, at_once, frozen]))
     return ["### The answer at length", markdown(pd.DataFrame(rows)), " ".join([*over, _shown(asked)]), read]
+
+
+def _unordered(model: str, profiles: Profiles) -> str:
+    """The LSTM's difference to heads that cannot make use of the tokens' order, over the profiles that had them."""
+    rows = to_unordered(model, profiles)
+    return "".join(f", to {head} {gap(row)} ({p_value(row)})" for head, row in rows.items())
 
 
 def _shown(asked: dict[Question, Profiles]) -> str:
@@ -111,7 +108,7 @@ def _shown(asked: dict[Question, Profiles]) -> str:
                 ]
     heads, orders = (" and ".join(names) or "none" for names in told.values())
     return (
-        "Of all heads, token orders and read-outs that were tried ([models/README.md](models/README.md)), shown to differ from mean-pooling: "
+        "Of all heads, token orders and read-outs that were tried ([models/README.md](models/README.md)), shown to differ, each corrected for the comparisons of its profile alone, from mean-pooling: "
         f"{heads}; orders shown to differ from raster order: {orders}."
     )
 
@@ -125,7 +122,7 @@ def _line(question: Question, profiles: Profiles) -> dict[str, str]:
         "Profile": folder.name,
         "Seeds": f"{row['seeds']}",
         "AUC, LSTM": f"{row['auc']:.3f}",
-        "LSTM better?": f"{verdict[0].lower()}{verdict[1:]}",
+        "LSTM better?": within(verdict),
         "LSTM minus mean-pooling": f"{gap(row)}{of_several(found['headline'])}",
         "Detectable": f"{row['detectable']:.3f}",
         "LSTM minus one by one": one_by_one(profiles),

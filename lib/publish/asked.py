@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from lib import ablation, config, files
@@ -9,6 +10,12 @@ from lib.plots import style
 from lib.publish.results import ORIGINAL
 
 REGIMES = {"finetuned": "With the backbone trained along", "frozen": "On frozen features"}
+
+# Heads that read all tokens and cannot make use of their order.
+UNORDERED = {
+    "token-mean": "a head that reads tokens one by one",
+    "lstm-shuffle": "the LSTM on shuffled tokens",
+}
 
 Profiles = list[tuple[Path, dict]]  # folders as shown, and what the ablation of each recorded
 Question = tuple[str, str]  # a model, and a regime in words
@@ -33,14 +40,14 @@ def titles(asked: dict[Question, Profiles]) -> dict[Question, str]:
     return {(model, regime): f"Of {style.AMID[model]}, {within(regime)}" for model, regime in asked}
 
 
-def within(regime: str) -> str:
-    """A regime's words inside a sentence."""
-    return f"{regime[0].lower()}{regime[1:]}"
+def within(words: str) -> str:
+    """A regime or a verdict inside a sentence."""
+    return f"{words[0].lower()}{words[1:]}"
 
 
 def verdict_of(found: dict) -> str:
-    """The first words of the answer, such as "Not shown"."""
-    return found["answers"][ablation.HELPS].split(".")[0]
+    """The first words of the answer, such as "Not shown" or "Yes, a little"; "Not settled" where there is one seed."""
+    return re.split("[.:]", found["answers"][ablation.HELPS])[0]
 
 
 def has(found: dict, variant: str) -> bool:
@@ -99,34 +106,79 @@ def _first(profiles: Profiles, table: str, variant: str) -> tuple[dict, str] | N
     return None
 
 
-def together(model: str, profiles: Profiles, variant: str = ablation.BASE) -> str:
+def over_recipes(
+    asked: dict[Question, Profiles], variant: str = ablation.BASE, *, without: tuple[str, ...] = ()
+) -> dict[Question, dict]:
+    """The difference of a head to mean-pooling over all recipes, of every question that several profiles asked. All are one family:
+    whoever looks for a gain of the LSTM looks at both models.
+
+    without  profiles that are left out
+    """
+    several = {
+        question: [one for one in profiles if one[0].name not in without]
+        for question, profiles in asked.items()
+        if len(profiles) > 1
+    }
+    gaps = [
+        (profiles, question[0], variant, ablation.REFERENCE)
+        for question, profiles in several.items()
+        if profiles
+    ]
+    return dict(zip(several, _family(gaps), strict=True)) if gaps else {}
+
+
+def to_unordered(model: str, profiles: Profiles) -> dict[str, dict]:
+    """By head that cannot make use of the tokens' order and that several profiles had: the LSTM's difference to it over their
+    recipes, as one family; in words."""
+    having = {head: [one for one in profiles if has(one[1], head)] for head in UNORDERED}
+    heads = [head for head, own in having.items() if len(own) > 1]
+    rows = _family([(having[head], model, ablation.BASE, head) for head in heads])
+    return {UNORDERED[head]: row for head, row in zip(heads, rows, strict=True)}
+
+
+def _family(gaps: list[tuple[Profiles, str, str, str]]) -> list[dict]:
+    """Of each (profiles, model, variant, reference) the row over all recipes, the rows being one family of comparisons."""
+    if not gaps:
+        return []
+    n_boot = min(found["n_boot"] for profiles, *_ in gaps for _, found in profiles)
+    draws, stream = [], 0
+    for profiles, model, variant, reference in gaps:
+        tables = [[ablation.read(folder / "ablation") for folder in own] for own in _recipes(model, profiles)]
+        draws.append(ablation.pooled(tables, variant, reference, n_boot=n_boot, stream=stream))
+        stream += len(profiles)
+    return ablation.judged(draws, [(variant, reference) for *_, variant, reference in gaps]).to_dict(
+        "records"
+    )
+
+
+def together(question: Question, asked: dict[Question, Profiles], variant: str = ablation.BASE) -> str:
     """The difference of a head to mean-pooling over several recipes of a model, to follow the word "over".
 
     Where trials chose the others, also without the original protocol, which is far from them.
     """
-    recipes, n_boot = _recipes(model, profiles), min(found["n_boot"] for _, found in profiles)
-    over = _pooled(recipes, variant, n_boot)
-    runs = sum(row_of(found, variant)["seeds"] for _, found in profiles)
+    (model, _), profiles = question, asked[question]
+    recipes, over = _recipes(model, profiles), over_recipes(asked, variant)[question]
     names = ", ".join(" with ".join(f"`{folder.name}`" for folder in own) for own in recipes)
     count = f"{len(recipes)} recipes that were" if len(recipes) > 1 else "one recipe that was"
     scope = "; of these recipes, not of recipes in general" if len(recipes) > 1 else ""
     text = (
-        f"the {count} asked ({names}; {runs} runs of each head) the difference to mean-pooling is {gap(over)} "
-        f"(p = {over['p']:.2g}{scope})"
+        f"the {count} asked ({names}; {runs(profiles, variant)} runs of each head) the difference to mean-pooling is {gap(over)} "
+        f"({p_value(over)}{scope})"
     )
     chosen = [own for own in recipes if own[0].name not in ORIGINAL]
     if 0 < len(chosen) < len(recipes):
-        text += f", and without the original protocol (`{ORIGINAL[0]}`; a figure that came when the others were known) {gap(_pooled(chosen, variant, n_boot))}"
+        left = over_recipes(asked, variant, without=ORIGINAL)[question]
+        text += f", and without the original protocol (`{ORIGINAL[0]}`; a figure that came when the others were known) {gap(left)}"
     return text
 
 
-def again(model: str, profiles: Profiles) -> tuple[list[str], dict] | None:
-    """Who else ran the recipe of the first profile, and the LSTM's difference over all who did; None where nobody else did."""
-    own = _recipes(model, profiles)[0]
-    if len(own) == 1:
-        return None
-    n_boot = min(found["n_boot"] for folder, found in profiles if folder in own)
-    return [folder.name for folder in own[1:]], _pooled([own], ablation.BASE, n_boot)
+def runs(profiles: Profiles, variant: str = ablation.BASE) -> int:
+    """How many trained models of a head the profiles have."""
+    return sum(row_of(found, variant)["seeds"] for _, found in profiles)
+
+
+def p_value(row: dict) -> str:
+    return f"Holm p = {row['p_holm']:.2g}"
 
 
 def _recipes(model: str, profiles: Profiles) -> list[list[Path]]:
@@ -139,8 +191,3 @@ def _recipes(model: str, profiles: Profiles) -> list[list[Path]]:
         recipe = [settings[part] for part in ("data", "train", model, "ablation")]
         recipes.setdefault(config.fingerprint(recipe), []).append(folder)
     return list(recipes.values())
-
-
-def _pooled(recipes: list[list[Path]], variant: str, n_boot: int) -> dict:
-    tables = [[ablation.read(folder / "ablation") for folder in own] for own in recipes]
-    return ablation.pooled(tables, variant, n_boot=n_boot)

@@ -44,7 +44,9 @@ def recipes(shown: list[tuple[Path, dict]]) -> str:
             )
     original = {"full": "`full`", "quick": "`quick`, its short form for 2 cores"}
     held = [original[name] for name in names if name in original]
-    words += [f"the original study's protocol ({' and '.join(held)})"] if held else []
+    words += (
+        [f"the protocol of the notebook that this project grew out of ({' and '.join(held)})"] if held else []
+    )
     return f"Each model is shown by {_listed(words)}; the first need not be the best."
 
 

@@ -30,7 +30,7 @@ PROFILES = (
 BY_PAIRS = ("refit",)
 # Read on what most published figures of several seeds are read on; shown once all its seeds are there.
 SQUARES = ("centre",)
-ORIGINAL = ("full", "quick")  # the original study's protocol, and its short form for 2 cores
+ORIGINAL = ("full", "quick")  # the original notebook's protocol, and its short form for 2 cores
 
 
 class PublishError(Trouble, RuntimeError):

@@ -155,7 +155,7 @@ def _largest(regimes: dict[str, Profiles]) -> list[str]:
                 model, place = ablation.model_of(found), f"`{folder.name}`"
                 change = f"{gap(row_of(found, LARGEST))}{family(found['headline'])}"
                 if len(asking) > 1:
-                    change += f"; over {together(model, asking, LARGEST)}"
+                    change += f"; over {together((model, regime), {(model, regime): asking}, LARGEST)}"
                 said.append(
                     f"With the seeds of {place} it {reached}, and on radiographs ({within(regime)}) the difference is {change}." if said
                     else f"Read out at its largest value it {reached}, and on radiographs ({style.NAMES[model]}, {place}, {within(regime)}) its test "
@@ -178,7 +178,7 @@ def answers(folders: list[Path]) -> list[str]:
     asked = questions(folders)
     parts = ["### Does the sequence help?"] if asked else []
     for question, title in titles(asked).items():
-        parts += _at_length(title, question[0], asked[question])
+        parts += _at_length(title, question, asked)
     return [
         *parts,
         *filter(None, [relied_on(folders)]),
@@ -187,16 +187,17 @@ def answers(folders: list[Path]) -> list[str]:
     ]
 
 
-def _at_length(title: str, model: str, profiles: Profiles) -> list[str]:
+def _at_length(title: str, question: Question, asked: dict[Question, Profiles]) -> list[str]:
     """All that is said of one model in one regime."""
+    profiles = asked[question]
     parts = [
         f"{title} (`{name}`):\n\n" + "\n".join(listed) for name, listed in _first_answers(profiles).items()
     ]
     parts += _variants(profiles)
     if len(profiles) > 1:
         rows = pd.DataFrame([_line(*one) for one in profiles])
-        return [*parts, markdown(rows), f"Over {together(model, profiles)}. {TRIED[model]}"]
-    return [*parts, TRIED[model]] if model == "custom_cnn_lstm" else parts
+        return [*parts, markdown(rows), f"Over {together(question, asked)}. {TRIED[question[0]]}"]
+    return [*parts, TRIED[question[0]]] if question[0] == "custom_cnn_lstm" else parts
 
 
 def _first_answers(profiles: Profiles) -> dict[str, list[str]]:
@@ -212,10 +213,14 @@ def _first_answers(profiles: Profiles) -> dict[str, list[str]]:
 
 
 def _variants(profiles: Profiles) -> list[str]:
-    """All variants of the largest ablation, as a table with its heading; nothing where none asked for more than the LSTM."""
-    folder, found = max(profiles, key=lambda one: len(one[1]["headline"]))
-    if len(found["headline"]) < 3:
-        return []
+    """All variants of the largest ablation, and of others as large, as tables with headings; nothing where none asked for more than the LSTM."""
+    most = max(len(found["headline"]) for _, found in profiles)
+    tables = [_table(folder, found) for folder, found in profiles if len(found["headline"]) == most > 2]
+    return [ablation.NAMED, *(part for table in tables for part in table)] if tables else []
+
+
+def _table(folder: Path, found: dict) -> list[str]:
+    """All variants of a profile: a heading, and a row each."""
     beyond = {row["variant"]: gap(row) for row in found["beyond"]}
     rows = [
         {
