@@ -136,10 +136,14 @@ def load(profile: str | None = None, *, root: Path = ROOT, **overrides: Any) -> 
     Raises ConfigError for an unknown profile, an unknown key or a value out of range.
     """
     profile = profile or default_profile(root)
-    known = sorted(path.stem for path in PROFILES.glob("*.yaml"))
-    if profile not in known:
-        raise ConfigError(f"unknown profile {profile!r}; the profiles are {', '.join(known)}")
+    if profile not in profiles():
+        raise ConfigError(f"unknown profile {profile!r}; the profiles are {', '.join(profiles())}")
     return changed(_replace(Config(profile, root=Path(root)), _settings_of(profile), ""), overrides)
+
+
+def profiles() -> list[str]:
+    """The names that `load` knows."""
+    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
 
 
 def _settings_of(profile: str) -> dict[str, Any]:

@@ -12,22 +12,18 @@ from lib import evaluate, metrics, stats
 GRID = np.linspace(0, 1, 101)
 
 
-def roc(
-    tables: Sequence[pd.DataFrame], *, n_boot: int = 500, level: float = 0.95, seed: int = 42
-) -> pd.DataFrame:
-    """Sensitivity of one model along the share of false alarms, with a pointwise band.
+def roc(tables: Sequence[pd.DataFrame], *, n_boot: int = 500, seed: int = 42) -> pd.DataFrame:
+    """Sensitivity of one model along the share of false alarms, with a pointwise 95% band.
 
     tables   predictions, one a seed; the mean over seeds is drawn, and the band resamples patients and seeds
     returns  columns x (1 - specificity), y (sensitivity), low, high; 101 rows
     """
-    return _banded(tables, _sensitivity, n_boot=n_boot, level=level, seed=seed)
+    return _banded(tables, _sensitivity, n_boot=n_boot, seed=seed)
 
 
-def precision_recall(
-    tables: Sequence[pd.DataFrame], *, n_boot: int = 500, level: float = 0.95, seed: int = 42
-) -> pd.DataFrame:
+def precision_recall(tables: Sequence[pd.DataFrame], *, n_boot: int = 500, seed: int = 42) -> pd.DataFrame:
     """Precision of one model where sensitivity first reaches x, as `roc`: columns x, y, low, high."""
-    return _banded(tables, _precision, n_boot=n_boot, level=level, seed=seed)
+    return _banded(tables, _precision, n_boot=n_boot, seed=seed)
 
 
 def _sensitivity(found: np.ndarray, wrong: np.ndarray) -> np.ndarray:
@@ -49,24 +45,26 @@ def _precision(found: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     return np.where(found[:, -1:] > 0, precision, np.nan)
 
 
-def _banded(
-    tables: Sequence[pd.DataFrame], curve: Callable, *, n_boot: int, level: float, seed: int
-) -> pd.DataFrame:
-    lines, clouds = [], []
-    for table in tables:
-        test = evaluate.part(table, "test")
-        sample = test["y_true"].to_numpy(dtype=float), test["logit"].to_numpy(dtype=float)
-        lines.append(curve(*metrics.called(*sample, np.ones((1, len(test)))))[0])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            clouds.append(
-                np.concatenate(
-                    [
-                        curve(*metrics.called(*sample, weights))
-                        for weights in stats.patient_weights(test["patient"], n_boot, seed=seed)
-                    ]
-                )
-            )
-    chosen = np.random.default_rng([seed, 2]).integers(len(tables), size=(len(tables), n_boot))
-    cloud = np.stack(clouds)[chosen, np.arange(n_boot)].mean(0)  # (n_boot, grid)
-    low, high = np.nanquantile(cloud, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return pd.DataFrame({"x": GRID, "y": np.mean(lines, axis=0), "low": low, "high": high})
+def _banded(tables: Sequence[pd.DataFrame], curve: Callable, *, n_boot: int, seed: int) -> pd.DataFrame:
+    tests = [evaluate.part(table, "test") for table in tables]
+    lines, clouds = map(np.array, zip(*(_drawn(test, curve, n_boot, seed) for test in tests), strict=True))
+    # As intervals of single figures are, of few seeds too: point by point along x.
+    bands = [
+        stats.over_seeds(lines[:, x], clouds[:, :, x], tests, seed=seed, stream=0).interval()
+        for x in range(len(GRID))
+    ]
+    columns = {
+        "y": [b.estimate for b in bands],
+        "low": [b.low for b in bands],
+        "high": [b.high for b in bands],
+    }
+    return pd.DataFrame({"x": GRID} | columns)
+
+
+def _drawn(test: pd.DataFrame, curve: Callable, n_boot: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The curve of one seed's test images [grid], and in every resample of their patients [n_boot, grid]."""
+    sample = test["y_true"].to_numpy(dtype=float), test["logit"].to_numpy(dtype=float)
+    line = curve(*metrics.called(*sample, np.ones((1, len(test)))))[0]
+    pieces = stats.patient_weights(test["patient"], n_boot, seed=seed)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return line, np.concatenate([curve(*metrics.called(*sample, weights)) for weights in pieces])

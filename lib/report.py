@@ -45,14 +45,12 @@ def opening(config: Config) -> HTML:
     )
 
 
-def closing(config: Config, *, data_fingerprint: str = "", duration_s: float | None = None) -> HTML:
-    """Provenance: what made this page.
+def closing(config: Config, *, data_fingerprint: str = "") -> HTML:
+    """Provenance: what made this page, and how long since `opening`.
 
     data_fingerprint  of the pixel store that was used
-    duration_s        seconds of work; None takes the time since `opening`
     """
-    if duration_s is None and config.profile in _opened:
-        duration_s = time.monotonic() - _opened[config.profile]
+    started = _opened.get(config.profile)
     rows = {
         "Profile": config.profile,
         "Settings": configs.fingerprint(config.as_dict()),
@@ -62,7 +60,7 @@ def closing(config: Config, *, data_fingerprint: str = "", duration_s: float | N
         "Device": provenance.device(),
         "Versions": ", ".join(f"{name} {version}" for name, version in provenance.versions().items()),
         "Date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "Duration": spoken(duration_s) if duration_s is not None else "",
+        "Duration": spoken(time.monotonic() - started) if started is not None else "",
     }
     body = "".join(f"<dt>{key}</dt><dd>{html.escape(value)}</dd>" for key, value in rows.items() if value)
     return HTML(f'<div class="provenance"><dl>{body}</dl></div>')

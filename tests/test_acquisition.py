@@ -147,6 +147,9 @@ def test_what_is_said_of_it(small_ill_large_normal, monkeypatch, tmp_path):
         in said
     )
     assert f"it calls {rightly.estimate:.1%}".rstrip("%") in said
+    cuts = acquisition.by_cut({"": size._measured()}).set_index("cut")["specificity"]
+    gap = 100 * (cuts["whole blocks"].estimate - cuts["others"].estimate)
+    assert f", a difference of {gap:+.0f} [" in said
     assert "| Xception-LSTM (quick) | below 1,000 |" in "\n".join(size.section(tmp_path))
     assert "| Xception-LSTM (quick) | others |" in "\n".join(size.section(tmp_path))
     monkeypatch.setattr(originals, "sizes", dict)

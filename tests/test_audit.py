@@ -88,7 +88,6 @@ def store() -> PixelStore:
 
 def test_noise_has_no_copies_and_the_gap_says_so(store):
     found = duplicates.find(store)
-    assert found.groups.empty
     assert found.copies.empty
     assert found.clear
     assert (found.low, found.high)[1] == 1.0
@@ -106,8 +105,6 @@ def test_planted_copy_is_found(store, change, mirrored, identical):
     pair = found.copies.iloc[0]
     assert {pair["first"], pair["second"]} == {first, second}
     assert (pair["mirrored"], pair["identical"]) == (mirrored, identical)
-    assert set(found.disagreeing("split")["row"]) == {first, second}
-    assert set(found.disagreeing("label")["patient"]) == {"virus-2", "IM-9"}
 
 
 def test_pairs_are_found_in_every_block(store, monkeypatch):
@@ -118,17 +115,17 @@ def test_pairs_are_found_in_every_block(store, monkeypatch):
     pd.testing.assert_frame_equal(duplicates.find(copied).pairs, whole)
 
 
-def test_copies_of_copies_are_one_group(store):
+def test_copies_of_copies_are_copies_of_the_first_too(store):
     a, b, c = (row(store, f"virus-{number}") for number in (7, 8, 9))
-    found = duplicates.find(planted(planted(store, a, b), b, c))
-    assert found.groups["group"].nunique() == 1
-    assert set(found.groups["row"]) == {a, b, c}
+    copies = duplicates.find(planted(planted(store, a, b), b, c)).copies
+    pairs = {frozenset(pair) for pair in copies[["first", "second"]].itertuples(index=False)}
+    assert pairs == {frozenset(pair) for pair in ((a, b), (b, c), (a, c))}
 
 
 def test_without_a_gap_only_the_strictest_threshold_counts():
     low, high = duplicates._gap(np.linspace(0.5, 0.98, 200))
     assert high - low < duplicates.EMPTY
-    found = duplicates.Duplicates(pd.DataFrame(), pd.DataFrame(), low, high)
+    found = duplicates.Duplicates(pd.DataFrame(), low, high)
     assert not found.clear
     assert found.threshold == duplicates.STRICT
 
@@ -476,7 +473,7 @@ def test_near_duplicates(audited, columns, verdict, said):
     pair = pd.DataFrame(
         [{"first": 0, "second": 1, "correlation": 0.95, "identical": False, "mirrored": False}]
     )
-    alike = duplicates.Duplicates(pair, audited.duplicates.groups, 0.6, 0.9)
+    alike = duplicates.Duplicates(pair, 0.6, 0.9)
     same = {"split": "train", "label": 0, "patient": "IM-1"}
     changed = {"store": other(audited, **(same | columns)), "duplicates": alike}
     result, found = found_of(audited, findings._alike, **changed)

@@ -536,13 +536,15 @@ def test_what_is_left_when_everything_is_deleted():
 def test_verdicts_of_border_mass():
     found = {
         "border": trust.Mass(interval(0.5, 0.4, 0.6), 5, 1.0),
-        "corners": trust.Mass(interval(1.5, 1.2, 1.8), 1, 2.0),
+        "corners": trust.Mass(interval(1.5, 1.2, 1.8), 1, 1.1),
         "other": trust.Mass(interval(1, 0.8, 1.2), 1, 1.0),
         "blind": trust.Mass(interval(0.78, 0.7, 0.9), 1, 0.8),
+        "shape": trust.Mass(interval(1.5, 1.2, 1.8), 1, 1.3),
+        "unknown": trust.Mass(interval(1.5, 1.2, 1.8), 1, np.nan),
     }
     rows = trust.on_masses("xception_lstm", found)
-    # The last keeps off the region no better than a network that has learned nothing.
-    assert [row["verdict"] for row in rows] == ["good", "bad", "caution", "caution"]
+    # Two keep off the region no better, and lean on it no more, than a network that has learned nothing.
+    assert [row["verdict"] for row in rows] == ["good", "bad", "caution", "caution", "caution", "bad"]
     assert "(5 seeds); with all weights shuffled 1.00" in rows[0]["result"]
 
 

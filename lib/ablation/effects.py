@@ -38,7 +38,6 @@ class Effects:
     beyond: pd.DataFrame
     components: dict
     per_seed: pd.DataFrame
-    level: float
 
     def row(self, variant: str) -> dict:
         """The variant's difference to mean-pooling, as a dict."""
@@ -63,7 +62,6 @@ def analyse(tables: Tables, *, n_boot: int = 2000, level: float = 0.95, seed: in
             [(name, k, value) for name, row in per_seed.items() for k, value in row.items()],
             columns=["variant", "seed", "auc"],
         ),
-        level=level,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,8 +9,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from lib.store import PixelStore
 
@@ -29,12 +26,10 @@ class Duplicates:
 
     pairs   columns first, second (rows of the store), correlation, identical (same bytes), mirrored; correlation > FLOOR,
             and every pair of identical files
-    groups  one row an image that has a copy: group, row, image, patient, split, label, subtype
     low, high  ends of the widest empty gap between the correlations; high is 1 where nothing is above it
     """
 
     pairs: pd.DataFrame
-    groups: pd.DataFrame
     low: float
     high: float
 
@@ -53,10 +48,6 @@ class Duplicates:
         """The pairs that are copies of each other."""
         return self.pairs[self.pairs["identical"] | (self.pairs["correlation"] > self.threshold)]
 
-    def disagreeing(self, column: str) -> pd.DataFrame:
-        """The groups whose members differ in a column, such as split, patient or label."""
-        return self.groups[self.groups.groupby("group")[column].transform("nunique") > 1]
-
 
 def find(store: PixelStore, *, mirrored: bool = True) -> Duplicates:
     """Compare every image with every other one, and (`mirrored`) with its mirror image."""
@@ -70,9 +61,7 @@ def find(store: PixelStore, *, mirrored: bool = True) -> Duplicates:
     pairs["identical"] = (hashes[pairs["first"]] == hashes[pairs["second"]]) & ~pairs["mirrored"]
     pairs = pairs.sort_values(["correlation", "first", "second"], ascending=[False, True, True])
     pairs = pairs.drop_duplicates(["first", "second"]).reset_index(drop=True)
-    gap = _gap(pairs.loc[~pairs["identical"], "correlation"].to_numpy())
-    found = Duplicates(pairs, pairs, *gap)
-    return dataclasses.replace(found, groups=_groups(store.index, found.copies))
+    return Duplicates(pairs, *_gap(pairs.loc[~pairs["identical"], "correlation"].to_numpy()))
 
 
 def _gap(correlations: np.ndarray) -> tuple[float, float]:
@@ -133,15 +122,3 @@ def _alike(first: np.ndarray, second: np.ndarray) -> pd.DataFrame:
 
 def _flip(vectors: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(vectors.reshape(-1, SIDE, SIDE)[:, :, ::-1]).reshape(len(vectors), -1)
-
-
-def _groups(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Copies of copies belong together: connected components of the pairs."""
-    first, second, n = pairs["first"].to_numpy(), pairs["second"].to_numpy(), len(table)
-    labels = connected_components(
-        coo_array((np.ones(len(pairs)), (first, second)), shape=(n, n)), directed=False
-    )[1]
-    rows = np.unique(np.concatenate([first, second])).astype(int)
-    numbers = pd.factorize(labels[rows])[0]
-    columns = ["image", "patient", "split", "label", "subtype"]
-    return pd.DataFrame({"group": numbers, "row": rows}).join(table[columns], on="row")

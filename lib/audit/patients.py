@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import pandas as pd
 
+from lib.audit.shortcuts import shrunk
 from lib.splits import series
 from lib.stats import Interval, interval
 from lib.store import PixelStore
@@ -95,10 +95,7 @@ def blocks(table: pd.DataFrame) -> pd.DataFrame:
 
 def _residuals(store: PixelStore) -> np.ndarray:
     """Thumbnails minus the mean of their subtype, standardised; float32 (N, SIDE * SIDE)."""
-    small = np.stack(
-        [cv2.resize(np.asarray(p), (SIDE, SIDE), interpolation=cv2.INTER_AREA) for p in store.pixels]
-    )
-    vectors = _standardised(small.reshape(len(small), -1).astype(np.float32))
+    vectors = _standardised(shrunk(store.pixels, SIDE).reshape(len(store.pixels), -1))
     for rows in store.index.groupby("subtype").indices.values():
         vectors[rows] -= vectors[rows].mean(0)
     return _standardised(vectors) / SIDE

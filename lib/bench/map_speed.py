@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from functools import partial
@@ -99,15 +97,3 @@ def _timed(run: Callable[[], np.ndarray], repeats: int) -> tuple[np.ndarray, flo
         result = run()
         seconds.append(time.perf_counter() - started)
     return result, min(seconds)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--size", type=int, default=224, help="pixels")
-    asked = parser.parse_args()
-    print(json.dumps(measure(batch=asked.batch, size=asked.size), indent=1))
-
-
-if __name__ == "__main__":
-    main()

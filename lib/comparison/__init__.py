@@ -14,6 +14,7 @@ from lib.measured import Measured
 from lib.stats import Interval
 
 PRIMARY = "auc"  # fixed before looking: the conclusion rests on it, the other differences describe
+ONE_SEED = "One of the models was trained once, so this says nothing of another seed of it. "
 
 
 def differences(
@@ -22,7 +23,8 @@ def differences(
     """First model minus second on the same images, one row a metric of `names`; patients resampled together, seeds apart.
 
     models   from `measured.of`, which draws their patients together and their seeds apart; others raise ValueError
-    returns  columns metric, difference (Interval), error (standard error), detectable (true difference found with 80% power)
+    returns  columns metric, difference (Interval), error (standard error), detectable (true difference found with 80% power),
+             seeds (of the model that has fewer)
     Metrics with a threshold are at each model's own, Youden's index on the images held out for it.
     """
     first, second = _two(models)
@@ -30,11 +32,12 @@ def differences(
         raise ValueError(
             "both models must share the draw of their patients and not that of their seeds; take them from measured.of"
         )
-    rows = []
+    rows, seeds = [], min(len(first.tables), len(second.tables))
     for name in names:
         found = first.draws(name) - second.draws(name)
         row = {"metric": name, "difference": found.interval(level), "error": found.error}
-        rows.append(row | {"detectable": paired.detectable(found.error, found.freedom, level=level)})
+        power = paired.detectable(found.error, found.freedom, level=level)
+        rows.append(row | {"detectable": power, "seeds": seeds})
     return pd.DataFrame(rows)
 
 
@@ -85,15 +88,16 @@ def conclusion(table: pd.DataFrame, names: list[str], metric: str = PRIMARY) -> 
     label = metrics.NAMES[metric]
     size = f"{found.level:.0%} interval {_signed(found.low)} to {_signed(found.high)}"
     power = _power(found, row["detectable"])
+    alone = ONE_SEED if row["seeds"] == 1 else ""
     if not found.excludes(0.0):
         return (
-            f"No difference in {label} is shown between {names[0]} and {names[1]}: {_signed(found.estimate)} "
+            f"{alone}No difference in {label} is shown between {names[0]} and {names[1]}: {_signed(found.estimate)} "
             f"({size}, which includes zero). {power}"
         )
     higher, lower = names if found.estimate > 0 else names[::-1]
     word = "higher" if metric not in metrics.LOWER_IS_BETTER else "higher (worse)"
     return (
-        f"{label} of {higher} is {abs(found.estimate):.3f} {word} than that of {lower} "
+        f"{alone}{label} of {higher} is {abs(found.estimate):.3f} {word} than that of {lower} "
         f"({names[0]} minus {names[1]}: {size}, which excludes zero). {power}"
     )
 
@@ -106,11 +110,13 @@ def _power(found: Interval, detectable: float) -> str:
 
 
 def paired_tests_sentence(table: pd.DataFrame, *, alpha: float = 0.05) -> str:
-    """What the family of tests says after Holm's correction."""
+    """What the family of tests says after Holm's correction; McNemar's may reject where the interval of `differences`, for which
+    thresholds are chosen again in every resample, includes zero."""
     parts = []
     for name, rows in table.groupby("test", sort=False):
         rejected = int((rows["p_holm"] < alpha).sum())
-        parts.append(f"{name}'s test rejects equality in {rejected} of {len(rows)} pairs of seeds (smallest adjusted p "
+        held = ", with each threshold held as it was chosen," if name == "McNemar" else ""
+        parts.append(f"{name}'s test{held} rejects equality in {rejected} of {len(rows)} pairs of seeds (smallest adjusted p "
                      f"{_p(rows['p_holm'].min())})")  # fmt: skip
     return f"After Holm's correction over {len(table)} tests, " + " and ".join(parts) + "."
 

@@ -73,8 +73,8 @@ def mcnemar(y_true, first, second, *, patient=None) -> PairedTest:
     """Exact test of equal accuracy from the images that only one model gets right (McNemar 1947).
 
     y_true         [n] 0 or 1; first, second  calls [n], true for pneumonia
-    patient        [n] or None, to count patients; the test itself takes images as independent, so where one patient
-                   has many images its p-value is too small
+    patient        [n] or None, to count patients; the test itself takes images as independent and the calls as given: of
+                   many images of a patient, or of calls at thresholds that few patients chose, its p-value is too small
     """
     y_true = np.asarray(y_true) == 1
     right = [(np.asarray(calls) == 1) == y_true for calls in (first, second)]

@@ -168,7 +168,8 @@ def on_deletion(model: str, advantages: pd.DataFrame) -> list[Row]:
 
 
 def on_masses(model: str, found: dict[str, Mass]) -> list[Row]:
-    """Less mass than an even map in border and corners, where no lung is; good only if less than without learning, too."""
+    """Less mass than an even map in border and corners, where no lung is; good only if less than without learning, too, and bad
+    only if more: what the networks' shape alone does is not the model's."""
     rows = []
     for region, mass in found.items():
         result, verdict = _said(mass.own), "caution"
@@ -179,8 +180,8 @@ def on_masses(model: str, found: dict[str, Mass]) -> list[Row]:
             )
         if np.isfinite(mass.blind):
             result += f"; with all weights shuffled {mass.blind:.2f}"
-            if verdict == "good" and not mass.own.high < mass.blind:
-                verdict = "caution"
+            learned = {"good": mass.own.high < mass.blind, "bad": mass.own.low > mass.blind}
+            verdict = verdict if learned.get(verdict) else "caution"
         rows.append(_row(f"Keeps off the {region}", model, result, verdict))
     return rows
 

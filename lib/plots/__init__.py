@@ -1,1 +1,1 @@
-"""Every figure: `f(result, *, ax=None) -> ax`. One module a room of the study, one style for all."""
+"""Every figure: of one panel `f(result, *, ax=None) -> ax`, of several `f(result) -> figure`. One module a room of the study, one style for all."""

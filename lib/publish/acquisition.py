@@ -51,6 +51,18 @@ def by_cut(models: dict[str, Measured]) -> pd.DataFrame:
     return _by("cut", {"whole blocks": whole, "others": lambda table: ~whole(table)}, models)
 
 
+def cut_apart(found: Measured) -> Interval | None:
+    """Specificity on normal test images of whole blocks minus that on the others; None with fewer than two patients of either."""
+    drawn = []
+    for keep in (whole, lambda table: ~whole(table)):
+        part = found.within(keep)
+        normal = part.tests[0][part.tests[0]["y_true"] == 0]
+        if normal["patient"].nunique() < 2:
+            return None
+        drawn.append(part.draws("specificity", subtypes=tuple(normal["subtype"].unique())))
+    return stats.apart(*drawn).interval()
+
+
 def whole(table: pd.DataFrame) -> np.ndarray:
     """Whether the sides of each row's original are whole JPEG blocks, bool [n]."""
     return overlap.whole_blocks(sized(table))

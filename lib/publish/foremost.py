@@ -146,6 +146,4 @@ def labels(shown: dict[str, tuple[Path, dict]]) -> dict[str, str]:
 def figure(results: Path) -> str:
     shown = best(results)
     named = [f"{label} (profile {shown[model][0].name})" for model, label in labels(shown).items()]
-    return (
-        f"![ROC curves on the official test set, with 95% bands: {'; '.join(named)}](reports/results/roc.svg)"
-    )
+    return f"![ROC curves on the official test set, with pointwise 95% bands: {'; '.join(named)}](reports/results/roc.svg)"

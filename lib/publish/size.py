@@ -34,12 +34,13 @@ def sentence(results: Path) -> str:
 
 def _blocks(found: Measured) -> str:
     """How normal test images fare by their originals' cut; empty without both kinds."""
-    rows = acquisition.by_cut({"": found}).set_index("cut")["specificity"]
-    if rows.isna().any() or len(rows) < 2:
+    gap = acquisition.cut_apart(found)
+    if gap is None:
         return ""
+    rows = acquisition.by_cut({"": found}).set_index("cut")["specificity"]
     return (
         f"Of the normal test images with whole blocks it calls {_percent(rows['whole blocks'])} rightly, of the others "
-        f"{_percent(rows['others'])}."
+        f"{_percent(rows['others'])}, a difference of {gap.estimate * 100:+.0f} [{gap.low * 100:+.0f}, {gap.high * 100:+.0f}] points."
     )
 
 

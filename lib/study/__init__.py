@@ -74,7 +74,7 @@ def plan(config: Config, settings: str, *, fresh: bool = False) -> None:
         )
     else:
         print(f"How long it takes here is not known yet. {' '.join(header)}".rstrip())
-    others = [name for name in profiles() if name != config.profile]
+    others = [name for name in configs.profiles() if name != config.profile]
     print(
         f"Another one: make all PROFILE={'|'.join(others)}."
         + (" Real radiographs: make data." if config.synthetic else "")
@@ -106,10 +106,6 @@ def _check_map(config: Config) -> None:
 def repetition(settings: str) -> str:
     """What `.settings` holds while finished runs are repeated (FRESH=1) with these settings."""
     return f"of a repetition under way {settings}".strip()
-
-
-def profiles() -> list[str]:
-    return sorted(path.stem for path in configs.PROFILES.glob("*.yaml"))
 
 
 def header_of(profile: str) -> list[str]:

@@ -114,10 +114,7 @@ def _headline(results: dict[Step, dict[str, Any]]) -> str:
     return '<h2 id="results">Results</h2>' + "".join(map(_table, tables)) if tables else ""
 
 
-def _table(rows: list[Any]) -> str:
-    """Rows as mappings of one shape, or as lists under a first row of names."""
-    if not isinstance(rows[0], dict):
-        rows = [dict(zip(rows[0], row, strict=False)) for row in rows[1:]]
+def _table(rows: list[dict[str, Any]]) -> str:
     rows = [_with_intervals(row) for row in rows]
     names = list(
         dict.fromkeys(name for row in rows for name in row if any(r.get(name) is not None for r in rows))
