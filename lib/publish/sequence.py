@@ -177,6 +177,8 @@ def answers(folders: list[Path]) -> list[str]:
     """The same at length, whether the order matters, and a table of all recipes where there are several."""
     asked = questions(folders)
     parts = ["### Does the sequence help?"] if asked else []
+    if any(len(found["headline"]) > 2 for profiles in asked.values() for _, found in profiles):
+        parts.append(ablation.NAMED)
     for question, title in titles(asked).items():
         parts += _at_length(title, question, asked)
     return [
@@ -216,7 +218,7 @@ def _variants(profiles: Profiles) -> list[str]:
     """All variants of the largest ablation, and of others as large, as tables with headings; nothing where none asked for more than the LSTM."""
     most = max(len(found["headline"]) for _, found in profiles)
     tables = [_table(folder, found) for folder, found in profiles if len(found["headline"]) == most > 2]
-    return [ablation.NAMED, *(part for table in tables for part in table)] if tables else []
+    return [part for table in tables for part in table]
 
 
 def _table(folder: Path, found: dict) -> list[str]:
