@@ -18,11 +18,10 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from lib import files, images
-from lib.splits import check_patients, split_validation
 from lib.tree import CLASSES, SPLITS, find_images, place, printable
 from lib.trouble import IndexingError, SourceError
 
-__all__ = ["IndexingError", "accepted", "build", "check_patients", "find_images", "patient_key", "scan", "split_validation"]  # fmt: skip
+__all__ = ["IndexingError", "accepted", "build", "find_images", "patient_key", "scan"]
 
 SUFFIXES = {".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp"}
 COLUMNS = ["image", "split", "label", "subtype", "patient", "width", "height", "mode", "bytes", "sha256", "status"]  # fmt: skip

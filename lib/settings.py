@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from lib.trouble import Trouble
 
-# What lib.sequence, lib.models and lib.ablation.variants define. They bring torch along, for which no setting should have
-# to wait, so it stands here once more; a test holds the two equal.
+# What lib.sequence, lib.models and lib.ablation.variants define. They bring torch or pandas along, for which no setting should
+# have to wait, so it stands here once more; a test holds the two equal.
 HEADS = ("lstm", "bilstm", "gru", "transformer", "mean", "token-mean", "attention")
 ORDERS = ("raster", "reverse", "column", "snake", "spiral", "hilbert", "random", "shuffle")
 READOUTS = ("last", "mean", "max")

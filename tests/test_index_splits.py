@@ -30,7 +30,7 @@ def table(patients: int = 40, images: int = 2, first: int = 1000) -> pd.DataFram
 
 @pytest.mark.parametrize("kind", ["random", "block"])
 def test_validation_takes_its_share_of_every_kind_of_patient(kind):
-    divided = index.split_validation(table(), share=0.1, seed=1, kind=kind)
+    divided = splits.split_validation(table(), share=0.1, seed=1, kind=kind)
     held = divided[divided["split"] == "val"]
     assert held.groupby(splits.series(held))["patient"].nunique().to_dict() == dict.fromkeys(KINDS, 4)
     assert len(held) == 4 * 4 * 2  # whole patients
@@ -40,7 +40,7 @@ def test_validation_takes_its_share_of_every_kind_of_patient(kind):
 
 def blocks(given: pd.DataFrame, seed: int) -> list[list[int]]:
     """The numbers of the patients that a block of a fifth holds out, a list a series."""
-    divided = index.split_validation(given, share=0.2, seed=seed, kind="block")
+    divided = splits.split_validation(given, share=0.2, seed=seed, kind="block")
     held = divided[divided["split"] == "val"]
     return [
         sorted(members["patient"].str.rsplit("-", n=1).str[1].astype(int).unique())
@@ -61,26 +61,26 @@ def test_block_begins_anywhere():
 
 
 def test_seed_decides():
-    first, same, other = (index.split_validation(table(), share=0.1, seed=seed) for seed in (1, 1, 2))
+    first, same, other = (splits.split_validation(table(), share=0.1, seed=seed) for seed in (1, 1, 2))
     pd.testing.assert_frame_equal(first, same)
     assert not first["split"].equals(other["split"])
 
 
 def test_given_table_is_not_changed():
     given = table()
-    index.split_validation(given, share=0.1, seed=1)
+    splits.split_validation(given, share=0.1, seed=1)
     pd.testing.assert_frame_equal(given, table())
 
 
 def test_kind_is_checked():
     with pytest.raises(ValueError, match="kind is 'rows'; it must be one of random, block, matched"):
-        index.split_validation(table(), share=0.1, seed=1, kind="rows")
+        splits.split_validation(table(), share=0.1, seed=1, kind="rows")
 
 
 def test_patient_on_both_sides_is_refused_by_name():
     mixed = table()
     mixed.loc[0, "split"] = "test"
-    for divide in (splits.check_patients, lambda t: index.split_validation(t, share=0.1, seed=1)):
+    for divide in (splits.check_patients, lambda t: splits.split_validation(t, share=0.1, seed=1)):
         with pytest.raises(
             IndexingError, match="1 patients are in more than one split .bacteria-1000 in test and train."
         ):
@@ -93,7 +93,7 @@ def test_same_number_of_another_kind_is_another_patient():
 
 def test_images_without_patients_stand_for_themselves():
     anonymous = table(10, 1).assign(patient=None)
-    divided = index.split_validation(anonymous, share=0.1, seed=1)
+    divided = splits.split_validation(anonymous, share=0.1, seed=1)
     held = divided[divided["split"] == "val"]
     assert held.groupby(["label", "subtype"]).size().to_dict() == {
         (0, "normal"): 2,
@@ -106,11 +106,11 @@ def test_images_without_patients_stand_for_themselves():
 def test_validation_split_that_is_there_stays():
     given = table().assign(patient=None)
     given.loc[:9, "split"] = "val"
-    assert index.split_validation(given, share=0.3, seed=1)["split"].equals(given["split"])
+    assert splits.split_validation(given, share=0.3, seed=1)["split"].equals(given["split"])
 
 
 def test_calibration_takes_its_share_of_what_validation_leaves():
-    divided = index.split_validation(table(), share=0.25, seed=1, kind="block")
+    divided = splits.split_validation(table(), share=0.25, seed=1, kind="block")
     further = splits.split_calibration(divided, share=0.2, seed=1)
     held = further[further["split"] == "calibration"]
     assert held.groupby(splits.series(held))["patient"].nunique().to_dict() == dict.fromkeys(KINDS, 6)
@@ -121,7 +121,7 @@ def test_calibration_takes_its_share_of_what_validation_leaves():
 
 
 def test_single_patient_of_a_kind_stays_in_train():
-    assert set(index.split_validation(table(1), share=0.5, seed=0)["split"]) == {"train", "test"}
+    assert set(splits.split_validation(table(1), share=0.5, seed=0)["split"]) == {"train", "test"}
 
 
 def test_many_patients_are_checked_quickly():
