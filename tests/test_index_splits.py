@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import index, splits
+from lib import splits
 from lib.trouble import IndexingError
 
 KINDS = {
