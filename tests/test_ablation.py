@@ -185,8 +185,12 @@ def test_only_what_is_missing_damaged_or_stale_is_made(cfg, monkeypatch):
     assert not any(grid.is_done(cell, key) for cell in wider)
     longer = dataclasses.replace(cfg, ablation=dataclasses.replace(cfg.ablation, epochs=3))
     assert not any(grid.is_done(cell, key) for cell in toy_cells(longer))
-    monkeypatch.setattr(grid.provenance, "code_fingerprint", lambda paths: "other code")
+    taken = []
+    monkeypatch.setattr(
+        grid.provenance, "code_fingerprint", lambda paths: taken.append(set(paths)) or "other code"
+    )
     assert not any(grid.is_done(cell, key) for cell in cells)
+    assert {"sequence.py", "models.py", "objective.py", "fit.py"} <= {path.name for path in taken[0]}
 
 
 def test_a_killed_grid_loses_the_run_under_way_only(cfg, monkeypatch):

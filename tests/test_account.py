@@ -37,6 +37,24 @@ def test_a_row_a_seed_holds_the_chosen_epoch_and_the_original_figures():
     assert found["test accuracy, best epoch (optimistic)"].fillna(-1).tolist() == [0.9, -1]
 
 
+@pytest.mark.parametrize(("lowest", "verdict"), [(0.92, "good"), (0.8, "caution"), (0.6, "bad")])
+def test_the_seed_that_learned_least_says_whether_a_model_learns(lowest, verdict):
+    runs = [finished(k, chosen=2, seen=[np.nan] * 3) for k in (1, 2)]
+    for run, auc in zip(runs, (0.95, lowest), strict=True):
+        run.history["val_auc"] = auc
+        run.info |= {"trainable_parameters": 1, "data_fingerprint": ""}
+    (found,) = account.record(runs)["findings"]
+    assert (found["check"], found["verdict"]) == ("Xception-LSTM learns", verdict)
+
+
+def test_images_of_one_patient_are_one_patient():
+    index = pd.DataFrame(
+        {"image": list("abc"), "split": "train", "label": [0, 0, 1], "patient": ["p", "p", "q"]}
+    )
+    found = account.images(SimpleNamespace(index=index)).loc["train"]
+    assert (found["images", "normal"], found["patients", "normal"]) == (2, 1)
+
+
 def test_choosing_on_test_is_said_to_flatter_by_what_it_adds():
     said = account.sentence([finished(1, chosen=1, seen=[0.7, 0.9, 0.8])])
     assert said.startswith("Xception-LSTM: validation chose epoch 1 of 3")

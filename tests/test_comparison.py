@@ -515,3 +515,9 @@ class TestSentences:
         rows = {row["check"]: row for row in compared.findings(found)}
         assert rows["Best test epoch"]["verdict"] == "info"
         assert rows["Difference between the models"]["result"] == "the conclusion"
+
+
+def test_the_pictures_of_a_table_are_of_its_images():
+    store = SimpleNamespace(index=pd.DataFrame({"image": list("abc")}), pixels=np.arange(3)[:, None, None])
+    shown = compared.pictures(SimpleNamespace(store=store), pd.DataFrame({"image": ["c", "a"]}))
+    assert shown.ravel().tolist() == [2, 0]

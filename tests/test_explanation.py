@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lib import config, gradcam
-from lib.gradcam import Maps, attribution, cases, deletion, explanation, geometry, telling, trust
+from lib.gradcam import Maps, attribution, cases, deletion, explanation, geometry, randomised, telling, trust
 from lib.gradcam.question import targets_of
 from lib.models import CustomCNNLSTM
 from lib.pixels import PixelStore
@@ -351,14 +351,56 @@ def test_every_seed_is_asked_where_it_sees_pneumonia_and_never_meets_itself(netw
     assert own.same.n == len(study.rows)
 
 
-def test_masses_take_every_seeds_maps_and_networks_that_have_learned_nothing(network):
-    rows = np.arange(1, 11)
+def test_masses_take_every_seeds_maps_and_networks_that_have_learned_nothing(network, monkeypatch):
+    rows, seeds, explained = np.arange(1, 11), [], []
+    shuffled, explain = randomised.shuffled, gradcam.explain_in_batches
+
+    def twin(model, images, *, seed):
+        seeds.append(seed)
+        found = shuffled(model, images, seed=seed)
+        found.blind = True
+        return found
+
+    def of_a_twin(model, *about, **settings):
+        explained.append(getattr(model, "blind", False))
+        return explain(model, *about, **settings)
+
+    monkeypatch.setattr(randomised, "shuffled", twin)
+    monkeypatch.setattr(gradcam, "explain_in_batches", of_a_twin)
     study = study_of(network, square_store(), rows=rows, **{"explain.costly_images": 4})
     marked = marking(study.rows, np.ones(len(rows), bool))
     scored = explanation.masses(study, {FIRST: [marked, marked], SECOND: [marked]})
+    assert len(explained) == len(seeds) == 6 and all(explained)
+    assert len(set(seeds)) == 3  # of each model
     assert [scored[model]["border"].seeds for model in (FIRST, SECOND)] == [2, 1]
     assert scored[FIRST]["border"].own.estimate == pytest.approx(scored[SECOND]["border"].own.estimate)
     assert 0.2 < scored[FIRST]["corners"].blind < 5
+
+
+def test_the_draws_of_a_cascade_are_drawn_apart(network):
+    study = study_of(network, square_store(), rows=np.arange(1, 11), **{"explain.costly_images": 4})
+    found = explanation.cascades(study)[FIRST]
+    draws = [own.drop(columns="shuffle").reset_index(drop=True) for _, own in found.groupby("shuffle")]
+    assert len(draws) == 3
+    assert not any(draws[0].equals(other) for other in draws[1:])
+
+
+def test_maps_that_tell_the_class_called_alone_agree_no_more_on_an_image_than_across_patients(network):
+    rows = np.arange(1, 41)
+    called, rng = np.arange(40) % 2 == 0, np.random.default_rng(0)
+    grid = np.mgrid[:CELLS, :CELLS].sum(0)
+    templates = np.stack([grid, grid[::-1, ::-1]])[called.astype(int)]  # one map for each class
+
+    def own():
+        noisy = templates + 0.5 * rng.random(templates.shape)
+        return dataclasses.replace(marking(rows, called), values=noisy.astype(np.float32))
+
+    study = study_of(network, square_store(), rows=rows)
+    found = explanation.agreements(study, {FIRST: [own(), own()], SECOND: [own()]})
+    assert list(found) == ["models", "2 seeds of Xception-LSTM"]
+    for one in found.values():
+        assert one.same.estimate > 0.9
+        assert abs(one.beyond.estimate) < 0.05
 
 
 def test_one_seed_of_each_model_is_compared_between_models_alone(network, monkeypatch):

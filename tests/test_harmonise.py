@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lib import config
+from lib import config, store
 from lib.harmonise import MARGIN, harmonised
 from lib.pixels import prepare
 
@@ -81,7 +81,7 @@ def cfg(tmp_path):
     return config.load("demo", root=tmp_path, **{"data.phantoms": 10, "data.image_size": 32})
 
 
-def test_the_store_of_harmonised_images_is_another_one(cfg):
+def test_the_store_of_harmonised_images_is_another_one(cfg, monkeypatch):
     plain = prepare(cfg)
     asked = config.load(
         "demo", root=cfg.root, **{"data.phantoms": 10, "data.image_size": 32, "data.harmonise": True}
@@ -89,6 +89,11 @@ def test_the_store_of_harmonised_images_is_another_one(cfg):
     found = prepare(asked)
     assert asked.store_dir != cfg.store_dir
     assert found.fingerprint != plain.fingerprint
+    code = store._code
+    monkeypatch.setattr(store, "_code", lambda name: "edited" if name == "harmonise.py" else code(name))
+    assert not store._intact(asked.store_dir, store._stamp(asked))  # images of other processing are not these
+    assert store._intact(cfg.store_dir, store._stamp(cfg))
+    monkeypatch.undo()
     for row in range(len(plain.index)):
         np.testing.assert_array_equal(found.pixels[row], harmonised(np.asarray(plain.pixels[row])))
     np.testing.assert_array_equal(found.masks, plain.masks)

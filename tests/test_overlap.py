@@ -1,5 +1,7 @@
 """Draws in which how an image was taken tells nothing of its class."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -79,6 +81,20 @@ def test_what_is_drawn_tells_the_classes_apart_less(sized):
     for of in (overlap.whole_blocks(size).astype(float), np.log(size["height"].to_numpy())):
         before, after = gap(sized.rows("train"), of), gap(rows, of)
         assert abs(before) > 0.1 and abs(after) < 0.1 * abs(before) + 0.02
+
+
+def test_of_half_a_share_half_of_the_draws_are_as_they_come(sized):
+    half = dataclasses.replace(sized, overlap=0.5)
+    rows, y = half.rows("train"), half.index["label"].to_numpy()
+    weights = overlap.weights(originals.of(half).iloc[rows], y[rows], blocks=True)
+    drawn = np.concatenate([overlap.drawn(half, seed).rows("train") for seed in range(300)])
+    seen, rare = np.bincount(drawn, minlength=600)[rows] / 300, np.bincount(y[rows]).min()
+    for label in (0, 1):
+        own = y[rows] == label
+        expected = rare * (0.5 / own.sum() + 0.5 * weights[own] / weights[own].sum())
+        lightest = np.argsort(weights[own])[: own.sum() // 4]
+        assert np.corrcoef(seen[own], expected)[0, 1] > 0.9
+        assert seen[own][lightest].mean() == pytest.approx(expected[lightest].mean(), rel=0.1)
 
 
 def test_a_share_of_nothing_leaves_the_store_as_it_is(sized):

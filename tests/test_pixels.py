@@ -196,6 +196,21 @@ def test_no_process_draws_other_phantoms_before_the_store_of_these_is_open(tmp_p
     assert not must_wait()
 
 
+def test_of_two_that_ask_at_once_for_a_store_one_builds_it(cfg, monkeypatch):
+    began, build = [], store._build
+
+    def slowly(*about, **settings):
+        began.append(1)
+        time.sleep(0.3)
+        return build(*about, **settings)
+
+    monkeypatch.setattr(store, "_build", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: pixels.prepare(cfg, progress=False), range(2))
+    assert len(began) == 1
+    assert first.fingerprint == second.fingerprint
+
+
 def test_broken_link_is_quarantined_until_it_leads_somewhere(cfg, tmp_path):
     unzipped(cfg.raw_dir, small_set(patients=40))
     (cfg.raw_dir / "chest_xray/train/NORMAL/IM-0900-0001.png").symlink_to(tmp_path / "later.png")

@@ -165,6 +165,16 @@ def test_a_figure_that_shows_something_else_is_found(results):
         verification.verify(results)
 
 
+def test_a_band_that_was_moved_is_found(results):
+    path = results / "roc.svg"
+    before, band = path.read_text().split('id="FillBetween', 1)
+    moved = re.sub(r"L ([\d.]+) (-?[\d.]+)", lambda at: f"L {at[1]} {float(at[2]) - 5}", band, count=20)
+    assert moved != band
+    path.write_text(f'{before}id="FillBetween{moved}')
+    with pytest.raises(PublishError, match="does not show what the predictions give"):
+        figure.verify(results)
+
+
 def test_the_same_figure_in_the_letters_of_another_machine_is_the_same(results, monkeypatch):
     import matplotlib.pyplot as plt
 
@@ -345,6 +355,16 @@ def test_verify_looks_at_every_record_and_every_document(shown, capsys):
     said = capsys.readouterr().out
     assert "quick: 04_compare.json: " in said
     assert all(f"{name} shows the recorded results" in said for name in documents.DOCUMENTS)
+
+
+def test_publish_writes_every_document_and_the_figure(shown, capsys):
+    (shown / "reports" / "results" / "roc.svg").unlink()
+    for name in documents.DOCUMENTS:
+        files.write_text(shown / name, f"kept\n{documents.BEGIN}\nwritten long ago\n{documents.END}\n")
+    assert publish.main(["publish"]) == 0
+    assert publish.main(["verify"]) == 0
+    assert all((shown / name).read_text().startswith("kept\n") for name in documents.DOCUMENTS)
+    assert "written long ago" not in (shown / "README.md").read_text()
 
 
 def test_of_several_that_differ_verify_names_the_first_and_nothing_else(shown, capsys, recwarn):

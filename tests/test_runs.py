@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from lib import provenance, runs, train
+from lib import config, provenance, runs, train
 from tests import tiny
 
 MODEL = "custom_cnn_lstm"
@@ -15,8 +15,9 @@ MODEL = "custom_cnn_lstm"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    config = tiny.custom(tmp_path_factory.mktemp("runs"), train={"epochs": 1})
-    return train.fit(config, MODEL, 0, progress=False)
+    return train.fit(
+        tiny.custom(tmp_path_factory.mktemp("runs"), train={"epochs": 1}), MODEL, 0, progress=False
+    )
 
 
 def test_nothing_is_found_where_nothing_is(run):
@@ -42,11 +43,35 @@ def test_code_that_shapes_the_model_counts_and_a_comment_does_not(run, tmp_path,
     with copied["loop.py"].open("a") as stream:
         stream.write("\n# a remark\n")
     assert runs.find(run.config, MODEL, 0) is not None
-    for name in ("loop.py", "models.py", "pixels.py", "augment.py"):
+    shaping = {
+        "models.py",
+        "sequence.py",
+        "loop.py",
+        "objective.py",
+        "inference.py",
+        "prefix.py",
+        "pixels.py",
+        "augment.py",
+        "views.py",
+    }
+    assert set(runs.SHAPING) == shaping
+    for name in runs.SHAPING:
         kept = copied[name].read_text()
         copied[name].write_text(kept + "\nX = 1\n")
         assert runs.find(run.config, MODEL, 0) is None, name
         copied[name].write_text(kept)
+
+
+def test_other_pretrained_weights_make_another_run(tmp_path):
+    cfg = config.load("quick", root=tmp_path)
+    cfg.weights_file.parent.mkdir(parents=True)
+    settings = {}
+    for content in (b"one", b"other"):
+        cfg.weights_file.write_bytes(content)
+        settings[content] = {model: runs.shaping_settings(cfg, model) for model in config.MODELS}
+    first, second = settings.values()
+    assert first["xception_lstm"] != second["xception_lstm"]
+    assert first[MODEL] == second[MODEL]  # which has none
 
 
 def test_what_only_looks_at_results_does_not_count():

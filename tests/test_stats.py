@@ -69,8 +69,9 @@ class TestPatientBootstrap:
 
     def test_large_tables_are_resampled_in_blocks(self, monkeypatch):
         monkeypatch.setattr(stats, "BLOCK", 300 * 7)
-        shapes = [block.shape for block in stats.patient_weights(sample()["patient"], 20, seed=1)]
-        assert shapes == [(7, 300), (7, 300), (6, 300)]
+        blocks = list(stats.patient_weights(sample()["patient"], 20, seed=1))
+        assert [block.shape for block in blocks] == [(7, 300), (7, 300), (6, 300)]
+        assert not (blocks[0] == blocks[1]).all()  # nor is the second block the first once more
         assert stats.patient_bootstrap(sample(), metrics.auc, n_boot=20, seed=1).low < 1
 
     def test_pieces_of_a_block_are_those_of_the_whole(self, monkeypatch):

@@ -3,6 +3,8 @@
 import dataclasses
 import math
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import filelock
 import numpy as np
@@ -335,6 +337,59 @@ def stop_after_an_epoch(monkeypatch, config, seed, **settings):
 def test_ctrl_c_before_the_first_checkpoint_promises_none(root, monkeypatch, capsys):
     stop_after_an_epoch(monkeypatch, tiny.custom(root, train={"checkpoint_minutes": 9.0}), 14)
     assert "stopped by hand in epoch 1; nothing was saved so far" in capsys.readouterr().out
+
+
+def test_an_epochs_figures_are_means_over_its_images(root, monkeypatch):
+    """Of batches that differ in size: 12 images each, and what is left."""
+
+    def step(state, task, batch, weights):
+        n = len(batch)
+        return torch.tensor([2.0 * n + state.step, 0.75 * n, n])
+
+    monkeypatch.setattr(loop, "train_step", step)
+    run = train.fit(tiny.custom(root, train={"epochs": 1}), MODEL, 15, progress=False)
+    images = len(pixels.prepare(run.config, progress=False).rows("train"))
+    steps = math.ceil(images / 12)
+    assert run.history["train_loss"][0] == pytest.approx(2 + sum(range(steps)) / images)
+    assert run.history["train_accuracy"][0] == pytest.approx(0.75)
+
+
+def test_the_time_before_a_stop_counts(tmp_path, monkeypatch):
+    config = tiny.custom(tmp_path, train={"epochs": 2, "checkpoint_minutes": 0.0})
+    pixels.prepare(config, progress=False)
+    step, taken, nap, most = loop.train_step, [], 0.2, 5
+
+    def slowly(*about):
+        if len(taken) == most:
+            raise KeyboardInterrupt
+        taken.append(1)
+        time.sleep(nap)
+        return step(*about)
+
+    monkeypatch.setattr(loop, "train_step", slowly)
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(config, MODEL, 0, progress=False)
+    monkeypatch.setattr(loop, "train_step", step)
+    run = train.fit(config, MODEL, 0, progress=False)
+    assert run.info["duration_s"] >= most * nap
+    assert run.info["duration_s"] == pytest.approx(run.history["seconds"].sum(), abs=0.3)
+
+
+def test_of_two_that_ask_at_once_for_a_training_one_trains(tmp_path, monkeypatch):
+    config = tiny.custom(tmp_path, train={"epochs": 1})
+    pixels.prepare(config, progress=False)
+    began, trained = [], train._train
+
+    def slowly(*about, **settings):
+        began.append(1)
+        time.sleep(0.3)
+        return trained(*about, **settings)
+
+    monkeypatch.setattr(train, "_train", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: train.fit(config, MODEL, 0, progress=False), range(2))
+    assert len(began) == 1
+    assert first.folder == second.folder
 
 
 def test_fresh_that_was_stopped_goes_on_when_it_is_asked_for_again(root, monkeypatch, capsys):

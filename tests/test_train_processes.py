@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lib import train
+from lib import loop, pixels, train
 from tests import tiny
 
 MODEL = "custom_cnn_lstm"
@@ -22,7 +22,8 @@ PROTOCOL = {
 }  # 7: shares differ in size
 
 
-def work(root, rank, world, port):
+def work(root, rank, world, port, seeds=(0, 1), dies_at=None):
+    """Train in one of `world` processes. dies_at: the step at which it is gone, as in a power cut"""
     torch.set_num_threads(1)
     if world > 1:  # what torchrun sets
         os.environ |= {
@@ -35,32 +36,47 @@ def work(root, rank, world, port):
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w") as stream:
         os.dup2(stream.fileno(), 1)
-        for seed in (0, 1):  # a second run in the same process group
+        if dies_at:
+            loop.train_step = _dying(loop.train_step, dies_at)
+        for seed in seeds:  # a second run in the same process group
             train.fit(config, MODEL, seed)
 
 
-@pytest.fixture(scope="module")
-def roots(tmp_path_factory):
+def _dying(step, at):
+    taken = []
+
+    def dying(*about):
+        taken.append(1)
+        if len(taken) == at:
+            os._exit(3)
+        return step(*about)
+
+    return dying
+
+
+def together(root, world, *about) -> list[int]:
+    """How each of `world` processes ends that train in `root`, where the images are before they look for them."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["lib.train", "tests.tiny"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    found = {}
-    for world in (1, 2):
-        found[world] = tmp_path_factory.mktemp(f"world{world}")
-        processes = [
-            context.Process(target=work, args=(found[world], rank, world, port)) for rank in range(world)
-        ]
-        if world == 2:  # the images are there before both look for them
-            from lib import pixels
+    pixels.prepare(tiny.custom(root), progress=False)
+    processes = [
+        context.Process(target=work, args=(root, rank, world, port, *about)) for rank in range(world)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(240)
+    return [process.exitcode for process in processes]
 
-            pixels.prepare(tiny.custom(found[world]), progress=False)
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join(240)
-        assert [process.exitcode for process in processes] == [0] * world
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory):
+    found = {world: tmp_path_factory.mktemp(f"world{world}") for world in (1, 2)}
+    for world, root in found.items():
+        assert together(root, world) == [0] * world
     return found
 
 
@@ -87,3 +103,16 @@ def test_there_is_one_log_and_one_run(roots):
     assert left == {f"{MODEL}-seed0", f"{MODEL}-seed1"}
     info = (roots[2] / "models" / "demo" / f"{MODEL}-seed0" / "run.json").read_text()
     assert '"processes": 2' in info
+
+
+def test_two_processes_that_were_cut_off_go_on_to_the_same_history(roots, tmp_path):
+    """In the middle of the second epoch, whose sums so far one of them keeps for both."""
+    steps = len(pixels.prepare(tiny.custom(tmp_path), progress=False).rows("train")) // PROTOCOL["batch_size"]
+    assert together(tmp_path, 2, (0,), steps + 4) == [3, 3]
+    assert together(tmp_path, 2, (0,)) == [0, 0]
+    assert "goes on from epoch 2" in (tmp_path / "log-0.txt").read_text()
+    whole, cut = (
+        pd.read_csv(root / "models" / "demo" / f"{MODEL}-seed0" / "history.csv").drop(columns="seconds")
+        for root in (roots[2], tmp_path)
+    )
+    pd.testing.assert_frame_equal(whole, cut, rtol=1e-5)

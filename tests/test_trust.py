@@ -578,6 +578,30 @@ def test_verdicts_of_randomisation(left, verdict):
     assert "nan" not in row["result"]
 
 
+@pytest.mark.parametrize(
+    ("left", "verdict"), [([-0.9], "bad"), ([0.9, 0.9, 0.1], "good"), ([0.1, 0.1, 0.9], "bad")]
+)
+def test_a_cascade_is_judged_by_its_last_step_and_by_the_size_of_what_is_left(left, verdict):
+    """A map turned into its opposite still depends on nothing that was learned."""
+    steps = [{"step": k, "rank_correlation": value} for k, value in enumerate([1.0, *left])]
+    cascade = pd.DataFrame(steps).assign(image=0, shuffle=0, ssim=0.3)
+    assert trust.on_cascade("xception_lstm", cascade)[0]["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("gap", "most", "verdicts"), [(0.005, 0.05, ["good", "good"]), (0.02, 0.6, ["caution", "caution"])]
+)
+def test_verdicts_of_tokens_follow_the_gap_and_the_largest_share(gap, most, verdicts):
+    n, shares = 2, np.full((2, 20), (1 - most) / 19)
+    shares[:, 4] = most
+    empty = np.zeros((n, 2, 10))
+    scores = attribution.TokenScores(
+        empty, np.ones(n), np.ones(n, int), np.ones(n), np.full(n, gap), "integrated gradients", "zero", 16
+    )
+    assert attribution.largest_tenth(shares) == pytest.approx(most + (1 - most) / 19)
+    assert [row["verdict"] for row in trust.on_tokens("xception_lstm", scores, shares)] == verdicts
+
+
 def test_a_cascade_counts_the_images_that_it_compares():
     """Three of four trained maps are there, and one of them is left when all is shuffled."""
     correlation = [1, 1, 1, np.nan, 0.1, np.nan, np.nan, np.nan]
