@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lib import loop, pixels, train
+from lib import config, loop, pixels, train
 from tests import tiny
 
 MODEL = "custom_cnn_lstm"
@@ -22,8 +22,12 @@ PROTOCOL = {
 }  # 7: shares differ in size
 
 
-def work(root, rank, world, port, seeds=(0, 1), dies_at=None):
-    """Train in one of `world` processes. dies_at: the step at which it is gone, as in a power cut"""
+def small(root, **train) -> config.Config:
+    return tiny.custom(root, train=PROTOCOL | train, **{"custom_cnn_lstm.dropout_rate": 0.0})
+
+
+def work(root, rank, world, port, changed=None, seeds=(0, 1), dies_at=None):
+    """Train in one of `world` processes. changed: of the protocol; dies_at: the step at which it is gone, as in a power cut"""
     torch.set_num_threads(1)
     if world > 1:  # what torchrun sets
         os.environ |= {
@@ -31,7 +35,6 @@ def work(root, rank, world, port, seeds=(0, 1), dies_at=None):
             "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test",
             "GLOO_SOCKET_IFNAME": "lo",
         }  # fmt: skip
-    config = tiny.custom(root, train=PROTOCOL, **{"custom_cnn_lstm.dropout_rate": 0.0})
     log = root / f"log-{rank}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w") as stream:
@@ -39,7 +42,7 @@ def work(root, rank, world, port, seeds=(0, 1), dies_at=None):
         if dies_at:
             loop.train_step = _dying(loop.train_step, dies_at)
         for seed in seeds:  # a second run in the same process group
-            train.fit(config, MODEL, seed)
+            train.fit(small(root, **(changed or {})), MODEL, seed)
 
 
 def _dying(step, at):
@@ -105,14 +108,16 @@ def test_there_is_one_log_and_one_run(roots):
     assert '"processes": 2' in info
 
 
-def test_two_processes_that_were_cut_off_go_on_to_the_same_history(roots, tmp_path):
-    """In the middle of the second epoch, whose sums so far one of them keeps for both."""
-    steps = len(pixels.prepare(tiny.custom(tmp_path), progress=False).rows("train")) // PROTOCOL["batch_size"]
-    assert together(tmp_path, 2, (0,), steps + 4) == [3, 3]
-    assert together(tmp_path, 2, (0,)) == [0, 0]
-    assert "goes on from epoch 2" in (tmp_path / "log-0.txt").read_text()
-    whole, cut = (
+def test_two_processes_that_were_cut_off_go_on_to_the_same_history(tmp_path):
+    """Past the first moment at which they agree to write a checkpoint, after 20 steps of an epoch, whose sums one of them keeps for both."""
+    about = {"epochs": 1, "batch_size": 1}, (0,)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert together(whole, 2, *about) == [0, 0]
+    assert together(cut, 2, *about, 24) == [3, 3]
+    assert together(cut, 2, *about) == [0, 0]
+    assert "goes on from epoch 1, step 21" in (cut / "log-0.txt").read_text()
+    histories = [
         pd.read_csv(root / "models" / "demo" / f"{MODEL}-seed0" / "history.csv").drop(columns="seconds")
-        for root in (roots[2], tmp_path)
-    )
-    pd.testing.assert_frame_equal(whole, cut, rtol=1e-5)
+        for root in (whole, cut)
+    ]
+    pd.testing.assert_frame_equal(*histories, rtol=1e-5)
