@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from lib import config, index, matched, pixels
+from lib import config, matched, pixels, splits
 from lib.splits import check_patients
 from tests.test_sources import small_set, unzipped
 
@@ -31,7 +31,7 @@ def shortcut(seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
 
 def divided(share: float = 0.5, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
     table, images = shortcut()
-    return index.split_validation(table, share=share, seed=seed, kind="matched", pixels=images), images
+    return splits.split_validation(table, share=share, seed=seed, kind="matched", pixels=images), images
 
 
 def test_gray_level_tells_the_class_of_all_but_not_of_the_matched():
@@ -58,7 +58,7 @@ def test_share_is_the_most_that_is_held_out_and_seed_chooses_among_the_pairs():
 def test_test_images_take_no_part():
     table, images = shortcut()
     test = table.assign(split="test", patient="test-" + table["patient"], image="test-" + table["image"])
-    both = index.split_validation(
+    both = splits.split_validation(
         pd.concat([test, table], ignore_index=True), share=0.5, seed=0, kind="matched", pixels=np.concatenate([255 - images, images])
     )  # fmt: skip
     assert (both["split"][: len(test)] == "test").all()
@@ -111,7 +111,7 @@ def test_matched_in_everything_pairs_do_not_differ_in_how_they_were_taken_either
     size = cut_by_class(table)
     found = {}
     for kind in ("matched", "matched_everything"):
-        divided = index.split_validation(
+        divided = splits.split_validation(
             table, share=0.5, seed=0, kind=kind, pixels=images, size=size.set_axis(table.index)
         )
         held = (divided["split"] == "val").to_numpy()

@@ -84,7 +84,7 @@ def test_the_readme_shows_the_recipe_on_centre_squares_once_its_seeds_are_comple
         *(["centre"] if count == 5 else []),
         "quick",
     ]
-    said = ", by the one on centre squares, as published figures of several seeds are (Xception-LSTM: `centre`) and by the original"
+    said = ", by the one on centre squares, as published figures of several seeds are (Xception-LSTM: `centre`) and by the protocol"
     assert (said in foremost.recipes(shown)) == (count == 5)
     assert ("squashed images, but for `centre`, whose squares" in foremost.squares(shown)) == (count == 5)
 
