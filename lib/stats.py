@@ -147,14 +147,6 @@ class Draws:
         return Draws(pairs, values, self.n, self.n_patients, _scarce(pairs), self.stream)
 
 
-def apart(one: Draws, other: Draws) -> Draws:
-    """One minus the other of two subgroups without common images, drawn with one `seed` and `stream`: seeds, and thresholds that were
-    redrawn, are the same in both."""
-    gaps = one.per_seed - other.per_seed
-    n, n_patients = one.n + other.n, one.n_patients + other.n_patients
-    return Draws(gaps, one.values - other.values, n, n_patients, _scarce(gaps), one.stream)
-
-
 def resample(
     tables: Sequence[pd.DataFrame], metrics: Sequence[Metric], *, n_boot: int = 2000, seed: int, stream: int = 0,
     score: str = "score", both_classes: bool = True,

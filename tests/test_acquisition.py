@@ -91,6 +91,26 @@ def test_cuts_part_the_images_by_whole_blocks(small_ill_large_normal):
         )
 
 
+def test_cuts_are_compared_in_the_same_resamples(small_ill_large_normal, monkeypatch):
+    """Two cuts whose every resample has one threshold: the gap is surer than two figures that know nothing of each other."""
+    tables = [small_ill_large_normal, small_ill_large_normal.assign(logit=lambda t: t["logit"] + 0.3)]
+    found = measured.Measured(tables, n_boot=200)
+    gap = acquisition.cut_apart(found)
+    parts = [
+        found.within(keep).draws("specificity", subtypes=("normal",))
+        for keep in (acquisition.whole, lambda table: ~acquisition.whole(table))
+    ]
+    assert gap.estimate == pytest.approx(parts[0].estimate - parts[1].estimate)
+    assert gap.low < gap.estimate < gap.high
+    assert gap.n == (tables[0]["split"].eq("test") & tables[0]["y_true"].eq(0)).sum()
+    apart = np.quantile(
+        np.random.default_rng(0).permutation(parts[0].values) - parts[1].values, [0.025, 0.975]
+    )
+    assert gap.high - gap.low < 1.1 * np.ptp(apart)
+    monkeypatch.setattr(acquisition, "whole", lambda table: np.zeros(len(table), bool))
+    assert acquisition.cut_apart(found) is None
+
+
 def test_shares_of_whole_blocks_are_of_images_outside_the_test_set(monkeypatch):
     known = {
         "person1_bacteria_1": (16, 8), "person2_virus_1": (16, 9), "person3_virus_1": (24, 32), "person4_virus_1": (8, 8),
@@ -148,8 +168,12 @@ def test_what_is_said_of_it(small_ill_large_normal, monkeypatch, tmp_path):
     )
     assert f"it calls {rightly.estimate:.1%}".rstrip("%") in said
     cuts = acquisition.by_cut({"": size._measured()}).set_index("cut")["specificity"]
-    gap = 100 * (cuts["whole blocks"].estimate - cuts["others"].estimate)
-    assert f", a difference of {gap:+.0f} [" in said
+    gap = acquisition.cut_apart(size._measured())
+    assert gap.estimate == pytest.approx(cuts["whole blocks"].estimate - cuts["others"].estimate)
+    assert (
+        f", a difference of {gap.estimate * 100:+.0f} [{gap.low * 100:+.0f}, {gap.high * 100:+.0f}] points."
+        in said
+    )
     assert "| Xception-LSTM (quick) | below 1,000 |" in "\n".join(size.section(tmp_path))
     assert "| Xception-LSTM (quick) | others |" in "\n".join(size.section(tmp_path))
     monkeypatch.setattr(originals, "sizes", dict)

@@ -45,7 +45,7 @@ def scores(n=80, seed=0):
     return y, *((shared + lift * y + rng.normal(0, 0.7, n)).round(1) for lift in (1.5, 0.9))
 
 
-ALONE = "One of the models was trained once, so this says nothing of another seed of it. "
+ALONE = "At least one model was trained once, which says nothing of its other seeds. "
 
 
 class TestPaired:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from lib import curves, evaluate
+from lib import curves, evaluate, stats
 from tests.predictions import table
 
 
@@ -38,6 +38,20 @@ def test_of_several_seeds_it_is_the_mean_and_the_band_holds_it(curve):
     inside = (found["low"] <= found["y"] + 1e-12) & (found["y"] <= found["high"] + 1e-12)
     assert inside.mean() > 0.95
     assert (found["high"] - found["low"]).max() > 0.05
+
+
+def test_the_band_of_few_seeds_is_wider_than_what_was_drawn():
+    """At every x it is the interval of the sensitivity there, as of any figure."""
+    tables, x = [table(k, shift=shift) for k, shift in ((1, 1.0), (2, 2.0), (3, 3.0))], 20
+    tests = [evaluate.part(one, "test") for one in tables]
+    drawn = [curves._drawn(test, curves._sensitivity, 400, 42) for test in tests]
+    lines, clouds = np.array([line[x] for line, _ in drawn]), np.array([cloud[:, x] for _, cloud in drawn])
+    wanted = stats.over_seeds(lines, clouds, tests, seed=42, stream=0)
+    found = curves.roc(tables, n_boot=400).iloc[x]
+    interval = wanted.interval()
+    assert (found["y"], found["low"], found["high"]) == (interval.estimate, interval.low, interval.high)
+    low, high = np.quantile(wanted.values, [0.025, 0.975])
+    assert found["high"] - found["low"] > 1.1 * (high - low)
 
 
 def test_the_band_of_patients_who_all_look_alike_has_no_width():

@@ -119,19 +119,28 @@ def test_where_one_model_was_asked_the_readme_says_that_the_other_was_not(tmp_pa
     assert answer.in_short([]) == at_length([]) == ""
 
 
-@pytest.mark.parametrize(("low", "shown"), [(-0.01, ""), (0.01, ", shown")])
-def test_the_first_answer_also_gives_the_difference_over_all_that_asked(tmp_path, monkeypatch, low, shown):
+@pytest.mark.parametrize(
+    ("low", "high", "shown"), [(-0.01, 0.05, ""), (0.01, 0.05, ", yes"), (-0.05, -0.01, ", no, it hurts")]
+)
+def test_the_first_answer_also_gives_the_difference_over_all_that_asked(
+    tmp_path, monkeypatch, low, high, shown
+):
     custom = [
         asked(tmp_path / name, lift, model=CUSTOM) for name, lift in (("custom", 0.3), ("custom_cpu", 0.4))
     ]
     one = asked(tmp_path / "tuned", 0.2)
-    row = {"difference": 0.03, "adjusted_low": low, "adjusted_high": 0.05, "differs": low > 0}
+    row = {
+        "difference": (low + high) / 2,
+        "adjusted_low": low,
+        "adjusted_high": high,
+        "differs": low * high > 0,
+    }
     taken = []
     monkeypatch.setattr(recipes, "_family", lambda gaps: taken.append(gaps) or [row])
     said = answer.in_short([*custom, one])
     ((profiles, *of),) = taken[0]
     assert [folder for folder, _ in profiles] == custom and of == [CUSTOM, "lstm-raster", "mean-mlp"]
-    over = f"by {written(0.03, low, 0.05)} over all 4 runs of each head{shown}"
+    over = f"by {written((low + high) / 2, low, high)} over all that asked (1 recipe, 4 runs of each head){shown}"
     assert said == (
         f"{QUESTION} Xception-LSTM: not shown ({plainly(one)}). Custom CNN-LSTM: not shown ({plainly(custom[0])}; {over})."
     )
@@ -148,6 +157,7 @@ def test_differences_over_recipes_are_one_family_of_comparisons(tmp_path):
     assert len(found) == 2 and both["difference"] == alone["difference"]
     assert both["adjusted_low"] < alone["adjusted_low"] and both["p_holm"] > both["p"]
     assert alone["p_holm"] == alone["p"]
+    assert (recipes.p_value(alone)[:2], recipes.p_value(both)[:5]) == ("p ", "Holm ")
     silent = recipes.over_recipes(recipes.questions([xception[0], *custom]))
     assert list(silent) == [question]  # one profile has no mean over recipes
 
@@ -162,11 +172,13 @@ def test_several_profiles_have_a_common_difference_to_heads_without_an_order(tmp
     apart = [effects_of(folder).beyond.iloc[0]["difference"] for folder in folders]
     order = [-effects_of(folder).orders.iloc[0]["difference"] for folder in folders]
     assert len({*apart, *order}) == 4
-    assert [row["difference"] for row in rows.values()] == pytest.approx([np.mean(apart), np.mean(order)])
-    said = at_length(folders)
-    for words, row in rows.items():
-        gap = written(row["difference"], row["adjusted_low"], row["adjusted_high"])
-        assert f", to {words} {gap} (Holm p = {row['p_holm']:.2g})" in said
+    assert [row["difference"] for row, _ in rows.values()] == pytest.approx([np.mean(apart), np.mean(order)])
+    lacks = asked(tmp_path / "balanced", 0.3, model=CUSTOM)
+    of_two = "; `custom`, `custom_cpu`, 4 runs of each head"
+    for said, whose in ((at_length(folders), ""), (at_length([*folders, lacks]), of_two)):
+        for words, (row, _) in rows.items():
+            gap = written(row["difference"], row["adjusted_low"], row["adjusted_high"])
+            assert f", to {words} {gap} (Holm p = {row['p_holm']:.2g}{whose})" in said
     few = asked(tmp_path / "reframed", 0.3, model=CUSTOM)
     ((_, profiles),) = recipes.questions([folders[0], few]).items()
     assert recipes.to_unordered(CUSTOM, profiles) == {}  # one profile had them: its table says it
@@ -181,7 +193,7 @@ def test_each_answer_says_of_which_model_it_is_where_both_were_asked(tmp_path):
     added = written(-shuffled["difference"], -shuffled["adjusted_high"], -shuffled["adjusted_low"])
     assert shuffled["difference"] > 0  # so that a sign that was left as recorded is seen
     verdicts = {helps(folder) for folder in (custom, one, frozen)}
-    assert verdicts == {"not shown"}  # so that it can be said in short
+    assert verdicts == {"not shown"}
     assert answer.in_short([custom, one, frozen]) == (
         f"{QUESTION} Xception-LSTM: not shown ({plainly(one)}). Custom CNN-LSTM: not shown ({plainly(custom)})."
     )
@@ -395,7 +407,7 @@ def test_that_read_out_is_told_over_all_recipes_that_asked_for_it(tmp_path):
     names = "`tuned`, `reframed`; 4 runs of each head"
     said = sequence.left_open([one, lacks, other])
     assert (
-        f"adjusted for 2 comparisons; over the 2 recipes that were asked ({names}) the difference to mean-pooling is {gap} (Holm p = "
+        f"adjusted for 2 comparisons; over the 2 recipes that were asked ({names}) the difference to mean-pooling is {gap} (p = "
         in said
     )
     assert said.endswith("). At length: [models/README.md](models/README.md).")

@@ -58,7 +58,7 @@ def _helps(effects: Effects) -> str:
         return f"Not asked in this run: it lacks {BASE} or {REFERENCE}."
     auc = effects.auc.set_index("variant")["auc"]
     text = (
-        f"{_verdict(row)} With as many weights, the LSTM in raster order reaches a test AUC of {auc[BASE]:.4f} and "
+        f"{verdict(row)}. With as many weights, the LSTM in raster order reaches a test AUC of {auc[BASE]:.4f} and "
         f"mean-pooling with an MLP {auc[REFERENCE]:.4f}: a difference of {_numbers(row)}"
     )
     beyond = row_of(effects.beyond, BASE)
@@ -135,15 +135,16 @@ def _order(effects: Effects) -> str:
     return text
 
 
-def _verdict(row: dict) -> str:
+def verdict(row: dict) -> str:
+    """Whether a difference to mean-pooling is a gain, in the answer's first words."""
     if not row["differs"]:
-        return "Not shown."
+        return "Not shown"
     return (
-        "Yes, a little."
+        "Yes, a little"
         if 0 < row["difference"] < 0.01
-        else "Yes."
+        else "Yes"
         if row["difference"] > 0
-        else "No, it hurts."
+        else "No, it hurts"
     )
 
 

@@ -14,7 +14,7 @@ from lib.measured import Measured
 from lib.stats import Interval
 
 PRIMARY = "auc"  # fixed before looking: the conclusion rests on it, the other differences describe
-ONE_SEED = "One of the models was trained once, so this says nothing of another seed of it. "
+ONE_SEED = "At least one model was trained once, which says nothing of its other seeds. "
 
 
 def differences(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lib import metrics, originals, overlap, stats
+from lib.evaluate import CHOSEN
 from lib.index import patient_key
 from lib.measured import Measured
 from lib.stats import Draws, Interval, weighted
@@ -52,15 +53,38 @@ def by_cut(models: dict[str, Measured]) -> pd.DataFrame:
 
 
 def cut_apart(found: Measured) -> Interval | None:
-    """Specificity on normal test images of whole blocks minus that on the others; None with fewer than two patients of either."""
-    drawn = []
-    for keep in (whole, lambda table: ~whole(table)):
-        part = found.within(keep)
-        normal = part.tests[0][part.tests[0]["y_true"] == 0]
-        if normal["patient"].nunique() < 2:
-            return None
-        drawn.append(part.draws("specificity", subtypes=tuple(normal["subtype"].unique())))
-    return stats.apart(*drawn).interval()
+    """Specificity on normal test images of whole blocks minus that on the others, in the same resamples of patients, seeds and
+    thresholds; None with fewer than two patients of either."""
+    tests = [test[test["y_true"] == 0] for test in found.tests]
+    cut = whole(tests[0])
+    if min(tests[0].loc[own, "patient"].nunique() for own in (cut, ~cut)) < 2:
+        return None
+    settings = {"n_boot": found.n_boot, "seed": found.seed, "score": "probability", "both_classes": False}
+    gaps = [
+        stats.over_patients(test, _cut_gap(whole(test), chosen[CHOSEN]), redrawn=again[CHOSEN], **settings)
+        for test, chosen, again in zip(tests, found.thresholds, found.redrawn, strict=True)
+    ]
+    drawn = map(np.array, zip(*gaps, strict=True))
+    return stats.over_seeds(*drawn, tests, seed=found.seed, stream=found.stream).interval()
+
+
+def _cut_gap(cut: np.ndarray, threshold: float) -> Callable:
+    """That difference as a metric of normal images, of which `cut` [n] have whole blocks; it takes resamples' own thresholds."""
+
+    @weighted
+    def gap(y_true, score, weights=None, own=threshold):
+        weights_of = np.ones((1, len(cut))) if weights is None else weights
+        right = []
+        for keep in (cut, ~cut):
+            _, wrong, _, well = metrics.confusion(
+                y_true[keep], score[keep], weights_of[:, keep], threshold=own
+            )
+            with np.errstate(invalid="ignore"):
+                right.append(well / (wrong + well))
+        values = right[0] - right[1]
+        return float(values[0]) if weights is None else values
+
+    return gap
 
 
 def whole(table: pd.DataFrame) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What does README answer? Whether the LSTM helps, in two sentences, and what they rest on, as a table."""
+"""What does README answer? Whether the LSTM helps, in a sentence a model, and what they rest on, as a table."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib import ablation
 from lib.plots import style
 from lib.publish.asked import (
     REGIMES,
     Profiles,
     Question,
     arrangement,
+    counted,
     gap,
     of_several,
     one_by_one,
@@ -38,7 +40,7 @@ def in_short(folders: list[Path]) -> str:
 
 
 def _of_model(model: str, asked: dict[Question, Profiles], over: dict[Question, dict]) -> str:
-    """That sentence, of the profile that asked first, and of all; another regime has a word where its verdict is another."""
+    """That sentence, of the profile that asked first, and of all that did; another regime is named where its verdict is another."""
     own = [question for question in asked if question[0] == model]
     if not own:
         return "not asked"
@@ -53,9 +55,9 @@ def _of_model(model: str, asked: dict[Question, Profiles], over: dict[Question, 
     seen = f"where {row['detectable']:.3f} would have been detected with 80% power"
     changes = [f"the test AUC changes by {gap(row)} in `{folder.name}`, {seen}"]
     if all_runs := over.get(own[0]):
-        other = all_runs["differs"] != row["differs"]
-        shown = f", {'shown' if all_runs['differs'] else 'not shown'}" if other else ""
-        changes.append(f"by {gap(all_runs)} over all {runs(asked[own[0]])} runs of each head{shown}")
+        said = within(ablation.verdict(all_runs))
+        other = f", {said}" if said != verdicts[own[0]] else ""
+        changes.append(f"by {gap(all_runs)} over all that asked ({counted(model, asked[own[0]])}){other}")
     return "; ".join([f"{verdicts[own[0]]} ({'; '.join(changes)})", *others])
 
 
@@ -81,7 +83,7 @@ def at_length(folders: list[Path]) -> list[str]:
         if len(asked[question]) > 1
     ]
     at_once = (
-        "Intervals over recipes hold for all that are given at once, on the same test images."
+        "The differences to mean-pooling over all recipes of a model hold for all models at once, on the same test images."
         if len(over) > 1
         else ""
     )
@@ -91,8 +93,12 @@ def at_length(folders: list[Path]) -> list[str]:
 
 def _unordered(model: str, profiles: Profiles) -> str:
     """The LSTM's difference to heads that cannot make use of the tokens' order, over the profiles that had them."""
-    rows = to_unordered(model, profiles)
-    return "".join(f", to {head} {gap(row)} ({p_value(row)})" for head, row in rows.items())
+    told = ""
+    for head, (row, having) in to_unordered(model, profiles).items():
+        names = ", ".join(f"`{folder.name}`" for folder, _ in having)
+        whose = "" if len(having) == len(profiles) else f"; {names}, {runs(having)} runs of each head"
+        told += f", to {head} {gap(row)} ({p_value(row)}{whose})"
+    return told
 
 
 def _shown(asked: dict[Question, Profiles]) -> str:

@@ -127,17 +127,17 @@ def over_recipes(
     return dict(zip(several, _family(gaps), strict=True)) if gaps else {}
 
 
-def to_unordered(model: str, profiles: Profiles) -> dict[str, dict]:
-    """By head that cannot make use of the tokens' order and that several profiles had: the LSTM's difference to it over their
-    recipes, as one family; in words."""
+def to_unordered(model: str, profiles: Profiles) -> dict[str, tuple[dict, Profiles]]:
+    """By head that cannot make use of the tokens' order and that several profiles had, in words: the LSTM's difference to it over
+    their recipes, these being a family of their own, and those profiles."""
     having = {head: [one for one in profiles if has(one[1], head)] for head in UNORDERED}
     heads = [head for head, own in having.items() if len(own) > 1]
     rows = _family([(having[head], model, ablation.BASE, head) for head in heads])
-    return {UNORDERED[head]: row for head, row in zip(heads, rows, strict=True)}
+    return {UNORDERED[head]: (row, having[head]) for head, row in zip(heads, rows, strict=True)}
 
 
 def _family(gaps: list[tuple[Profiles, str, str, str]]) -> list[dict]:
-    """Of each (profiles, model, variant, reference) the row over all recipes, the rows being one family of comparisons."""
+    """Of each (profiles, model, variant, reference) the row over all recipes, the rows being one family of `comparisons`."""
     if not gaps:
         return []
     n_boot = min(found["n_boot"] for profiles, *_ in gaps for _, found in profiles)
@@ -146,9 +146,8 @@ def _family(gaps: list[tuple[Profiles, str, str, str]]) -> list[dict]:
         tables = [[ablation.read(folder / "ablation") for folder in own] for own in _recipes(model, profiles)]
         draws.append(ablation.pooled(tables, variant, reference, n_boot=n_boot, stream=stream))
         stream += len(profiles)
-    return ablation.judged(draws, [(variant, reference) for *_, variant, reference in gaps]).to_dict(
-        "records"
-    )
+    rows = ablation.judged(draws, [(variant, reference) for *_, variant, reference in gaps])
+    return rows.assign(comparisons=len(gaps)).to_dict("records")
 
 
 def together(question: Question, asked: dict[Question, Profiles], variant: str = ablation.BASE) -> str:
@@ -178,7 +177,14 @@ def runs(profiles: Profiles, variant: str = ablation.BASE) -> int:
 
 
 def p_value(row: dict) -> str:
-    return f"Holm p = {row['p_holm']:.2g}"
+    """Of a difference over recipes; adjusted where it is not the only one of its family."""
+    return f"{'Holm ' if row['comparisons'] > 1 else ''}p = {row['p_holm']:.2g}"
+
+
+def counted(model: str, profiles: Profiles) -> str:
+    """How many recipes of a model there are, and how many trained models of each head, as words."""
+    number = len(_recipes(model, profiles))
+    return f"{number} recipe{'s' if number > 1 else ''}, {runs(profiles)} runs of each head"
 
 
 def _recipes(model: str, profiles: Profiles) -> list[list[Path]]:
