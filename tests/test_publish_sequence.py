@@ -240,6 +240,10 @@ def test_the_difference_over_all_recipes_is_said_without_the_original_protocol_t
     )
     assert "without the original" not in at_length(folders[:2])
     assert "without the original" not in at_length(folders[2:])
+    short = asked(
+        tmp_path / "quick", 0.3
+    )  # of a question that the original protocol and its short form alone asked, nothing is left
+    assert recipes.over_recipes(recipes.questions([folders[2], short]), without=("full", "quick")) == {}
 
 
 def test_each_model_has_its_own_verdict_and_each_regime_that_says_otherwise(tmp_path):

@@ -115,16 +115,12 @@ def over_recipes(
     without  profiles that are left out
     """
     several = {
-        question: [one for one in profiles if one[0].name not in without]
+        question: kept
         for question, profiles in asked.items()
-        if len(profiles) > 1
+        if len(profiles) > 1 and (kept := [one for one in profiles if one[0].name not in without])
     }
-    gaps = [
-        (profiles, question[0], variant, ablation.REFERENCE)
-        for question, profiles in several.items()
-        if profiles
-    ]
-    return dict(zip(several, _family(gaps), strict=True)) if gaps else {}
+    gaps = [(profiles, model, variant, ablation.REFERENCE) for (model, _), profiles in several.items()]
+    return dict(zip(several, _family(gaps), strict=True))
 
 
 def to_unordered(model: str, profiles: Profiles) -> dict[str, tuple[dict, Profiles]]:
