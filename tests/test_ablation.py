@@ -248,6 +248,7 @@ def test_predictions_are_published_and_read_back(cfg, tmp_path):
     published.write(tmp_path / "out", tables, {"place": tables})  # replaces
     assert ablation.read(tmp_path / "out" / "control-place").keys() == tables.keys()
     published.write(tmp_path / "out", tables)
+    assert list(ablation.read(tmp_path / "out", ("mean-mlp", "absent"))) == ["mean-mlp"]
     back = ablation.read(tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "images.csv",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -37,9 +37,10 @@ def _write(folder: Path, tables: Tables) -> None:
         wide.to_csv(folder / f"{name}.csv")
 
 
-def read(folder: Path) -> dict[str, pd.DataFrame]:
+def read(folder: Path, variants: Collection[str] | None = None) -> dict[str, pd.DataFrame]:
     """Tables by variant (image, patient, subtype, y_true, seed, logit), as `effects.analyse` takes them.
 
+    variants  those that are read, of the ones that there are; None for all
     Raises FileNotFoundError, saying what to do, when nothing was published there.
     """
     folder = Path(folder)
@@ -48,7 +49,7 @@ def read(folder: Path) -> dict[str, pd.DataFrame]:
     images = pd.read_csv(folder / "images.csv", keep_default_na=False)
     tables = {}
     for path in sorted(folder.glob("*.csv")):
-        if path.name != "images.csv":
+        if path.name != "images.csv" and (variants is None or path.stem in variants):
             long = pd.read_csv(path).melt("image", var_name="seed", value_name="logit")
             long["seed"] = long["seed"].str.removeprefix("seed").astype(int)
             tables[path.stem] = images.merge(long, on="image")

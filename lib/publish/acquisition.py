@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import PurePosixPath
@@ -38,6 +39,7 @@ def sized(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["width", "height"], index=table.index)
 
 
+@functools.lru_cache(maxsize=10_000)  # every table has the same images
 def _name(image: str) -> str:
     return PurePosixPath(image).stem
 

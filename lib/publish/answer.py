@@ -77,10 +77,11 @@ def at_length(folders: list[Path]) -> list[str]:
         if any(regime == REGIMES["frozen"] for _, regime in asked)
         else ""
     )
+    all_runs = together(asked)
     over = [
-        f"{title}, over {together(question, asked)}{_unordered(question[0], asked[question])}."
+        f"{title}, over {all_runs[question]}{_unordered(question[0], asked[question])}."
         for question, title in titles(asked).items()
-        if len(asked[question]) > 1
+        if question in all_runs
     ]
     at_once = (
         "The differences to mean-pooling over all recipes of a model hold for all models at once, on the same test images."

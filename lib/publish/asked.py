@@ -139,31 +139,38 @@ def _family(gaps: list[tuple[Profiles, str, str, str]]) -> list[dict]:
     n_boot = min(found["n_boot"] for profiles, *_ in gaps for _, found in profiles)
     draws, stream = [], 0
     for profiles, model, variant, reference in gaps:
-        tables = [[ablation.read(folder / "ablation") for folder in own] for own in _recipes(model, profiles)]
-        draws.append(ablation.pooled(tables, variant, reference, n_boot=n_boot, stream=stream))
+        pair = (variant, reference)
+        tables = [
+            [ablation.read(folder / "ablation", pair) for folder in own] for own in _recipes(model, profiles)
+        ]
+        draws.append(ablation.pooled(tables, *pair, n_boot=n_boot, stream=stream))
         stream += len(profiles)
     rows = ablation.judged(draws, [(variant, reference) for *_, variant, reference in gaps])
     return rows.assign(comparisons=len(gaps)).to_dict("records")
 
 
-def together(question: Question, asked: dict[Question, Profiles], variant: str = ablation.BASE) -> str:
-    """The difference of a head to mean-pooling over several recipes of a model, to follow the word "over".
+def together(asked: dict[Question, Profiles], variant: str = ablation.BASE) -> dict[Question, str]:
+    """By question that several profiles asked: the difference of a head to mean-pooling over their recipes, to follow the word "over".
 
     Where trials chose the others, also without the original protocol, which is far from them.
     """
-    (model, _), profiles = question, asked[question]
-    recipes, over = _recipes(model, profiles), over_recipes(asked, variant)[question]
+    over, chosen = (over_recipes(asked, variant, without=left_out) for left_out in ((), ORIGINAL))
+    return {question: _together(question, asked[question], over, chosen, variant) for question in over}
+
+
+def _together(
+    question: Question, profiles: Profiles, over: dict[Question, dict], chosen: dict[Question, dict], variant: str
+) -> str:  # fmt: skip
+    recipes = _recipes(question[0], profiles)
     names = ", ".join(" with ".join(f"`{folder.name}`" for folder in own) for own in recipes)
     count = f"{len(recipes)} recipes that were" if len(recipes) > 1 else "one recipe that was"
     scope = "; of these recipes, not of recipes in general" if len(recipes) > 1 else ""
     text = (
-        f"the {count} asked ({names}; {runs(profiles, variant)} runs of each head) the difference to mean-pooling is {gap(over)} "
-        f"({p_value(over)}{scope})"
+        f"the {count} asked ({names}; {runs(profiles, variant)} runs of each head) the difference to mean-pooling is {gap(over[question])} "
+        f"({p_value(over[question])}{scope})"
     )
-    chosen = [own for own in recipes if own[0].name not in ORIGINAL]
-    if 0 < len(chosen) < len(recipes):
-        left = over_recipes(asked, variant, without=ORIGINAL)[question]
-        text += f", and without the original protocol (`{ORIGINAL[0]}`; a figure that came when the others were known) {gap(left)}"
+    if question in chosen and any(folder.name in ORIGINAL for folder, _ in profiles):
+        text += f", and without the original protocol (`{ORIGINAL[0]}`; a figure that came when the others were known) {gap(chosen[question])}"
     return text
 
 

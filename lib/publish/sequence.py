@@ -155,7 +155,8 @@ def _largest(regimes: dict[str, Profiles]) -> list[str]:
                 model, place = ablation.model_of(found), f"`{folder.name}`"
                 change = f"{gap(row_of(found, LARGEST))}{family(found['headline'])}"
                 if len(asking) > 1:
-                    change += f"; over {together((model, regime), {(model, regime): asking}, LARGEST)}"
+                    (all_runs,) = together({(model, regime): asking}, LARGEST).values()
+                    change += f"; over {all_runs}"
                 said.append(
                     f"With the seeds of {place} it {reached}, and on radiographs ({within(regime)}) the difference is {change}." if said
                     else f"Read out at its largest value it {reached}, and on radiographs ({style.NAMES[model]}, {place}, {within(regime)}) its test "
@@ -179,8 +180,9 @@ def answers(folders: list[Path]) -> list[str]:
     parts = ["### Does the sequence help?"] if asked else []
     if any(len(found["headline"]) > 2 for profiles in asked.values() for _, found in profiles):
         parts.append(ablation.NAMED)
+    over = together(asked)
     for question, title in titles(asked).items():
-        parts += _at_length(title, question, asked)
+        parts += _at_length(title, question[0], asked[question], over.get(question))
     return [
         *parts,
         *filter(None, [relied_on(folders)]),
@@ -189,17 +191,16 @@ def answers(folders: list[Path]) -> list[str]:
     ]
 
 
-def _at_length(title: str, question: Question, asked: dict[Question, Profiles]) -> list[str]:
-    """All that is said of one model in one regime."""
-    profiles = asked[question]
+def _at_length(title: str, model: str, profiles: Profiles, over: str | None) -> list[str]:
+    """All that is said of one model in one regime; `over` all its recipes, where there are several profiles."""
     parts = [
         f"{title} (`{name}`):\n\n" + "\n".join(listed) for name, listed in _first_answers(profiles).items()
     ]
     parts += _variants(profiles)
-    if len(profiles) > 1:
+    if over:
         rows = pd.DataFrame([_line(*one) for one in profiles])
-        return [*parts, markdown(rows), f"Over {together(question, asked)}. {TRIED[question[0]]}"]
-    return [*parts, TRIED[question[0]]] if question[0] == "custom_cnn_lstm" else parts
+        return [*parts, markdown(rows), f"Over {over}. {TRIED[model]}"]
+    return [*parts, TRIED[model]] if model == "custom_cnn_lstm" else parts
 
 
 def _first_answers(profiles: Profiles) -> dict[str, list[str]]:
