@@ -41,7 +41,7 @@ def test_the_readme_takes_all_recipes_together_that_asked_whether_the_lstm_helps
         for f in (one, two)
     ]
     table, found, read = alone.split("\n\n")[1:]
-    assert found.startswith("Of all heads, token orders and read-outs that were tried")
+    assert found.startswith("- Of all heads, token orders and read-outs that were tried")
     assert both.split("\n\n")[1::2] == [table, read]
     assert (
         "With the backbone trained along, over the 2 recipes that were asked (`balanced`, `tuned`; 4 runs of each head) the difference to mean-pooling is "
@@ -86,13 +86,17 @@ def table_of(folders: list[Path]) -> list[str]:
     return [line for line in at_length(folders).splitlines() if line.startswith("| ")][2:]
 
 
-QUESTION = "**Does the LSTM help, against mean-pooling with as many weights?**"
+def first_answer(xception: str, custom: str) -> str:
+    return (
+        "**Does the LSTM help, against mean-pooling with as many weights?**\n\n"
+        f"- **Xception-LSTM: {xception}\n- **Custom CNN-LSTM: {custom}"
+    )
 
 
-def plainly(folder: Path) -> str:
-    """By how much, as the first answer gives it of one profile alone."""
+def plainly(folder: Path, verdict: str = "not shown") -> str:
+    """A verdict and by how much, as the first answer gives them of one profile alone, but for the last period."""
     power = f"where {detectable(folder)} would have been detected with 80% power"
-    return f"the test AUC changes by {gap_of(folder)} in `{folder.name}`, {power}"
+    return f"{verdict}.** The test AUC changes by {gap_of(folder)} in `{folder.name}`, {power}"
 
 
 TRAINED, CUSTOM_TRAINED = (
@@ -103,24 +107,18 @@ TRAINED, CUSTOM_TRAINED = (
 def test_where_one_model_was_asked_the_readme_says_that_the_other_was_not(tmp_path):
     one = asked(tmp_path / "tuned", 0.2)
     frozen = asked(tmp_path / "quick", 0.5, regime="frozen", model="xception_lstm")
-    assert (
-        answer.in_short([one, frozen])
-        == f"{QUESTION} Xception-LSTM: not shown ({plainly(one)}). Custom CNN-LSTM: not asked."
-    )
+    assert answer.in_short([one, frozen]) == first_answer(f"{plainly(one)}.", "not asked.**")
     assert table_of([one, frozen]) == [
         line_of(one, TRAINED),
         line_of(frozen, "Xception-LSTM, on frozen features"),
     ]
     custom = asked(tmp_path / "custom", 0.3, model=CUSTOM)
-    assert (
-        answer.in_short([custom])
-        == f"{QUESTION} Xception-LSTM: not asked. Custom CNN-LSTM: not shown ({plainly(custom)})."
-    )
+    assert answer.in_short([custom]) == first_answer("not asked.**", f"{plainly(custom)}.")
     assert answer.in_short([]) == at_length([]) == ""
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "shown"), [(-0.01, 0.05, ""), (0.01, 0.05, ", yes"), (-0.05, -0.01, ", no, it hurts")]
+    ("low", "high", "shown"), [(-0.01, 0.05, ""), (0.01, 0.05, ": yes"), (-0.05, -0.01, ": no, it hurts")]
 )
 def test_the_first_answer_also_gives_the_difference_over_all_that_asked(
     tmp_path, monkeypatch, low, high, shown
@@ -140,10 +138,8 @@ def test_the_first_answer_also_gives_the_difference_over_all_that_asked(
     said = answer.in_short([*custom, one])
     ((profiles, *of),) = taken[0]
     assert [folder for folder, _ in profiles] == custom and of == [CUSTOM, "lstm-raster", "mean-mlp"]
-    over = f"by {written((low + high) / 2, low, high)} over all that asked (1 recipe, 4 runs of each head){shown}"
-    assert said == (
-        f"{QUESTION} Xception-LSTM: not shown ({plainly(one)}). Custom CNN-LSTM: not shown ({plainly(custom[0])}; {over})."
-    )
+    over = f", and by {written((low + high) / 2, low, high)} over all that asked (1 recipe, 4 runs of each head){shown}"
+    assert said == first_answer(f"{plainly(one)}.", f"{plainly(custom[0])}{over}.")
 
 
 def test_differences_over_recipes_are_one_family_of_comparisons(tmp_path):
@@ -194,9 +190,7 @@ def test_each_answer_says_of_which_model_it_is_where_both_were_asked(tmp_path):
     assert shuffled["difference"] > 0  # so that a sign that was left as recorded is seen
     verdicts = {helps(folder) for folder in (custom, one, frozen)}
     assert verdicts == {"not shown"}
-    assert answer.in_short([custom, one, frozen]) == (
-        f"{QUESTION} Xception-LSTM: not shown ({plainly(one)}). Custom CNN-LSTM: not shown ({plainly(custom)})."
-    )
+    assert answer.in_short([custom, one, frozen]) == first_answer(f"{plainly(one)}.", f"{plainly(custom)}.")
     own = line_of(custom, CUSTOM_TRAINED, beyond=apart, orders=added)
     assert table_of([custom, one, frozen]) == [
         line_of(one, TRAINED),
@@ -253,15 +247,15 @@ def test_each_model_has_its_own_verdict_and_each_regime_that_says_otherwise(tmp_
     found["answers"][ablation.HELPS] = "Yes, a little. The rest."
     files.write_json(path, found)
     said = answer.in_short([one, custom])
-    assert f"Xception-LSTM: not shown ({plainly(one)}). Custom CNN-LSTM: yes, a little (the test AUC " in said
+    assert said == first_answer(f"{plainly(one)}.", f"{plainly(custom, 'yes, a little')}.")
     frozen = asked(tmp_path / "quick", 0.5, regime="frozen")
     assert answer.in_short([one, frozen, custom]) == said  # which says the same
     path = frozen / "06_ablation.json"
     found = files.read_json(path)
     found["answers"][ablation.HELPS] = "Not settled: there is one training of each head. The rest."
     files.write_json(path, found)
-    told = f"not shown ({plainly(one)}); on frozen features not settled. Custom CNN-LSTM: "
-    assert told in answer.in_short([one, frozen, custom])
+    first, *_ = answer.in_short([one, frozen, custom]).split("\n- **Custom CNN-LSTM: ")
+    assert first.endswith(f"{plainly(one)}. On frozen features: not settled.")
     assert [line.split(" | ")[4] for line in table_of([one, custom])] == ["not shown", "yes, a little"]
 
 

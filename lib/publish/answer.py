@@ -1,4 +1,4 @@
-"""What does README answer? Whether the LSTM helps, in a sentence a model, and what they rest on, as a table."""
+"""What does README answer? Whether the LSTM helps, in a list item a model, and what they rest on, as a table."""
 
 from __future__ import annotations
 
@@ -32,33 +32,31 @@ from lib.tables import markdown
 
 
 def in_short(folders: list[Path]) -> str:
-    """Does the LSTM help? Of each model a sentence: the verdict, and by how much."""
+    """Does the LSTM help? Of each model a list item: the verdict, and by how much."""
     asked = questions(folders)
     over = over_recipes(asked)
-    said = " ".join(f"{name}: {_of_model(model, asked, over)}." for model, name in style.NAMES.items())
-    return f"**Does the LSTM help, against mean-pooling with as many weights?** {said}" if asked else ""
+    items = "\n".join(f"- **{name}: {_of_model(model, asked, over)}" for model, name in style.NAMES.items())
+    return f"**Does the LSTM help, against mean-pooling with as many weights?**\n\n{items}" if asked else ""
 
 
 def _of_model(model: str, asked: dict[Question, Profiles], over: dict[Question, dict]) -> str:
-    """That sentence, of the profile that asked first, and of all that did; another regime is named where its verdict is another."""
+    """The verdict, which ends the bold words, of the profile that asked first; another regime is named where its verdict is another."""
     own = [question for question in asked if question[0] == model]
     if not own:
-        return "not asked"
+        return "not asked.**"
     folder, found = asked[own[0]][0]
     verdicts = {question: within(verdict_of(asked[question][0][1])) for question in own}
     others = [
-        f"{within(question[1])} {verdict}"
-        for question, verdict in verdicts.items()
-        if verdict != verdicts[own[0]]
+        f" {question[1]}: {verdict}." for question, verdict in verdicts.items() if verdict != verdicts[own[0]]
     ]
-    row = row_of(found)
+    row, change = row_of(found), ""
     seen = f"where {row['detectable']:.3f} would have been detected with 80% power"
-    changes = [f"the test AUC changes by {gap(row)} in `{folder.name}`, {seen}"]
     if all_runs := over.get(own[0]):
         said = within(ablation.verdict(all_runs))
-        other = f", {said}" if said != verdicts[own[0]] else ""
-        changes.append(f"by {gap(all_runs)} over all that asked ({counted(model, asked[own[0]])}){other}")
-    return "; ".join([f"{verdicts[own[0]]} ({'; '.join(changes)})", *others])
+        other = f": {said}" if said != verdicts[own[0]] else ""
+        change = f", and by {gap(all_runs)} over all that asked ({counted(model, asked[own[0]])}){other}"
+    first = f"{verdicts[own[0]]}.** The test AUC changes by {gap(row)} in `{folder.name}`, {seen}{change}."
+    return "".join([first, *others])
 
 
 def at_length(folders: list[Path]) -> list[str]:
@@ -89,7 +87,8 @@ def at_length(folders: list[Path]) -> list[str]:
         else ""
     )
     read = " ".join(filter(None, [columns, at_once, frozen]))
-    return ["### The answer at length", markdown(pd.DataFrame(rows)), " ".join([*over, _shown(asked)]), read]
+    items = "\n".join(f"- {item}" for item in (*over, _shown(asked)))
+    return ["### The answer at length", markdown(pd.DataFrame(rows)), items, read]
 
 
 def _unordered(model: str, profiles: Profiles) -> str:
