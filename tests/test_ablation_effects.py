@@ -67,6 +67,9 @@ def test_one_seed_settles_nothing_whatever_its_patients_say():
     assert said[ablation.HELPS].startswith("Not settled: there is one training of each head")
     assert "In this one: Yes." in said[ablation.HELPS]
     assert said["Does token order matter?"].startswith("Not asked")
+    assert ablation.findings(found)[-1]["result"].startswith(
+        "Not settled: there is one training of each head"
+    )
 
 
 def test_the_same_tables_in_any_row_order_give_the_same_figures():

@@ -464,26 +464,42 @@ class TestSentences:
             optimism=original.optimism({"xception_lstm": [finished()]}),
         )
 
-    def reading(self, low, high):
+    def reading(self, **ends):
         auc = Interval(0.9, 0.8, 0.95, 0.95, 90, 45)
-        table = pd.DataFrame({"reading": ["trained", "shuffled"], "auc": [auc, auc]})
-        return table.assign(difference=[None, Interval((low + high) / 2, low, high, 0.95, 90, 45)])
+        table = pd.DataFrame({"reading": ["trained", *ends], "auc": [auc] * (1 + len(ends))})
+        differences = [Interval((low + high) / 2, low, high, 0.95, 90, 45) for low, high in ends.values()]
+        return table.assign(difference=[None, *differences])
 
     @pytest.mark.parametrize(
-        ("low", "high", "verdict"),
+        ("reverse", "shuffled", "levelled", "relies"),
         [
-            (-0.3, -0.1, "relies on the order"),
-            (-0.3, 0.1, "is not shown to rely"),
-            (0.1, 0.3, "is not shown to rely"),
+            ((-0.3, -0.1), (-0.2, 0.2), (-0.1, 0.2), True),
+            ((-0.3, 0.1), (-0.2, -0.1), (-0.1, 0.2), True),
+            ((-0.3, 0.1), (-0.2, 0.2), (-0.5, -0.4), False),
+            ((0.1, 0.3), (0.2, 0.4), (-0.1, 0.2), False),
         ],
     )
-    def test_a_model_relies_on_the_order_only_where_it_surely_loses_without(self, low, high, verdict):
-        readings = {"xception_lstm": self.reading(low, high)}
+    def test_a_model_relies_on_the_order_only_where_it_surely_loses_in_another(
+        self, reverse, shuffled, levelled, relies
+    ):
+        own = self.reading(reversed=reverse, shuffled=shuffled, levelled=levelled)
+        readings = {"xception_lstm": own}
         runs = {"xception_lstm": [SimpleNamespace(seed=44), SimpleNamespace(seed=45)]}
         found = SimpleNamespace(readings=readings, runs=runs)
         said = compared.sequence_sentence(found)
-        assert said.startswith(f"Xception-LSTM {verdict}")
-        assert f"[{low:+.3f}, {high:+.3f}] (seed 44, 90 test images; patients resampled). Whether" in said
+        assert said.startswith(f"Xception-LSTM {'relies' if relies else 'is not shown to rely'} on the order")
+        written = (
+            f"{sum(ends) / 2:+.3f} [{ends[0]:+.3f}, {ends[1]:+.3f}]" for ends in (reverse, shuffled, levelled)
+        )
+        told = zip(
+            ("in reverse", "in a random order", "each replaced by the image's mean token"),
+            written,
+            strict=True,
+        )
+        assert (
+            f": with them {', '.join(map(' '.join, told))} is what its AUC changes by (seed 44, 90 test images; "
+            in said
+        )
         assert scored.sequence_sentence(compared.reading_rows(found)) == said  # as it is recorded
 
     def test_the_headline_is_said_with_its_counts(self, found):

@@ -15,7 +15,7 @@ from torch import nn
 
 from lib import config, gradcam
 from lib.gradcam import Maps, attribution, cases, deletion, explanation, geometry, randomised, telling, trust
-from lib.gradcam.question import targets_of
+from lib.gradcam.question import CLASSES, targets_of
 from lib.models import CustomCNNLSTM
 from lib.pixels import PixelStore
 from lib.plots import explain as plots
@@ -178,6 +178,24 @@ def test_the_probability_printed_is_the_recorded_one(network, asked):
     plt.close(figure)
     assert titles[1].startswith("Xception-LSTM: 0.89")
     assert titles[3].startswith("Custom CNN-LSTM: 0.11")
+
+
+def test_each_map_and_each_tokens_picture_names_the_class_that_it_explains(network, asked):
+    study = study_of(network, gray_store())
+    chosen = explanation.choose_cases(study, FIRST)
+    classes = [CLASSES[target] for target in cases.called(chosen.logits[SECOND])]
+    assert set(classes) == set(CLASSES)
+    ways = explanation.ways(study, chosen, SECOND)
+    scores = explanation.token_scores(study, SECOND, chosen, methods=["gradient x input"])
+    for figure, columns in (
+        (plots.gallery(chosen.pixels, ways, chosen.titles), len(ways)),
+        (plots.tokens(chosen.pixels, scores, chosen.titles), 1),
+    ):
+        titles = [ax.get_title() for ax in figure.axes]
+        plt.close(figure)
+        for column in range(1, columns + 1):
+            said = [title.split("\n")[1].removesuffix(", no map") for title in titles[column :: columns + 1]]
+            assert said == [f"for {name}" for name in classes]
 
 
 def test_the_maps_of_the_sample_are_of_the_class_called_at_zoom_1(network, asked):
@@ -367,14 +385,17 @@ def test_masses_take_every_seeds_maps_and_networks_that_have_learned_nothing(net
 
     monkeypatch.setattr(randomised, "shuffled", twin)
     monkeypatch.setattr(gradcam, "explain_in_batches", of_a_twin)
-    study = study_of(network, square_store(), rows=rows, **{"explain.costly_images": 4})
+    store = square_store()
+    runs = {FIRST: [run_of(store, k, load=lambda: network) for k in (1, 2)], SECOND: [run_of(store, 3)]}
+    study = study_of(network, store, rows=rows, runs=runs, **{"explain.costly_images": 4})
     marked = marking(study.rows, np.ones(len(rows), bool))
     scored = explanation.masses(study, {FIRST: [marked, marked], SECOND: [marked]})
-    assert len(explained) == len(seeds) == 6 and all(explained)
-    assert len(set(seeds)) == 3  # of each model
+    assert len(explained) == len(seeds) == 9 and all(explained)
+    assert len(set(seeds)) == 3  # of each network
     assert [scored[model]["border"].seeds for model in (FIRST, SECOND)] == [2, 1]
     assert scored[FIRST]["border"].own.estimate == pytest.approx(scored[SECOND]["border"].own.estimate)
-    assert 0.2 < scored[FIRST]["corners"].blind < 5
+    assert 0.2 < scored[FIRST]["corners"].blind.estimate < 5
+    assert scored[FIRST]["corners"].blind.n_patients == 4
 
 
 def test_the_draws_of_a_cascade_are_drawn_apart(network):

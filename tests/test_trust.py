@@ -489,7 +489,7 @@ def test_few_patients_conclude_nothing_and_are_counted(n_patients, wanted):
         ]
     )
     rows = trust.on_deletion("xception_lstm", better)
-    border, corners = (trust.Mass(own(estimate), 1, np.nan) for estimate in (1.5, 0.5))
+    border, corners = (trust.Mass(own(estimate), 1, own(np.nan)) for estimate in (1.5, 0.5))
     rows += trust.on_masses("xception_lstm", {"border": border, "corners": corners})
     rows += trust.on_localisation("xception_lstm", known)
     rows += trust.on_agreement("models", agreement.Agreement(own(0.8), 0.1, own(0.7)))
@@ -535,17 +535,20 @@ def test_what_is_left_when_everything_is_deleted():
 
 def test_verdicts_of_border_mass():
     found = {
-        "border": trust.Mass(interval(0.5, 0.4, 0.6), 5, 1.0),
-        "corners": trust.Mass(interval(1.5, 1.2, 1.8), 1, 1.1),
-        "other": trust.Mass(interval(1, 0.8, 1.2), 1, 1.0),
-        "blind": trust.Mass(interval(0.78, 0.7, 0.9), 1, 0.8),
-        "shape": trust.Mass(interval(1.5, 1.2, 1.8), 1, 1.3),
-        "unknown": trust.Mass(interval(1.5, 1.2, 1.8), 1, np.nan),
+        "border": trust.Mass(interval(0.5, 0.4, 0.6), 5, interval(1.0, 0.9, 1.1)),
+        "corners": trust.Mass(interval(1.5, 1.2, 1.8), 1, interval(1.1, 1.05, 1.15)),
+        "other": trust.Mass(interval(1, 0.8, 1.2), 1, interval(1.0, 0.9, 1.1)),
+        "blind": trust.Mass(interval(0.78, 0.7, 0.9), 1, interval(1.0, 0.85, 1.1)),
+        "shape": trust.Mass(interval(1.5, 1.2, 1.8), 1, interval(1.1, 0.9, 1.3)),
+        "few": trust.Mass(interval(1.5, 1.2, 1.8), 1, Interval(1.1, 1.05, 1.15, 0.95, 3, 3)),
+        "unknown": trust.Mass(interval(1.5, 1.2, 1.8), 1, interval(np.nan, np.nan, np.nan)),
     }
     rows = trust.on_masses("xception_lstm", found)
-    # Two keep off the region no better, and lean on it no more, than a network that has learned nothing.
-    assert [row["verdict"] for row in rows] == ["good", "bad", "caution", "caution", "caution", "bad"]
-    assert "(5 seeds); with all weights shuffled 1.00" in rows[0]["result"]
+    # Two are not seen to keep off the region better, nor to lean on it more, than networks that have learned nothing.
+    verdicts = ["good", "bad", "caution", "caution", "caution", "caution", "bad"]
+    assert [row["verdict"] for row in rows] == verdicts
+    assert "(5 seeds); with all weights shuffled 1.000 [0.900, 1.100]" in rows[0]["result"]
+    assert "shuffled 1.100, no interval, 3 images with a map of 3 patients" in rows[5]["result"]
 
 
 def test_masses_are_of_all_seeds_and_of_the_places_where_cells_look():
@@ -555,14 +558,13 @@ def test_masses_are_of_all_seeds_and_of_the_places_where_cells_look():
     )
     even, seen = maps_of(values, (224, 224)), maps_of(values, (224, 224), grid=geometry.Grid(3, 32))
     inside = maps_of(np.roll(values, 3, axis=1), (224, 224))
-    found = trust.masses([even, inside], [inside], np.arange(10), **BOOT)["border"]
+    few, patients = inside.take(np.arange(8)), (np.arange(10), np.arange(8))
+    found = trust.masses([even, inside], [few], *patients, **BOOT)["border"]
     assert found.seeds == 2
-    assert found.blind < 0.1
-    alone = [
-        trust.masses([one], [inside], np.arange(10), **BOOT)["border"].own.estimate for one in (even, inside)
-    ]
+    assert found.blind.estimate < 0.1 and found.blind.n_patients == 8
+    alone = [trust.masses([one], [few], *patients, **BOOT)["border"].own.estimate for one in (even, inside)]
     assert found.own.estimate == pytest.approx(np.mean(alone))
-    assert trust.masses([seen], [inside], np.arange(10), **BOOT)["border"].own.estimate > alone[0]
+    assert trust.masses([seen], [few], *patients, **BOOT)["border"].own.estimate > alone[0]
 
 
 @pytest.mark.parametrize(
@@ -716,7 +718,7 @@ def test_rivals_are_as_coarse_as_the_maps_which_are_drawn_where_they_look():
 def test_a_model_with_blank_maps_alone_is_judged_without_numbers():
     blank, patients = maps_of(np.zeros((4, 4, 4))), np.arange(4)
     assert trust.on_blank("custom_cnn_lstm", blank)[0]["verdict"] == "bad"
-    rows = trust.on_masses("custom_cnn_lstm", trust.masses([blank], [blank], patients, **BOOT))
+    rows = trust.on_masses("custom_cnn_lstm", trust.masses([blank], [blank], patients, patients, **BOOT))
     rows += trust.on_agreement(
         "models", agreement.agree(blank.values, RNG.random((4, 4, 4)), patients, **BOOT)
     )

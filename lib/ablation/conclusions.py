@@ -19,11 +19,14 @@ def answers(effects: Effects) -> dict[str, str]:
     One seed settles nothing: of the recorded ablations eight single seeds of 30 would have said yes where their five do not.
     """
     found = {HELPS: _helps(effects), PATTERNS: _patterns(effects), ORDER: _order(effects)}
-    if effects.per_seed["seed"].nunique() > 1:
-        return found
     return {
-        asked: text if text.startswith("Not asked") else f"{ONE_SEED} {text}" for asked, text in found.items()
+        asked: text if text.startswith("Not asked") else _settled(text, effects)
+        for asked, text in found.items()
     }
+
+
+def _settled(text: str, effects: Effects) -> str:
+    return text if effects.per_seed["seed"].nunique() > 1 else f"{ONE_SEED} {text}"
 
 
 def findings(effects: Effects) -> list[dict[str, str]]:
@@ -37,7 +40,8 @@ def findings(effects: Effects) -> list[dict[str, str]]:
         + (": " + "; ".join(map(gap, differing.to_dict("records"))) if len(differing) else "")
         + "."
     )
-    return [*rows, {"check": "Variants against mean-pooling", "result": result, "verdict": "info"}]
+    row = {"check": "Variants against mean-pooling", "result": _settled(result, effects), "verdict": "info"}
+    return [*rows, row]
 
 
 def gap(row: dict) -> str:

@@ -21,6 +21,14 @@ BETTER, SEQUENCE, COST = QUESTIONS = (
 )
 
 
+# By reading of `probe.READINGS` other than as trained: how the sentence calls it. The last one has no order, so it does not tell of one.
+CHANGED = {
+    "reversed": "in reverse",
+    "shuffled": "in a random order",
+    "levelled": "each replaced by the image's mean token",
+}
+
+
 @dataclass(frozen=True)
 class Kept:
     """A run as the results folder keeps it: what `runs.Run` has, without the model."""
@@ -168,19 +176,25 @@ def subgroup_sentence(found: Scored) -> str:
 
 
 def sequence_sentence(readings: list[dict]) -> str:
-    """Whether the trained models rely on the order of their tokens; only where the interval excludes zero."""
-    parts = []
-    for row in (row for row in readings if row["reading"] == "shuffled"):
-        change, low, high = (row[f"difference{part}"] for part in ("", "_low", "_high"))
-        relies = change < 0 and high < 0
-        parts.append(
-            f"{NAMES[row['model']]} {'relies on the order of its tokens' if relies else 'is not shown to rely on the order'}: "
-            f"with the tokens shuffled its AUC changes by {change:+.3f} [{low:+.3f}, {high:+.3f}] (seed {row['seed']}, "
-            f"{row['n']} test images; patients resampled)"
-        )
+    """Whether the trained models rely on the order of their tokens: where the interval of one in another order lies below zero."""
+    said = "; ".join(_relies(model, readings) for model in dict.fromkeys(row["model"] for row in readings))
     return (
-        "; ".join(parts)
-        + ". Whether a model needs the sequence is asked in notebook 06, where every variant is trained anew."
+        f"{said}. A model may also be misled by tokens as it never saw them; whether one needs the sequence is asked in notebook 06, "
+        "where every variant is trained anew."
+    )
+
+
+def _relies(model: str, readings: list[dict]) -> str:
+    rows = {row["reading"]: row for row in readings if row["model"] == model and row["reading"] in CHANGED}
+    relies = any(rows[order]["difference_high"] < 0 for order in ("reversed", "shuffled"))
+    changes = [
+        f"{CHANGED[reading]} {row['difference']:+.3f} [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
+        for reading, row in rows.items()
+    ]
+    seed, n = (next(iter(rows.values()))[name] for name in ("seed", "n"))
+    return (
+        f"{NAMES[model]} {'relies' if relies else 'is not shown to rely'} on the order of its tokens: with them {', '.join(changes)} is what "
+        f"its AUC changes by (seed {seed}, {n} test images; patients resampled)"
     )
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lib import devices, gradcam, train
 from lib import pixels as stores
@@ -125,10 +125,7 @@ def ways(study: Study, chosen: Cases, model: str) -> dict[str, Maps]:
     found = {
         method: gradcam.explain(network, images, method=method, target=target) for method in gradcam.METHODS
     }
-    convolutions = [
-        n for n in question.layer_names(network) if isinstance(network.get_submodule(n), nn.Conv2d)
-    ]
-    earlier = convolutions[-2]
+    earlier = question.convolutions(network)[-2]
     return found | {f"gradcam at {earlier}": gradcam.explain(network, images, layer=earlier, target=target)}
 
 
@@ -229,26 +226,31 @@ def seen(study: Study) -> dict[str, list[Maps]]:
     """Grad-CAM of the sample for pneumonia, by model, one a seed: where each of them sees it, whatever it calls the image."""
     return {
         model: [
-            gradcam.explain_in_batches(network, study.images, target=1)
-            for network in (study.networks[model], *(load(run) for run in own[1:]))
+            gradcam.explain_in_batches(network, study.images, target=1) for network in _networks(study, model)
         ]
-        for model, own in study.runs.items()
+        for model in study.runs
     }
 
 
+def _networks(study: Study, model: str) -> Iterator[CNNLSTM]:
+    """Of every seed, one after the other, so that no more than two are in memory."""
+    yield study.networks[model]
+    yield from (load(run) for run in study.runs[model][1:])
+
+
 def masses(study: Study, found: dict[str, list[Maps]]) -> dict[str, dict[str, Mass]]:
-    """By model and region: mass there over an even map's, of every seed's maps, and of networks with shuffled weights."""
-    explain, chosen = study.config.explain, study.costly
-    made = {}
-    for model, network in study.networks.items():
-        images = study.images[chosen]
+    """By model and region: mass there over an even map's, of every seed's maps, and of the same networks with shuffled weights, in
+    several draws of each on the costly images."""
+    chosen, images, made = study.costly, study.images[study.costly], {}
+    for model in study.runs:
         blind = [
             gradcam.explain_in_batches(
-                randomised.shuffled(network, images, seed=explain.seed + k), images, target=1
+                randomised.shuffled(network, images, seed=study.config.explain.seed + k), images, target=1
             )
+            for network in _networks(study, model)
             for k in range(SHUFFLES)
         ]
-        made[model] = trust.masses(found[model], blind, study.patients, **study.boot)
+        made[model] = trust.masses(found[model], blind, study.patients, study.patients[chosen], **study.boot)
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,20 +32,28 @@ def layer_names(model: CNNLSTM) -> list[str]:
 
 
 def default_layer(model: CNNLSTM) -> str:
-    """The last layer of Xception; the last convolution of any other backbone. Both after their ReLU, where they have one.
+    """The last layer of Xception; the last of the `convolutions` of any other backbone. Raises ExplainError where it has none."""
+    if hasattr(model.backbone, "stages"):
+        names = {id(module): name for name, module in model.named_modules()}
+        return names[id(model.backbone.stages()[-1])]
+    found = convolutions(model)
+    if not found:
+        raise ExplainError(f"{type(model).__name__} has no convolution to explain; name a layer")
+    return found[-1]
+
+
+def convolutions(model: CNNLSTM) -> list[str]:
+    """The backbone's convolutions from the image on, each after the ReLU that follows it, where one does.
 
     Before it, a channel's negative values times a negative weight would count as evidence, though the head never sees them.
     """
     names = {id(module): name for name, module in model.named_modules()}
-    if hasattr(model.backbone, "stages"):
-        return names[id(model.backbone.stages()[-1])]
     parts = list(model.backbone.modules())
-    convolutions = [k for k, part in enumerate(parts) if isinstance(part, nn.Conv2d)]
-    if not convolutions:
-        raise ExplainError(f"{type(model).__name__} has no convolution to explain; name a layer")
-    last = convolutions[-1]
-    rectified = last + 1 < len(parts) and isinstance(parts[last + 1], nn.ReLU)
-    return names[id(parts[last + rectified])]
+    return [
+        names[id(after if isinstance(after, nn.ReLU) else part)]
+        for part, after in itertools.zip_longest(parts, parts[1:])
+        if isinstance(part, nn.Conv2d)
+    ]
 
 
 def find_layer(model: CNNLSTM, layer: str | nn.Module | None) -> tuple[str, nn.Module]:

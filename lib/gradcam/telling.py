@@ -67,8 +67,8 @@ def _other_class(chosen: Cases) -> str:
     return words
 
 
-def ways(columns: dict[str, Maps]) -> str:
-    """How alike the columns at the first one's layer are."""
+def ways(columns: dict[str, Maps], model: str) -> str:
+    """How alike the columns of a model at the first one's layer are."""
     (first, reference), *others = columns.items()
     parts = []
     for name, maps in others:
@@ -77,7 +77,7 @@ def ways(columns: dict[str, Maps]) -> str:
             parts.append(
                 f"{name} {np.nanmean(found):+.2f}" if np.isfinite(found).any() else f"{name} none (blank)"
             )
-    return f"Mean rank correlation with {first} at the same resolution: {', '.join(parts)}."
+    return f"{NAMES.get(model, model)}: mean rank correlation with {first} at the same resolution: {', '.join(parts)}."
 
 
 def tokens(scores: list[TokenScores], model: str) -> str:

@@ -35,12 +35,12 @@ class Mass:
 
     own    of the models' maps, the mean over seeds and images, patients and seeds resampled
     seeds  how many
-    blind  the mean of maps of networks with shuffled weights; nan where these are blank
+    blind  the same of networks with shuffled weights, patients and draws resampled; nan where their maps are blank
     """
 
     own: Interval
     seeds: int
-    blind: float
+    blind: Interval
 
 
 def predictor(model: CNNLSTM) -> Callable[[Tensor], Tensor]:
@@ -92,22 +92,22 @@ def localise(
 
 
 def masses(
-    maps: Sequence[Maps], blind: Sequence[Maps], patients: np.ndarray, *, n_boot: int, seed: int
+    maps: Sequence[Maps], blind: Sequence[Maps], patients: np.ndarray, of_blind: np.ndarray, **boot: int
 ) -> dict[str, Mass]:
-    """Mass in the border and in the corners, of each seed's maps and of those of networks with shuffled weights."""
-    found = {}
-    for name, region in localisation.regions(maps[0].size).items():
-        own, none = (
-            np.stack([localisation.mass_ratio(one.pictures(), region) for one in some])
-            for some in (maps, blind)
-        )
-        seeds = [(k,) for k in range(len(own))]
-        interval = over_seeds(own, patients, seeds, n_boot=n_boot, seed=seed)
-        known_values = none[np.isfinite(none)]
-        found[name] = Mass(
-            interval, len(own), float(known_values.mean()) if len(known_values) else float("nan")
-        )
-    return found
+    """Mass in the border and in the corners, of each seed's maps and of those of networks with shuffled weights.
+
+    patients, of_blind  of the images of either, which may be fewer for the second
+    boot                n_boot and seed
+    """
+    return {
+        name: Mass(_mass(maps, region, patients, **boot), len(maps), _mass(blind, region, of_blind, **boot))
+        for name, region in localisation.regions(maps[0].size).items()
+    }
+
+
+def _mass(maps: Sequence[Maps], region: np.ndarray, patients: np.ndarray, **boot: int) -> Interval:
+    values = np.stack([localisation.mass_ratio(one.pictures(), region) for one in maps])
+    return over_seeds(values, patients, [(k,) for k in range(len(values))], **boot)
 
 
 def on_blank(model: str, maps: Maps) -> list[Row]:
@@ -169,7 +169,7 @@ def on_deletion(model: str, advantages: pd.DataFrame) -> list[Row]:
 
 def on_masses(model: str, found: dict[str, Mass]) -> list[Row]:
     """Less mass than an even map in border and corners, where no lung is; good only if less than without learning, too, and bad
-    only if more: what the networks' shape alone does is not the model's."""
+    only if more, the intervals lying apart: what the networks' shape alone does is not the model's."""
     rows = []
     for region, mass in found.items():
         result, verdict = _said(mass.own), "caution"
@@ -178,10 +178,10 @@ def on_masses(model: str, found: dict[str, Mass]) -> list[Row]:
             result = (
                 f"{mass.own} times an even map's share ({mass.seeds} seed{'s' if mass.seeds > 1 else ''})"
             )
-        if np.isfinite(mass.blind):
-            result += f"; with all weights shuffled {mass.blind:.2f}"
-            learned = {"good": mass.own.high < mass.blind, "bad": mass.own.low > mass.blind}
-            verdict = verdict if learned.get(verdict) else "caution"
+        if np.isfinite(mass.blind.estimate):
+            result += f"; with all weights shuffled {_said(mass.blind)}"
+            learned = {"good": mass.own.high < mass.blind.low, "bad": mass.own.low > mass.blind.high}
+            verdict = verdict if known(mass.blind) and learned.get(verdict) else "caution"
         rows.append(_row(f"Keeps off the {region}", model, result, verdict))
     return rows
 

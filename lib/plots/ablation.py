@@ -79,7 +79,7 @@ def orders(per_seed: pd.DataFrame, *, ax: plt.Axes | None = None) -> plt.Axes:
 
 
 def order_paths(*, side: int = 7) -> plt.Figure:
-    """Each token order as the path it takes over the map; lighter early, darker late."""
+    """Each token order as the path it takes over the map; lighter early, darker late, the first token ringed."""
     figure, axes = plt.subplots(2, 4, figsize=(8, 4.4), layout="constrained")
     for ax, name in zip(axes.flat, ORDERS, strict=True):
         order = (
@@ -90,6 +90,7 @@ def order_paths(*, side: int = 7) -> plt.Figure:
         row, column = order // side, order % side
         ax.plot(column, row, color=style.GRAY, lw=0.8)
         ax.scatter(column, row, c=np.arange(len(order)), cmap="Blues", s=26, ec="black", lw=0.3, zorder=3)
+        ax.scatter(column[0], row[0], s=90, fc="none", ec=COLOURS["clear"], lw=1.5, zorder=4)
         ax.set(
             title=f"{name} (new for each image)" if name == "shuffle" else name,
             xticks=[],

@@ -56,14 +56,15 @@ def gallery(
     alpha: float = 0.4,
     colours: str = overlay.COLOURS,
 ) -> plt.Figure:
-    """One row an image: the image, then one overlay for each entry of `columns` (a method, a layer, a target)."""
-    figure, grid = _grid(len(pixels), 1 + len(columns), side=1.75, head=0.3)
+    """One row an image: the image, then one overlay for each entry of `columns` (a method or a layer), with the class explained."""
+    figure, grid = _grid(len(pixels), 1 + len(columns), side=1.75, head=0.45)
     for row, title in enumerate(titles):
         _picture(grid[row, 0], pixels[row], title)
     for k, (name, own) in enumerate(columns.items(), 1):
         over = own.overlay(pixels, alpha=alpha, colours=colours)
         for row in range(len(pixels)):
-            _picture(grid[row, k], over[row], name + ("\nno map" if own.blank[row] else ""))
+            said = f"{name}\nfor {CLASSES[own.targets[row]]}"
+            _picture(grid[row, k], over[row], said + (", no map" if own.blank[row] else ""))
     return figure
 
 
@@ -75,7 +76,7 @@ def tokens(pixels: np.ndarray, scores: Sequence[TokenScores], titles: Sequence[s
         for k, found in enumerate(scores, 1):
             values = found.values[row]
             limit = np.abs(values).max() or 1.0
-            _picture(grid[row, k], None, found.method)
+            _picture(grid[row, k], None, f"{found.method}\nfor {CLASSES[found.targets[row]]}")
             grid[row, k].imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit)
     return figure
 
