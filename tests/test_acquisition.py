@@ -1,11 +1,14 @@
 """What the size of an original tells, on images of which it is known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from lib import measured, metrics, originals, overlap
-from lib.publish import acquisition, size, tried
+from lib import acquisition, measured, metrics, originals, overlap
+from lib.comparison import taken
+from lib.publish import size, tried
 from tests.predictions import table
 
 
@@ -140,6 +143,35 @@ def test_image_of_no_known_size_is_named(small_ill_large_normal):
     assert not acquisition.known(odd)
     with pytest.raises(ValueError, match="size of elsewhere's original is not known, nor are 0 others"):
         acquisition.sized(odd)
+
+
+def test_the_page_says_what_is_left_of_both_models_and_of_their_difference(
+    small_ill_large_normal, monkeypatch
+):
+    by_size = small_ill_large_normal.assign(
+        logit=-np.log(acquisition.sized(small_ill_large_normal)["height"])
+    )
+    tables = {"xception_lstm": small_ill_large_normal, "custom_cnn_lstm": by_size}
+    models = {model: measured.Measured([each], n_boot=50) for model, each in tables.items()}
+    study = SimpleNamespace(models=models, store=SimpleNamespace(source={}))
+    said = taken.told(study)
+    first, second = (acquisition.balanced_auc(found, blocks=True) for found in models.values())
+    whole, gap = models["xception_lstm"].interval("auc"), (first - second).interval()
+    assert (
+        f"{first.interval()} of Xception-LSTM ({whole} as they are) and {second.interval()} of Custom CNN-LSTM ("
+        in said
+    )
+    assert (
+        f"; Xception-LSTM minus Custom CNN-LSTM is then {gap.estimate:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]."
+        in said
+    )
+    assert "| Xception-LSTM | below 1,000 |" in said and "| Custom CNN-LSTM | whole blocks |" in said
+    unknown = "The sizes of these images' originals are not known"
+    study.store.source["kind"] = "phantoms"  # which may have published names
+    assert taken.told(study).startswith(unknown)
+    study.store.source["kind"] = "folder"
+    monkeypatch.setattr(originals, "sizes", dict)
+    assert taken.told(study).startswith(unknown)
 
 
 def test_what_is_said_of_it(small_ill_large_normal, monkeypatch, tmp_path):

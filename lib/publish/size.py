@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import ablation, evaluate, measured
+from lib import ablation, acquisition, evaluate, measured
+from lib.comparison import taken
 from lib.measured import Measured
 from lib.plots import style
-from lib.publish import acquisition, foremost
+from lib.publish import foremost
 from lib.publish.asked import questions
 from lib.publish.results import best, interval, published, record
 from lib.stats import Draws, Interval
@@ -54,12 +55,8 @@ def section(results: Path) -> list[str]:
         return []
     return [
         "### The size of the original",
-        "Originals differ in size by class, in train and in test (data card). Called rightly at the threshold, by the height of the "
-        "original in pixels:",
-        _rightly("height", acquisition.by_height(shown)),
-        "The same by how the original was cut: sides of whole JPEG blocks (8 pixels), which one in 64 has by chance, go with the class "
-        "(data card). The AUC is that of the row's images alone:",
-        _rightly("cut", acquisition.by_cut(shown)),
+        "Originals differ in size by class, in train and in test (data card).",
+        *taken.rightly(shown),
         "AUC on the test images as they are, and weighted so that height and width, and in the last column whole blocks too, do not tell the classes apart (overlap weights, "
         "Li, Morgan & Zaslavsky 2018, held as fitted), which leaves the images whose size is common in both; they may be harder for other reasons too:",
         markdown(pd.DataFrame([_balanced(folder, row) for folder, row in foremost.rows(results)])),
@@ -85,18 +82,6 @@ def _by_seed(table: pd.DataFrame, n_boot: int) -> Draws:
     return acquisition.balanced([own for _, own in table.groupby("seed")], n_boot=n_boot)
 
 
-def _rightly(name: str, found: pd.DataFrame) -> str:
-    return markdown(
-        pd.DataFrame(
-            {
-                "Model": found["model"], name.capitalize(): found[name],
-                "Normal": found["normal"].map(str), "Specificity": found["specificity"].map(_written),
-                "Ill": found["ill"].map(str), "Sensitivity": found["sensitivity"].map(_written), "AUC": found["auc"].map(_written),
-            }
-        )
-    )  # fmt: skip
-
-
 def _balanced(folder: Path, row: dict) -> dict[str, str]:
     found = _measured(folder, row["model"])
     left, cut = (acquisition.balanced_auc(found, blocks=blocks).interval() for blocks in (False, True))
@@ -107,10 +92,6 @@ def _balanced(folder: Path, row: dict) -> dict[str, str]:
 
 def _percent(found: Interval) -> str:
     return f"{found.estimate * 100:.1f} [{found.low * 100:.1f}, {found.high * 100:.1f}]%"
-
-
-def _written(found: Interval | None) -> str:
-    return "" if found is None else f"{found}"
 
 
 def _measured(folder: Path, model: str) -> Measured:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import config, evaluate, files, metrics, stats
+from lib import acquisition, config, evaluate, files, metrics, stats
 from lib.plots import style
-from lib.publish import acquisition
 from lib.tables import markdown
 
 N_BOOT = 2000
