@@ -93,7 +93,8 @@ def _circumstances(config: Config) -> dict:
 def table(found: dict) -> pd.DataFrame:
     """One row a model, recipe and phase: images/s, ratio to the original, peak memory, share outside the model, share of the limit.
 
-    The ratio is of the better turns; it ranges from the worse turn over the original's better one to the reverse.
+    The ratio is of the better turns; it ranges from the worse turn over the original's better one to the reverse. The memory is the
+    most of any turn, each of which trains and infers.
     """
     rows = []
     for model in filter(found["models"].get, configs.MODELS):  # a file has them in another order
@@ -116,7 +117,7 @@ def table(found: dict) -> pd.DataFrame:
                         "batch": turn["batch"] if kind == "train" else 64, "images_per_second": turn[phase],
                         "worse_turn": min(rates), "ratio": max(rates) / max(references),
                         "ratio_low": min(rates) / max(references), "ratio_high": max(rates) / min(references),
-                        "peak_memory_gb": turn["peak_memory_gb"],
+                        "peak_memory_gb": max(t["peak_memory_gb"] for t in turns),
                         "share_outside_model": None if stored else turn[f"{kind}_outside"],
                         # with a stored prefix the operations of the prefix are not done
                         "share_of_limit": None if stored else done / found["limits_gflops"][turn["precision"]],

@@ -82,7 +82,7 @@ def at_length(folders: list[Path]) -> list[str]:
         if question in all_runs
     ]
     at_once = (
-        "The differences to mean-pooling over all recipes of a model hold for all models at once, on the same test images."
+        "The differences to mean-pooling over all recipes of a model hold for all models at once, on the same test images; Holm p is corrected for their number."
         if len(over) > 1
         else ""
     )

@@ -92,7 +92,7 @@ def at_sensitivity(results: Path) -> str:
     )
     return (
         "At the highest threshold that keeps 95% sensitivity on the same images it reaches "
-        f"{_at_sensitivity(folder, model)} on test{besides}. The table's rule, Youden's index, was settled before these figures were known."
+        f"{_at_sensitivity(folder, model)} on test{besides}. The table's rule, Youden's index (the cut at which sensitivity plus specificity is largest), was settled before these figures were known."
     )
 
 
