@@ -149,21 +149,26 @@ def _largest(regimes: dict[str, Profiles]) -> list[str]:
     said: list[str] = []
     for regime, profiles in regimes.items():
         asking = [one for one in profiles if has(one[1], LARGEST)]
-        for folder, found in asking:
-            learned, reached = _learned(found["control"]["relation"], "that relation", LARGEST)
-            if learned:
-                model, place = ablation.model_of(found), f"`{folder.name}`"
-                change = f"{gap(row_of(found, LARGEST))}{family(found['headline'])}"
-                if len(asking) > 1:
-                    (all_runs,) = together({(model, regime): asking}, LARGEST).values()
-                    change += f"; over {all_runs}"
-                said.append(
-                    f"With the seeds of {place} it {reached}, and on radiographs ({within(regime)}) the difference is {change}." if said
-                    else f"Read out at its largest value it {reached}, and on radiographs ({style.NAMES[model]}, {place}, {within(regime)}) its test "
-                    f"AUC minus that of mean-pooling is {change}."
-                )  # fmt: skip
-                break
+        able = (one for one in asking if _learned(one[1]["control"]["relation"], "that relation", LARGEST)[0])
+        if first := next(able, None):
+            said.append(_on_radiographs(*first, regime, asking, beside=bool(said)))
     return said
+
+
+def _on_radiographs(folder: Path, found: dict, regime: str, asking: Profiles, *, beside: bool) -> str:
+    """That sentence of one profile, `beside` another regime's or the first."""
+    _, reached = _learned(found["control"]["relation"], "that relation", LARGEST)
+    model, place = ablation.model_of(found), f"`{folder.name}`"
+    change = f"{gap(row_of(found, LARGEST))}{family(found['headline'])}"
+    if len(asking) > 1:
+        (all_runs,) = together({(model, regime): asking}, LARGEST).values()
+        change += f"; over {all_runs}"
+    if beside:
+        return f"With the seeds of {place} it {reached}, and on radiographs ({within(regime)}) the difference is {change}."
+    return (
+        f"Read out at its largest value it {reached}, and on radiographs ({style.NAMES[model]}, {place}, {within(regime)}) its test "
+        f"AUC minus that of mean-pooling is {change}."
+    )
 
 
 def _learned(task: dict, what: str, head: str = ablation.BASE) -> tuple[bool, str]:
