@@ -397,17 +397,14 @@ def some_maps(values, size=(8, 8)):
     return Maps(values, np.zeros(n, np.float32), np.ones(n, int), "layer", "gradcam", size)
 
 
-def test_scaling_by_image_and_by_batch():
+def test_each_map_is_scaled_by_its_own_range():
     weak, strong = np.array([[0, 1], [0, 0.0]]), np.array([[0, 10], [0, 0.0]])
     maps = some_maps([weak, strong, 0 * weak, 0 * weak + 3])
     assert list(maps.blank) == [False, False, True, True]
-    by_image, by_batch = maps.scaled(), maps.scaled(by="batch")
-    np.testing.assert_allclose(by_image[0], by_image[1], atol=1e-6)
-    assert by_image[:2].max() == 1
-    assert by_image[:2].min() == 0
-    np.testing.assert_allclose(by_batch[0].max(), 0.1, atol=1e-6)
-    with pytest.raises(ValueError, match="by is 'row'; maps are scaled by image or batch"):
-        maps.scaled(by="row")
+    scaled = maps.scaled()
+    np.testing.assert_allclose(scaled[0], scaled[1], atol=1e-6)
+    assert scaled[:2].max() == 1
+    assert scaled[:2].min() == 0
 
 
 def test_rounding_of_a_flat_map_is_not_a_picture():

@@ -63,16 +63,13 @@ class Maps:
         """(B, H, W) at the size of the images, not scaled: each cell where it looks."""
         return overlay.resize(self.values, self.size, self.grid)
 
-    def scaled(self, *, by: str = "image") -> np.ndarray:
-        """(B, H, W) in [0, 1] at the size of the images, each by its own range (`by="batch"`: by a common one).
+    def scaled(self) -> np.ndarray:
+        """(B, H, W) in [0, 1] at the size of the images, each by its own range. A blank map is nan."""
+        return overlay.scale(self.pictures())
 
-        A blank map is nan.
-        """
-        return overlay.scale(self.pictures(), by=by)
-
-    def heat(self, *, colours: str = overlay.COLOURS, by: str = "image") -> np.ndarray:
-        """(B, H, W, 3) uint8: the heat maps. A blank map is gray."""
-        return overlay.heat(self.scaled(by=by), colours=colours)
+    def heat(self, *, colours: str = overlay.COLOURS) -> np.ndarray:
+        """(B, H, W, 3) uint8: the heat maps, each scaled by its own range. A blank map is gray."""
+        return overlay.heat(self.scaled(), colours=colours)
 
     def overlay(
         self, images: Tensor | np.ndarray, *, alpha: float = 0.4, colours: str = overlay.COLOURS

@@ -11,7 +11,6 @@ from lib.gradcam.geometry import Grid
 COLOURS = (
     "inferno"  # perceptually uniform; the original notebook's "jet" invents edges where the map has none
 )
-SCALES = ("image", "batch")
 
 
 def resize(maps: np.ndarray, size: tuple[int, int], grid: Grid | None = None) -> np.ndarray:
@@ -34,20 +33,14 @@ def blank(maps: np.ndarray) -> np.ndarray:
     return ~(np.ptp(flat, axis=1) > 1e-6 * np.abs(flat).max(axis=1))
 
 
-def scale(maps: np.ndarray, *, by: str = "image") -> np.ndarray:
+def scale(maps: np.ndarray) -> np.ndarray:
     """Maps (B, h, w) -> [0, 1]; a blank map becomes nan, since scaling would turn its rounding into a picture.
 
-    by  "image": each map from its own minimum to its own maximum, so strengths cannot be compared between images;
-        "batch": all by the largest value among them, zero staying zero
+    Each map goes from its own minimum to its own maximum, so strengths cannot be compared between images.
     """
-    if by not in SCALES:
-        raise ValueError(f"by is {by!r}; maps are scaled by {' or '.join(SCALES)}")
     maps = np.asarray(maps, np.float32)
     empty = blank(maps)
     scaled = np.full_like(maps, np.nan)
-    if by == "batch":
-        scaled[~empty] = maps[~empty] / max(maps.max(), np.finfo(np.float32).tiny)
-        return scaled
     low = maps.min(axis=(1, 2), keepdims=True)[~empty]
     high = maps.max(axis=(1, 2), keepdims=True)[~empty]
     scaled[~empty] = (maps[~empty] - low) / (high - low)
