@@ -598,7 +598,7 @@ def test_verdicts_of_tokens_follow_the_gap_and_the_largest_share(gap, most, verd
     shares[:, 4] = most
     empty = np.zeros((n, 2, 10))
     scores = attribution.TokenScores(
-        empty, np.ones(n), np.ones(n, int), np.ones(n), np.full(n, gap), "integrated gradients", "zero", 16
+        empty, np.ones(n), np.ones(n, int), np.ones(n), np.full(n, gap), "integrated gradients", 16
     )
     assert attribution.largest_tenth(shares) == pytest.approx(most + (1 - most) / 19)
     assert [row["verdict"] for row in trust.on_tokens("xception_lstm", scores, shares)] == verdicts

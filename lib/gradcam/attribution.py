@@ -13,22 +13,22 @@ from torch import Tensor
 from lib.gradcam.question import ExplainError, checked, class_score, targets_of
 from lib.gradcam.undisturbed import read, undisturbed
 from lib.models import CNNLSTM
-from lib.sequence import READOUTS, Reorder
+from lib.sequence import Reorder
 
 METHODS = ("gradient x input", "integrated gradients", "occlusion")
-BASELINES = ("zero", "mean")
+TOLERANCE = 0.01  # of the change of score: how close integrated gradients must add up to it
 MAX_STEPS = 8192  # of the integral, for the few images on whose path the score bends sharply
 AT_ONCE = 2**24  # values of token sequences read in one go
 
 
 @dataclass(frozen=True)
 class TokenScores:
-    """What each token adds to the score of the target, relative to a baseline token.
+    """What each token adds to the score of the target, relative to the baseline: a token without any feature, all zero.
 
     values    (B, h, w), signed, each token at its place in the image
     logits    (B,)
     targets   (B,) the class explained
-    change    (B,) score of the image minus score of a sequence of baseline tokens
+    change    (B,) score of the image minus score of a sequence of such tokens
     gap       (B,) |sum of values - change| / |change|: what integrated gradients leave unexplained; nan for other methods
     steps     evaluations of the integral for the image that took most; 0 for other methods
     """
@@ -39,7 +39,6 @@ class TokenScores:
     change: np.ndarray
     gap: np.ndarray
     method: str
-    baseline: str
     steps: int = 0
 
 
@@ -58,32 +57,27 @@ def attribute(
     *,
     method: str = "integrated gradients",
     target: int | str | Sequence[int] | Tensor | None = None,
-    baseline: str = "zero",
-    tolerance: float = 0.01,
 ) -> TokenScores:
     """What each token of `features` (B, C, h, w), from `features_of`, adds to the target's score.
 
-    method     "gradient x input"; "integrated gradients" (Sundararajan et al. 2017), with Gauss-Legendre points doubled
-               until the sum is within `tolerance` of the change of score; "occlusion": the loss of score when one token
-               alone becomes the baseline
-    target     as for `gradcam.explain`
-    baseline   "zero": a token without any feature; "mean": the mean token of the same image
-    Raises ExplainError for an unknown method or baseline, a target outside the classes, or values not finite.
+    method  "gradient x input"; "integrated gradients" (Sundararajan et al. 2017), with Gauss-Legendre points doubled
+            until the sum is within TOLERANCE of the change of score, or MAX_STEPS are reached; "occlusion": the loss of
+            score when one token alone becomes zero
+    target  as for `gradcam.explain`
+    The baseline is a token without any feature: all zero.
+    Raises ExplainError for an unknown method, a target outside the classes, or values not finite.
     """
-    _one_of("method", method, METHODS)
-    _one_of("baseline", baseline, BASELINES)
+    if method not in METHODS:
+        raise ExplainError(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
     _check_features(features)
     height, width = features.shape[2:]
     with undisturbed(model):
         tokens = model.tokens(features.detach()).contiguous()  # (B, T, C)
-        start = (
-            torch.zeros_like(tokens) if baseline == "zero" else tokens.mean(1, keepdim=True).expand_as(tokens)
-        )
         with torch.no_grad():
             logits = read(model, tokens)
             targets = targets_of(target, logits)
-            change = class_score(logits - read(model, start), targets)
-        scores, steps = SCORERS[method](model, tokens, start, targets, change, tolerance)
+            change = class_score(logits - read(model, torch.zeros_like(tokens)), targets)
+        scores, steps = SCORERS[method](model, tokens, targets, change)
         scores = scores.detach()
         places = places_of(model, len(tokens), height, width, device=tokens.device)
         values = torch.zeros_like(scores).scatter(1, places, scores).view(-1, height, width)
@@ -96,7 +90,6 @@ def attribute(
         change=change.cpu().numpy(),
         gap=gap.cpu().numpy() if exact else np.full(len(tokens), np.nan),
         method=method,
-        baseline=baseline,
         steps=steps,
     )
 
@@ -142,22 +135,6 @@ def largest_gap(scores: TokenScores) -> float:
     return float(gap.max()) if len(gap) else float("nan")
 
 
-def reread(model: CNNLSTM, *, order: str | None = None, readout: str | None = None) -> CNNLSTM:
-    """A copy with the same weights that reads its tokens in another order, or out in another way.
-
-    Raises ExplainError when the head has no such read-out, ValueError for an unknown order.
-    """
-    twin = copy.deepcopy(model)
-    if order is not None:
-        twin.reorder = Reorder(order)
-    if readout is not None:
-        _one_of("readout", readout, READOUTS)
-        if not hasattr(twin.sequence, "readout"):
-            raise ExplainError(f"the head {type(twin.sequence).__name__} has no read-out to change")
-        twin.sequence.readout = readout
-    return twin
-
-
 def with_untrained_head(model: CNNLSTM, *, seed: int) -> CNNLSTM:
     """A copy whose sequence head and classifier have their initial, random weights again; the backbone stays trained."""
     twin = copy.deepcopy(model)
@@ -177,11 +154,15 @@ def reading_of(model: CNNLSTM) -> str:
 
 
 def readings(model: CNNLSTM) -> dict[str, CNNLSTM]:
-    """The model as it is, and the same weights read in raster order, in reverse, and out at the mean: by `reading_of`."""
+    """The model as it is, and the same weights read in raster order, in reverse, and out at the mean: by `reading_of`.
+
+    The model alone where its head has no read-out to change.
+    """
     found = {reading_of(model): model}
     if hasattr(model.sequence, "readout"):
         for order, readout in (("raster", "last"), ("reverse", "last"), ("raster", "mean")):
-            twin = reread(model, order=order, readout=readout)
+            twin = copy.deepcopy(model)
+            twin.reorder, twin.sequence.readout = Reorder(order), readout
             found.setdefault(reading_of(twin), twin)
     return found
 
@@ -194,47 +175,45 @@ def places_of(
     return model.reorder(places, height, width)[..., 0]
 
 
-def _gradient_x_input(model, tokens, start, targets, change, tolerance) -> tuple[Tensor, int]:
-    gradient = _gradient(model, tokens, targets)
-    return (gradient * (tokens - start)).sum(-1), 0
+def _gradient_x_input(model, tokens, targets, change) -> tuple[Tensor, int]:
+    return (_gradient(model, tokens, targets) * tokens).sum(-1), 0
 
 
-def _integrated(model, tokens, start, targets, change, tolerance) -> tuple[Tensor, int]:
+def _integrated(model, tokens, targets, change) -> tuple[Tensor, int]:
     scores = torch.zeros(tokens.shape[:2], device=tokens.device)
     left = torch.arange(len(tokens), device=tokens.device)  # images whose sum is not close enough yet
     steps, evaluations = 16, 0
     while len(left):
-        total = _integral(model, tokens[left], start[left], targets[left], steps)
-        scores[left] = (total * (tokens[left] - start[left])).sum(-1)
+        scores[left] = (_integral(model, tokens[left], targets[left], steps) * tokens[left]).sum(-1)
         evaluations += steps
-        far = (scores[left].sum(1) - change[left]).abs() > tolerance * change[left].abs()
+        far = (scores[left].sum(1) - change[left]).abs() > TOLERANCE * change[left].abs()
         left = left[far] if steps < MAX_STEPS else left[:0]
         steps *= 2
     return scores, evaluations
 
 
-def _integral(model: CNNLSTM, tokens: Tensor, start: Tensor, targets: Tensor, steps: int) -> Tensor:
-    """Mean gradient on the straight line from `start` to `tokens`, (B, T, C), by Gauss-Legendre quadrature."""
+def _integral(model: CNNLSTM, tokens: Tensor, targets: Tensor, steps: int) -> Tensor:
+    """Mean gradient on the straight line from zero to `tokens`, (B, T, C), by Gauss-Legendre quadrature."""
     points, weights = np.polynomial.legendre.leggauss(steps)
     points, weights = (
         torch.tensor(v, dtype=tokens.dtype, device=tokens.device) for v in ((points + 1) / 2, weights / 2)
     )
     total = torch.zeros_like(tokens)
     for some in torch.arange(steps, device=tokens.device).split(_at_once(tokens)):
-        line = start + points[some, None, None, None] * (tokens - start)  # (points, B, T, C)
+        line = points[some, None, None, None] * tokens  # (points, B, T, C)
         gradient = _gradient(model, line.flatten(0, 1), targets.repeat(len(some)))
         total += torch.einsum("p,pbtc->btc", weights[some], gradient.view_as(line))
     return total
 
 
 @torch.no_grad()
-def _occlusion(model, tokens, start, targets, change, tolerance) -> tuple[Tensor, int]:
+def _occlusion(model, tokens, targets, change) -> tuple[Tensor, int]:
     score = class_score(read(model, tokens), targets)
     without = []
     for some in torch.arange(tokens.shape[1], device=tokens.device).split(_at_once(tokens)):
         hidden = tokens.repeat(len(some), 1, 1, 1)  # (steps, B, T, C)
         for k, step in enumerate(some):
-            hidden[k, :, step] = start[:, step]
+            hidden[k, :, step] = 0
         logits = read(model, hidden.flatten(0, 1)).view(len(some), -1)
         without.append(class_score(logits, targets).T)
     return score[:, None] - torch.cat(without, 1), 0
@@ -262,8 +241,3 @@ def _check_features(features: Tensor) -> None:
         raise ExplainError("the batch is empty; there is no image to explain")
     if not torch.isfinite(features).all():
         raise ExplainError("the features hold values that are not finite; are the model's weights intact?")
-
-
-def _one_of(name: str, value: str, valid: Sequence[str]) -> None:
-    if value not in valid:
-        raise ExplainError(f"{name} is {value!r}; it must be one of {', '.join(valid)}")
