@@ -39,25 +39,14 @@ def changed(tokens: Tensor, reading: str, *, generator: torch.Generator) -> Tens
 
 
 @torch.inference_mode()
-def readings(
-    model: CNNLSTM,
-    store,
-    rows: np.ndarray,
-    *,
-    seed: int,
-    batch_size: int = 32,
-    dtype: torch.dtype = torch.float32,
-) -> pd.DataFrame:
-    """Logits of the store's images under every reading: columns image, patient, y_true and one a reading.
-
-    dtype  of the backbone's pass; the sequence head reads in float32
-    """
+def readings(model: CNNLSTM, store, rows: np.ndarray, *, seed: int, batch_size: int = 32) -> pd.DataFrame:
+    """Logits of the store's images under every reading, in float32: columns image, patient, y_true and one a reading."""
     device = next(model.parameters()).device
-    frozen, rest = Frozen(model, dtype).to(device), FastRest(model, dtype).to(device)
+    frozen, rest = Frozen(model, torch.float32).to(device), FastRest(model, torch.float32).to(device)
     generator = torch.Generator().manual_seed(seed)
     found: dict[str, list[Tensor]] = {reading: [] for reading in READINGS}
     for images, _, _ in pixels.batches(store, rows, batch_size, device=device):
-        tokens = model.tokens(rest.features(frozen(images).to(dtype)).float())
+        tokens = model.tokens(rest.features(frozen(images)))
         for reading, logits in found.items():
             logits.append(model.read(changed(tokens, reading, generator=generator)).cpu())
     index = store.index.iloc[rows]

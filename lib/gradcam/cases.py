@@ -33,11 +33,11 @@ def readings(zooms: Sequence[float]) -> str:
 
 
 def with_outcome(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The test rows of a predictions table with `probability` and `outcome`, at probability 0.5, indexed 0 to n - 1."""
+    """The test rows of a predictions table with their `outcome` at probability 0.5, indexed 0 to n - 1."""
     test = predictions[predictions["split"] == "test"].reset_index(drop=True)
     ill_called, ill = called(test["logit"]) == 1, test["y_true"] == 1
     outcome = np.select([ill_called & ill, ill_called & ~ill, ~ill_called & ~ill], OUTCOMES[:3], OUTCOMES[3])
-    return test.assign(probability=1 / (1 + np.exp(-test["logit"])), outcome=outcome)
+    return test.assign(outcome=outcome)
 
 
 def choose(predictions: pd.DataFrame, *, per_outcome: int, seed: int) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from lib.gradcam.means import mean_interval
 from lib.gradcam.overlay import blank, resize
 
 KINDS = ("deletion", "insertion")
+BATCH = 32  # images that a model is asked about at once
 
 
 def curves(
@@ -23,7 +24,6 @@ def curves(
     targets: np.ndarray,
     *,
     steps: int = 6,
-    batch_size: int = 32,
     seed: int,
 ) -> pd.DataFrame:
     """Deletion and insertion curves (Petsiuk, Das & Saenko 2018), one row a map, kind, image and share of pixels.
@@ -39,7 +39,7 @@ def curves(
     blurred = _blurred(images)
     pictures = {name: resize(maps, size) for name, maps in rankings.items()}
     empty = {name: blank(maps) for name, maps in rankings.items()}
-    ends = [_scores(predict, which, targets, batch_size) for which in (images, blurred)]
+    ends = [_scores(predict, which, targets) for which in (images, blurred)]
     rows = []
     for number, (name, maps) in enumerate(pictures.items()):
         place = _places(maps, np.random.default_rng([seed, number]))  # (n, H, W), 0 for the first pixel, to 1
@@ -47,7 +47,7 @@ def curves(
             scores = [ends[KINDS.index(kind)]]
             for share in shares[1:-1]:
                 done = torch.from_numpy(place < share)[:, None].to(images.device)
-                scores.append(_scores(predict, torch.where(done, end, begin), targets, batch_size))
+                scores.append(_scores(predict, torch.where(done, end, begin), targets))
             scores.append(ends[1 - KINDS.index(kind)])
             for share, values in zip(shares, scores, strict=True):
                 values = np.where(empty[name], np.nan, values)
@@ -100,10 +100,8 @@ def _blurred(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _scores(
-    predict: Callable[[Tensor], Tensor], images: Tensor, targets: np.ndarray, batch_size: int
-) -> np.ndarray:
+def _scores(predict: Callable[[Tensor], Tensor], images: Tensor, targets: np.ndarray) -> np.ndarray:
     """Probability of each image's target, (n,)."""
-    logits = torch.cat([predict(batch).float().cpu() for batch in images.split(batch_size)])
+    logits = torch.cat([predict(batch).float().cpu() for batch in images.split(BATCH)])
     sign = torch.from_numpy(2.0 * np.asarray(targets) - 1)
     return torch.sigmoid(logits * sign).numpy()

@@ -16,23 +16,16 @@ from lib.models import CNNLSTM
 BATCHNORM = (nn.BatchNorm2d,)
 
 
-def cascade(
-    model: CNNLSTM,
-    images: Tensor,
-    *,
-    seed: int,
-    steps: int = 8,
-    method: str = "gradcam",
-    layer: str | None = None,
-) -> pd.DataFrame:
+def cascade(model: CNNLSTM, images: Tensor, *, seed: int, steps: int = 8) -> pd.DataFrame:
     """Randomise the classifier, then the head too, and so on down to the first layer (Adebayo et al. 2018).
 
     Each tensor's values are shuffled, which keeps their scale; BatchNorm statistics below follow suit, since old ones would
     fade the maps to nothing. At most `steps` steps, the first, the second and the last always among them.
+    The maps are Grad-CAM's at the default layer.
     Returns one row a step and image: step (0 is the trained model), randomised (the lowest part reached), image (its
     position), rank_correlation, ssim (both with the trained model's map of the same class), blank.
     """
-    trained = gradcam.explain(model, images, method=method, layer=layer)
+    trained = gradcam.explain(model, images)
     rows = _rows(0, "nothing", trained, trained)
     twin = copy.deepcopy(model).eval()
     rng = np.random.default_rng(seed)
@@ -41,7 +34,7 @@ def cascade(
         for name in group:
             shuffle_weights(twin.get_submodule(name), rng)
         _recalibrate(twin, [name for done in groups[:step] for name in done], images)
-        maps = gradcam.explain(twin, images, method=method, layer=trained.layer, target=trained.targets)
+        maps = gradcam.explain(twin, images, target=trained.targets)
         rows += _rows(step, group[-1], trained, maps)
     return pd.DataFrame(rows)
 

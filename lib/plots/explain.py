@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from lib.gradcam import Maps, overlay
+from lib.gradcam import Maps
 from lib.gradcam.attribution import TokenScores
 from lib.gradcam.means import known
 from lib.gradcam.question import CLASSES
@@ -24,8 +24,6 @@ def side_by_side(
     titles: Sequence[str],
     *,
     logits: dict[str, np.ndarray],
-    alpha: float = 0.4,
-    colours: str = overlay.COLOURS,
 ) -> plt.Figure:
     """One row an image: the image, then each model's map and overlay, every map scaled by its own range.
 
@@ -39,7 +37,7 @@ def side_by_side(
         _picture(grid[row, 0], pixels[row], title)
     for k, name in enumerate(names):
         own = maps[name]
-        heat, over = own.heat(colours=colours), own.overlay(pixels, alpha=alpha, colours=colours)
+        heat, over = own.heat(), own.overlay(pixels)
         for row in range(len(pixels)):
             probability = 1 / (1 + np.exp(-logits[name][row]))
             said = f"{style.NAMES.get(name, name)}: {probability:.2f}\nfor {CLASSES[own.targets[row]]}"
@@ -48,20 +46,13 @@ def side_by_side(
     return figure
 
 
-def gallery(
-    pixels: np.ndarray,
-    columns: dict[str, Maps],
-    titles: Sequence[str],
-    *,
-    alpha: float = 0.4,
-    colours: str = overlay.COLOURS,
-) -> plt.Figure:
+def gallery(pixels: np.ndarray, columns: dict[str, Maps], titles: Sequence[str]) -> plt.Figure:
     """One row an image: the image, then one overlay for each entry of `columns` (a method or a layer), with the class explained."""
     figure, grid = _grid(len(pixels), 1 + len(columns), side=1.75, head=0.45)
     for row, title in enumerate(titles):
         _picture(grid[row, 0], pixels[row], title)
     for k, (name, own) in enumerate(columns.items(), 1):
-        over = own.overlay(pixels, alpha=alpha, colours=colours)
+        over = own.overlay(pixels)
         for row in range(len(pixels)):
             said = f"{name}\nfor {CLASSES[own.targets[row]]}"
             _picture(grid[row, k], over[row], said + (", no map" if own.blank[row] else ""))
