@@ -18,10 +18,10 @@ OTHERS = 64  # images of other patients that each map is compared with, at most
 
 @dataclass(frozen=True)
 class Agreement:
-    """Rank correlation of two sets of maps.
+    """Rank correlation of two sets of maps, or on average of every two of several.
 
     same      of the same image, mean and interval
-    other     the first set's map with the second's maps of other patients whose images are called the same: agreement that
+    other     one set's map with another's maps of other patients whose images are called the same: agreement that
               owes nothing to the image but its class
     beyond    same - other, with its interval
     """
@@ -32,33 +32,18 @@ class Agreement:
 
 
 def agree(
-    first: np.ndarray,
-    second: np.ndarray,
-    patients: np.ndarray,
-    called: np.ndarray | None = None,
-    *,
-    n_boot: int,
-    seed: int,
-) -> Agreement:
-    """Agreement of maps (B, h, w) with maps (B, h', w') of the same B images, at the coarser of the two resolutions.
-
-    called  (B,) what the images are called; maps of images called otherwise are not compared. None: all are called the same.
-    """
-    return agree_over([first, second], patients, called, n_boot=n_boot, seed=seed, seeds=False)
-
-
-def agree_over(
     sets: Sequence[np.ndarray],
     patients: np.ndarray,
     called: np.ndarray | None = None,
     *,
     n_boot: int,
     seed: int,
-    seeds: bool = True,
 ) -> Agreement:
-    """Agreement over every two of several sets of maps of the same B images, such as those of several seeds.
+    """Agreement over every two of several sets of maps of the same B images, such as those of two models or of several seeds.
 
-    seeds  whether the sets are a sample themselves, and resampled along with the patients
+    sets    two or more, each (B, h, w), h and w its own; two are compared at the coarser resolution of them
+    called  (B,) what the images are called; maps of images called otherwise are not compared. None: all are called the same.
+    Patients are resampled, and the sets along with them where there are more than two: two have but one pair.
     Each pair is compared by itself: in one long list of all pairs, a set would meet itself under other patients' maps.
     """
     patients = np.asarray(patients)
@@ -67,7 +52,7 @@ def agree_over(
     found = [_compared(sets[a], sets[b], patients, called) for a, b in pairs]
     same, expected = (np.stack(values) for values in zip(*found, strict=True))  # (pairs, B)
     kept = np.isfinite(same) & np.isfinite(expected)
-    how = {"seeds": pairs if seeds else [(0,)], "n_boot": n_boot, "seed": seed}
+    how = {"seeds": pairs, "n_boot": n_boot, "seed": seed}
     return Agreement(
         over_seeds(same, patients, **how),
         float(expected[kept].mean()) if kept.any() else float("nan"),

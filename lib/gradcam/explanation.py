@@ -260,12 +260,12 @@ def agreements(study: Study, found: dict[str, list[Maps]]) -> dict[str, Agreemen
     both = np.stack([maps[0].logits > 0 for maps in found.values()])
     agreed = {
         "models": agreement.agree(
-            *_on_common_cells([maps[0] for maps in found.values()]), study.patients, both[0] * 2 + both[1], **study.boot
+            _on_common_cells([maps[0] for maps in found.values()]), study.patients, both[0] * 2 + both[1], **study.boot
         )
     }  # fmt: skip
     for model, own in found.items():
         if len(own) > 1:
-            agreed[f"{len(own)} seeds of {NAMES.get(model, model)}"] = agreement.agree_over(
+            agreed[f"{len(own)} seeds of {NAMES.get(model, model)}"] = agreement.agree(
                 [maps.values for maps in own], study.patients, calls[model], **study.boot
             )
     return agreed
