@@ -72,7 +72,7 @@ def ratios(table: pd.DataFrame) -> dict[str, float]:
 
 def ratios_sentence(table: pd.DataFrame) -> str:
     found = ratios(table)
-    first, second = (NAMES.get(model, model) for model in table.index)
+    first, second = (NAMES[model] for model in table.index)
     low, high = (found[f"accuracy_per_million_{model}"] for model in table.index)
     return (
         f"{first} has {found['parameter_ratio']:.1f} times the trainable parameters of {second} and takes "
@@ -105,7 +105,7 @@ def optimism_sentence(table: pd.DataFrame) -> str:
     if not len(table):
         return "The test images were not scored every epoch here, so the best test epoch cannot be quoted."
     means = table.groupby("model", sort=False)["flattery"].mean() * 100
-    parts = [f"{NAMES.get(model, model)} by {value:.1f} percentage points" for model, value in means.items()]
+    parts = [f"{NAMES[model]} by {value:.1f} percentage points" for model, value in means.items()]
     return (
         "Quoting the best test epoch, as the original notebook does, would have flattered "
         f"{' and '.join(parts)} of accuracy over the epoch that validation chose."

@@ -137,7 +137,7 @@ def depths(study: Study, chosen: Cases) -> dict[str, Maps]:
         names = question.layer_names(network)
         names = names[: names.index(last) + 1]
         for layer in (names[len(names) // 3], names[2 * len(names) // 3], last):
-            title = f"{NAMES.get(model, model)}\n{type(network.get_submodule(layer)).__name__} {layer.split('.')[-1]}"
+            title = f"{NAMES[model]}\n{type(network.get_submodule(layer)).__name__} {layer.split('.')[-1]}"
             columns[title] = gradcam.explain(
                 network, _input(chosen), layer=layer, target=chosen.maps[model].targets
             )
@@ -265,7 +265,7 @@ def agreements(study: Study, found: dict[str, list[Maps]]) -> dict[str, Agreemen
     }  # fmt: skip
     for model, own in found.items():
         if len(own) > 1:
-            agreed[f"{len(own)} seeds of {NAMES.get(model, model)}"] = agreement.agree(
+            agreed[f"{len(own)} seeds of {NAMES[model]}"] = agreement.agree(
                 [maps.values for maps in own], study.patients, calls[model], **study.boot
             )
     return agreed
@@ -283,7 +283,7 @@ def _on_common_cells(maps: Sequence[Maps]) -> list[np.ndarray]:
 def advantage_lines(found: dict[str, pd.DataFrame]) -> list[tuple[str, str, object]]:
     """Advantages by model as lines of a figure: (name, model, Interval)."""
     return [
-        (f"{NAMES.get(model, model)}: {row.kind}, against {row.rival}", model, row.advantage)
+        (f"{NAMES[model]}: {row.kind}, against {row.rival}", model, row.advantage)
         for model, table in found.items()
         for row in table.itertuples()
     ]

@@ -21,7 +21,7 @@ Profiles = dict[str, dict[str, dict[str, np.ndarray]]]  # model -> state of the 
 def sample(study: Study) -> str:
     labels = study.store.index["label"].to_numpy()[study.rows]
     seeds = "; ".join(
-        f"{NAMES.get(model, model)}, seed{'s' if len(own) > 1 else ''} {', '.join(str(run.seed) for run in own)}"
+        f"{NAMES[model]}, seed{'s' if len(own) > 1 else ''} {', '.join(str(run.seed) for run in own)}"
         for model, own in study.runs.items()
     )
     return (
@@ -46,9 +46,9 @@ def cases(chosen: Cases, by: str) -> str:
     parts = [f"{counts[o]} {o}{'s' if counts[o] != 1 else ''}" for o in OUTCOMES if counts[o]]
     absent = [o for o in OUTCOMES if not counts[o]]
     none = f" It has no {' and no '.join(absent)} among the test images." if absent else ""
-    blank = [f"{int(m.blank.sum())} of {NAMES.get(n, n)}" for n, m in chosen.maps.items() if m.blank.any()]
+    blank = [f"{int(m.blank.sum())} of {NAMES[n]}" for n, m in chosen.maps.items() if m.blank.any()]
     empty = f" Blank maps: {', '.join(blank)}." if blank else ""
-    return f"Image, map and overlay for {', '.join(parts)} of {NAMES.get(by, by)}.{none}{empty}{_other_class(chosen)}"
+    return f"Image, map and overlay for {', '.join(parts)} of {NAMES[by]}.{none}{empty}{_other_class(chosen)}"
 
 
 def _other_class(chosen: Cases) -> str:
@@ -59,9 +59,9 @@ def _other_class(chosen: Cases) -> str:
         counts = []
         for model in models:
             turned = called(chosen.maps[model].logits) != called(chosen.logits[model])
-            counts.append(f"{int(turned.sum())} of the {len(turned)} cases by {NAMES.get(model, model)}")
+            counts.append(f"{int(turned.sum())} of the {len(turned)} cases by {NAMES[model]}")
         words += (
-            f" The recorded logit of {' and '.join(NAMES.get(model, model) for model in models)} is {readings(zooms)}; a map reads "
+            f" The recorded logit of {' and '.join(NAMES[model] for model in models)} is {readings(zooms)}; a map reads "
             f"the image at zoom 1, and that reading alone calls the other class for {' and '.join(counts)}."
         )
     return words
@@ -77,7 +77,7 @@ def ways(columns: dict[str, Maps], model: str) -> str:
             parts.append(
                 f"{name} {np.nanmean(found):+.2f}" if np.isfinite(found).any() else f"{name} none (blank)"
             )
-    return f"{NAMES.get(model, model)}: mean rank correlation with {first} at the same resolution: {', '.join(parts)}."
+    return f"{NAMES[model]}: mean rank correlation with {first} at the same resolution: {', '.join(parts)}."
 
 
 def tokens(scores: list[TokenScores], model: str) -> str:
@@ -95,7 +95,7 @@ def tokens(scores: list[TokenScores], model: str) -> str:
         "find no change of score" if np.isnan(worst) else f"miss the change of score by at most {worst:.2%}"
     )
     return (
-        f"{NAMES.get(model, model)}: integrated gradients {missed}; "
+        f"{NAMES[model]}: integrated gradients {missed}; "
         f"their mean rank correlation with {' and with '.join(parts)}."
     )
 
@@ -103,7 +103,7 @@ def tokens(scores: list[TokenScores], model: str) -> str:
 def profile_table(found: Profiles) -> pd.DataFrame:
     """Share of the gradient in the last tenth of the tokens: one row a model and reading, a column a state of the head."""
     rows = [
-        {"model": NAMES.get(model, model), "reading": reading}
+        {"model": NAMES[model], "reading": reading}
         | {state: attribution.last_tenth(own[reading]) for state, own in states.items()}
         for model, states in found.items()
         for reading in next(iter(states.values()))
@@ -129,7 +129,7 @@ def _share(value: float) -> str:
 
 def blurred(advantages: dict[str, pd.DataFrame]) -> str:
     """What is left of the class that deletion takes away, when the whole image is blurred, by model."""
-    left = {NAMES.get(model, model): table["left"].iloc[0] for model, table in advantages.items()}
+    left = {NAMES[model]: table["left"].iloc[0] for model, table in advantages.items()}
     parts = [f"{share:.2f} by {name}" for name, share in left.items() if np.isfinite(share)]
     if not parts:
         return "No image that takes part has a map."

@@ -248,7 +248,7 @@ def sentence(rows: list[Row]) -> str:
 
 
 def _row(check: str, model: str | None, result: str, verdict: str) -> Row:
-    name = f"{check} ({NAMES.get(model, model)})" if model else check
+    name = f"{check} ({NAMES[model]})" if model else check
     return {"check": name, "result": result, "verdict": verdict}
 
 

@@ -60,7 +60,7 @@ class Viewer:
         first = next(iter(networks))
         wide = {"layout": widgets.Layout(width="420px"), "style": {"description_width": "70px"}}
         self.model = widgets.Dropdown(
-            options=[(NAMES.get(n, n), n) for n in networks], value=first, description="Model", **wide
+            options=[(NAMES[n], n) for n in networks], value=first, description="Model", **wide
         )
         self.outcome = widgets.Dropdown(options=[ANY, *cases.OUTCOMES], description="Outcome", **wide)
         self.image = widgets.Combobox(
@@ -193,7 +193,7 @@ class Viewer:
             " <b>The map is blank: nothing at this layer speaks for this class.</b>" if maps.blank[0] else ""
         )
         return (
-            f"{html.escape(about['image'])}: {about['subtype']}; {NAMES.get(self.model.value, self.model.value)} says pneumonia "
+            f"{html.escape(about['image'])}: {about['subtype']}; {NAMES[self.model.value]} says pneumonia "
             f"with probability {self._says(maps, about['image'])}. Map for {CLASSES[maps.targets[0]]}, {maps.method} at {maps.layer} "
             f"({height} x {width}), scaled by its own range.{blank}"
         )

@@ -40,7 +40,7 @@ def side_by_side(
         heat, over = own.heat(), own.overlay(pixels)
         for row in range(len(pixels)):
             probability = 1 / (1 + np.exp(-logits[name][row]))
-            said = f"{style.NAMES.get(name, name)}: {probability:.2f}\nfor {CLASSES[own.targets[row]]}"
+            said = f"{style.NAMES[name]}: {probability:.2f}\nfor {CLASSES[own.targets[row]]}"
             _picture(grid[row, 1 + 2 * k], heat[row], said + (", no map" if own.blank[row] else ""))
             _picture(grid[row, 2 + 2 * k], over[row], "overlay")
     return figure
@@ -110,7 +110,7 @@ def profile_grid(found: dict[str, dict[str, dict[str, np.ndarray]]]) -> plt.Figu
     )
     for row, (model, states) in zip(grid, found.items(), strict=True):
         for ax, (state, shares) in zip(row, states.items(), strict=False):
-            profiles(shares, title=f"{style.NAMES.get(model, model)}, {state}", ax=ax)
+            profiles(shares, title=f"{style.NAMES[model]}, {state}", ax=ax)
             ax.label_outer()
     return figure
 
@@ -136,7 +136,7 @@ def lesions(found: dict[str, pd.DataFrame]) -> plt.Figure:
     for ax, measure in zip(grid[0], measures, strict=True):
         lines = [
             (
-                f"{style.NAMES.get(model, model)}: {row['map']}",
+                f"{style.NAMES[model]}: {row['map']}",
                 model if row["beyond"] is None else None,
                 row["value"],
             )
@@ -166,7 +166,7 @@ def cascade(found: dict[str, pd.DataFrame]) -> plt.Figure:
         ]
         ax.set_xticks(list(names.index), short, rotation=30, ha="right", fontsize="small")
         ax.set(
-            title=style.NAMES.get(model, model),
+            title=style.NAMES[model],
             xlabel="weights shuffled from the top down to",
             ylim=(-1.05, 1.05),
         )
@@ -190,9 +190,7 @@ def curves(found: dict[str, pd.DataFrame]) -> plt.Figure:
                 line, colour = MAP_STYLES.get(name, "-"), MAP_COLOURS.get(name, MAP_COLOURS["gradcam"])
                 ax.plot(own[name].index, own[name], line, color=colour, marker=".", label=name)
             better = "low is good" if kind == "deletion" else "high is good"
-            ax.set(
-                title=f"{style.NAMES.get(model, model)}: {kind} ({better})", xlim=(0, 1), ylim=(-0.02, 1.02)
-            )
+            ax.set(title=f"{style.NAMES[model]}: {kind} ({better})", xlim=(0, 1), ylim=(-0.02, 1.02))
             ax.set_xlabel(f"share of pixels {'blurred' if kind == 'deletion' else 'shown'}, highest first")
         row[0].set_ylabel("probability of the class explained")
     grid[0, 0].legend(fontsize="small")

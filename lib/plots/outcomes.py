@@ -48,7 +48,7 @@ def confusion_grid(operating: pd.DataFrame) -> plt.Figure:
         confusion([[row.tn, row.fp], [row.fn, row.tp]], title=title, ax=ax)
         ax.title.set_fontsize("small")
         first = row.point == next(iter(POINTS))
-        ax.set_ylabel(f"{style.NAMES.get(row.model, row.model)}\ntruth" if first else "")
+        ax.set_ylabel(f"{style.NAMES[row.model]}\ntruth" if first else "")
     return figure
 
 
@@ -66,6 +66,6 @@ def pictures(mistakes: pd.DataFrame, pixels: np.ndarray, *, columns: int = 6) ->
     models = [name.removesuffix("_probability") for name in mistakes if name.endswith("_probability")]
     for ax, (_, row), image in zip(grid.flat, mistakes.iterrows(), pixels, strict=False):
         ax.imshow(image, vmin=0, vmax=255)
-        said = [f"{style.NAMES.get(m, m)}: {row[f'{m}_probability']:.2f}" for m in models]
+        said = [f"{style.NAMES[m]}: {row[f'{m}_probability']:.2f}" for m in models]
         ax.set_title("\n".join([f"{row['subtype']} ({row['kind']})", *said]), fontsize="x-small")
     return figure

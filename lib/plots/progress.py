@@ -95,7 +95,7 @@ def optimism(table: pd.DataFrame) -> plt.Axes:
         ax.plot([run.accuracy, run.best_accuracy], [row, row], color=colour, lw=2)
         ax.plot(run.accuracy, row, marker, color=colour, ms=8)
         ax.plot(run.best_accuracy, row, marker, color=colour, mfc="white", ms=8)
-    labels = [f"{style.NAMES.get(run.model, run.model)}, seed {run.seed}" for run in table.itertuples()]
+    labels = [f"{style.NAMES[run.model]}, seed {run.seed}" for run in table.itertuples()]
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.set_xlabel("test accuracy at 0.5\n(filled: epoch chosen on validation, open: best test epoch)")
