@@ -182,9 +182,7 @@ def confusion(runs: Sequence[Run]) -> np.ndarray:
     cells = []
     for run in runs:
         test = evaluate.part(run.predictions, "test")
-        tp, fp, fn, tn = (
-            float(n[0]) for n in metrics.confusion(test["y_true"], test["probability"], threshold=0.5)
-        )
+        tp, fp, fn, tn = metrics.cells(0.5)(test["y_true"], test["probability"])
         cells.append([[tn, fp], [fn, tp]])
     return np.mean(cells, axis=0)
 

@@ -227,21 +227,3 @@ def operating(cells: np.ndarray) -> dict[str, np.ndarray]:
     """Every metric of OPERATING from the four `cells`, [4] or [4, r]; nan where they do not define it."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return {name: metric(*cells) for name, metric in OPERATING.items()}
-
-
-def at(name: str, threshold: float) -> Callable:
-    """The metric `name` of OPERATING at a threshold, for example at("sensitivity", 0.5)."""
-    if name not in OPERATING:
-        raise ValueError(f"unknown metric {name!r}; with a threshold there are {', '.join(OPERATING)}")
-
-    @_vectorised
-    def metric(y_true, score, weights):
-        return OPERATING[name](*confusion(y_true, score, weights, threshold=threshold))
-
-    metric.__name__ = name
-    return metric
-
-
-def all_metrics(threshold: float) -> dict[str, Callable]:
-    """Every metric by name, those that need a threshold at this one."""
-    return RANKING | {name: at(name, threshold) for name in OPERATING} | PROBABILITY

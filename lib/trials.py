@@ -121,11 +121,11 @@ def scores(predictions: pd.DataFrame) -> dict:
     """Figures of the validation rows of a predictions table."""
     validation = evaluate.part(predictions, "val")
     y_true, probability = validation["y_true"], validation["probability"]
+    at_half = metrics.operating(metrics.cells(0.5)(y_true, probability))
     return {
         "val_auc": round(metrics.auc(y_true, validation["logit"]), 5),
         "log_loss": round(float(log_loss(y_true, probability)), 4),
-        "sensitivity": round(metrics.at("sensitivity", 0.5)(y_true, probability), 4),
-        "specificity": round(metrics.at("specificity", 0.5)(y_true, probability), 4),
+        **{name: round(float(at_half[name]), 4) for name in ("sensitivity", "specificity")},
         "images": len(validation),
         "patients": int(validation["patient"].nunique()),
     }

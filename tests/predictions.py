@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import logit
 
-from lib import evaluate
+from lib import evaluate, metrics, stats
 
 KINDS = np.array(["normal", "bacterial", "viral"])
 
@@ -34,6 +34,23 @@ def rates(rows, threshold):
     """Sensitivity and specificity of a table at a probability."""
     called = rows["logit"] >= logit(threshold)
     return called[rows["y_true"] == 1].mean(), (~called)[rows["y_true"] == 0].mean()
+
+
+def at(name, threshold):
+    """The metric `name` of those that need a threshold, at this one: of a plain sample a float, with weights [r, n] a value each."""
+
+    @stats.weighted
+    def metric(y_true, score, weights=None):
+        found = metrics.operating(metrics.cells(threshold)(y_true, score, weights))[name]
+        return float(found) if weights is None else found
+
+    metric.__name__ = name
+    return metric
+
+
+def every_metric(threshold):
+    """Every metric by name, those that need a threshold at this one."""
+    return metrics.RANKING | {name: at(name, threshold) for name in metrics.OPERATING} | metrics.PROBABILITY
 
 
 def sample(n=300, patients=120, shift=1.5, seed=0):

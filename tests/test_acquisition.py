@@ -9,7 +9,7 @@ import pytest
 from lib import acquisition, measured, metrics, originals, overlap
 from lib.comparison import taken
 from lib.publish import size, tried
-from tests.predictions import table
+from tests.predictions import at, table
 
 
 @pytest.fixture
@@ -76,8 +76,8 @@ def test_bands_hold_every_test_image_once_at_the_threshold_of_all(small_ill_larg
         assert rightly / found[column].sum() == pytest.approx(whole.interval(name).estimate, abs=0.02)
     (low,) = found.loc[found["height"] == "below 1,000", "specificity"]
     inside = test[acquisition.sized(test)["height"] < 1000]
-    at = metrics.at("specificity", whole.thresholds[0]["youden"])
-    assert low.estimate == pytest.approx(at(inside["y_true"], inside["probability"]))
+    specificity = at("specificity", whole.thresholds[0]["youden"])
+    assert low.estimate == pytest.approx(specificity(inside["y_true"], inside["probability"]))
 
 
 def test_cuts_part_the_images_by_whole_blocks(small_ill_large_normal):

@@ -136,7 +136,7 @@ class TestDifferences:
         found = comparison.differences(models, ["auc", "brier"]).set_index("metric")
         for name in ("auc", "brier"):
             rows = {
-                m: [metrics.all_metrics(0.5)[name](t["y_true"], t["logit" if name == "auc" else "probability"])
+                m: [(metrics.RANKING | metrics.PROBABILITY)[name](t["y_true"], t["logit" if name == "auc" else "probability"])
                     for t in (evaluate.part(full, "test") for full in tables)]
                 for m, tables in (("a", ours), ("b", theirs))
             }  # fmt: skip

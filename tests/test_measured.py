@@ -8,7 +8,7 @@ from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from lib import calibration, comparison, evaluate, measured, metrics, stats
 from lib.measured import Measured
-from tests.predictions import rates, table
+from tests.predictions import at, rates, table
 
 
 class TestDraws:
@@ -43,16 +43,12 @@ class TestDraws:
 
     def test_a_threshold_that_nobody_chose_stays(self):
         test = evaluate.part(table(1), "test")
-        fixed = stats.patient_bootstrap(
-            test, metrics.at("accuracy", 0.5), n_boot=80, seed=1, score="probability"
-        )
+        fixed = stats.patient_bootstrap(test, at("accuracy", 0.5), n_boot=80, seed=1, score="probability")
         assert Measured([table(1)], n_boot=80, seed=1).draws("accuracy", point="half").interval() == fixed
 
     def test_a_chosen_threshold_widens_the_interval(self):
         test, cut = evaluate.part(table(1), "test"), evaluate.thresholds(table(1))["youden"]
-        held = stats.patient_bootstrap(
-            test, metrics.at("specificity", cut), n_boot=400, seed=1, score="probability"
-        )
+        held = stats.patient_bootstrap(test, at("specificity", cut), n_boot=400, seed=1, score="probability")
         found = Measured([table(1)], n_boot=400, seed=1).draws("specificity").interval()
         assert found.estimate == held.estimate
         assert found.high - found.low > 1.2 * (held.high - held.low)

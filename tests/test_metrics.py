@@ -6,6 +6,7 @@ from scipy.special import expit
 from sklearn import metrics as sklearn_metrics
 
 from lib import metrics
+from tests.predictions import at, every_metric
 
 THRESHOLD = 0.4
 
@@ -35,7 +36,7 @@ WITHOUT = {"sensitivity_at_90_specificity", "sensitivity_at_95_specificity", "ec
 
 
 def test_every_metric_is_held_against_something():
-    assert set(metrics.NAMES) == set(metrics.all_metrics(0.5)) == set(REFERENCES) | WITHOUT
+    assert set(metrics.NAMES) == set(every_metric(0.5)) == set(REFERENCES) | WITHOUT
 
 
 @pytest.mark.parametrize("digits", [2, 12])
@@ -43,9 +44,7 @@ def test_every_metric_is_held_against_something():
 def test_it_equals_scikit_learn(name, digits):
     y, score = sample(digits=digits)
     assert (len(np.unique(score)) == len(y)) == (digits == 12)
-    assert metrics.all_metrics(THRESHOLD)[name](y, score) == pytest.approx(
-        REFERENCES[name](y, score), abs=1e-12
-    )
+    assert every_metric(THRESHOLD)[name](y, score) == pytest.approx(REFERENCES[name](y, score), abs=1e-12)
 
 
 @pytest.mark.parametrize("digits", [2, 12])
@@ -53,7 +52,7 @@ def test_it_equals_scikit_learn(name, digits):
 def test_a_weight_counts_an_image_so_many_times(name, digits):
     y, score = sample(digits=digits)
     weights = np.random.default_rng(1).integers(0, 4, (5, len(y))).astype(float)
-    metric = metrics.all_metrics(THRESHOLD)[name]
+    metric = every_metric(THRESHOLD)[name]
     repeated = [metric(np.repeat(y, w.astype(int)), np.repeat(score, w.astype(int))) for w in weights]
     assert metric(y, score, weights) == pytest.approx(repeated, abs=1e-12)
 
@@ -83,11 +82,11 @@ def test_a_sure_mistake_costs_much_but_not_everything():
 
 @pytest.mark.parametrize(("name", "y"), [("auc", [1, 1]), ("sensitivity", [0, 0]), ("specificity", [1, 1]), ("average_precision", [0, 0])])  # fmt: skip
 def test_what_a_sample_does_not_define_is_nan(name, y):
-    assert np.isnan(metrics.all_metrics(0.5)[name](y, [0.2, 0.7]))
+    assert np.isnan(every_metric(0.5)[name](y, [0.2, 0.7]))
 
 
 def test_calling_everything_alike_has_no_ppv_and_an_mcc_of_zero():
-    found = {name: metrics.at(name, 0.9)([0, 1, 1], [0.1, 0.2, 0.3]) for name in ("ppv", "npv", "mcc")}
+    found = {name: at(name, 0.9)([0, 1, 1], [0.1, 0.2, 0.3]) for name in ("ppv", "npv", "mcc")}
     assert np.isnan(found["ppv"])
     assert found["npv"] == pytest.approx(1 / 3)
     assert found["mcc"] == 0
@@ -104,7 +103,7 @@ def test_each_resample_may_have_a_threshold_of_its_own(name):
     weights = np.random.default_rng(1).integers(0, 4, (4, len(y))).astype(float)
     own = np.array([0.2, THRESHOLD, np.nan, 0.8])
     found = metrics.operating(metrics.cells(THRESHOLD)(y, score, weights, own))[name]
-    assert found[[0, 1, 3]].tolist() == [metrics.at(name, own[k])(y, score, weights)[k] for k in (0, 1, 3)]
+    assert found[[0, 1, 3]].tolist() == [at(name, own[k])(y, score, weights)[k] for k in (0, 1, 3)]
     assert np.isnan(found[2])
 
 
@@ -113,11 +112,6 @@ def test_a_cut_lies_halfway_between_images_that_the_resample_holds():
     found = metrics.cuts([0, 0, 1, 1], [-2, -1, 1, 2], np.array([[1, 1, 1, 1], [1, 1, 0, 1], [1, 1, 0, 0.0]]))
     assert found["youden"].tolist()[:2] == found["sensitivity_95"].tolist()[:2] == [0, 0.5]
     assert np.isnan([cut[2] for cut in found.values()]).all()
-
-
-def test_an_unknown_metric_is_named():
-    with pytest.raises(ValueError, match="unknown metric 'auc'; with a threshold there are accuracy"):
-        metrics.at("auc", 0.5)
 
 
 def test_an_auc_of_infinite_scores_counts_their_ties_as_half():

@@ -6,7 +6,7 @@ from scipy.stats import t
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from lib import metrics, proportions, stats
-from tests.predictions import sample
+from tests.predictions import at, sample
 
 
 def accuracy(y_true, score):
@@ -109,14 +109,14 @@ class TestDegenerateTables:
     def test_one_class_is_enough_for_a_metric_of_one_class(self):
         table = sample().query("y_true == 1")
         found = stats.patient_bootstrap(
-            table, metrics.at("sensitivity", 0.75), n_boot=100, seed=1, both_classes=False
+            table, at("sensitivity", 0.75), n_boot=100, seed=1, both_classes=False
         )
         assert 0 < found.low < found.estimate < found.high <= 1
 
     def test_a_metric_that_is_not_defined_is_refused_by_name(self):
         table = sample().query("y_true == 1")
         with pytest.raises(ValueError, match="specificity is not defined on this table"):
-            stats.patient_bootstrap(table, metrics.at("specificity", 0.5), seed=1, both_classes=False)
+            stats.patient_bootstrap(table, at("specificity", 0.5), seed=1, both_classes=False)
 
     def test_one_patient_is_refused(self):
         table = sample().assign(patient="IM-1")
@@ -172,7 +172,7 @@ class TestDegenerateTables:
                 {"patient": patients, "y_true": 1, "score": 1.0 * (np.arange(203) >= misses)}
             )
             found = stats.patient_bootstrap(
-                table, metrics.at("sensitivity", 0.5), n_boot=1000, seed=1, both_classes=False
+                table, at("sensitivity", 0.5), n_boot=1000, seed=1, both_classes=False
             )
             lows.append(proportions.no_surer_than_counts(found, 203).low)
         assert lows[0] == pytest.approx(0.025 ** (1 / 203))

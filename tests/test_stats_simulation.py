@@ -8,6 +8,7 @@ from scipy.stats import norm
 from lib import metrics, stats
 from lib.comparison import paired
 from lib.measured import Measured
+from tests.predictions import at
 
 STUDIES = 1000
 PATIENTS, IMAGES = 150, 2  # per study, images per patient
@@ -44,7 +45,7 @@ def true_sensitivity() -> float:
 
 @pytest.mark.parametrize(
     ("metric", "truth"),
-    [(metrics.auc, true_auc()), (metrics.at("sensitivity", 1.0), true_sensitivity())],
+    [(metrics.auc, true_auc()), (at("sensitivity", 1.0), true_sensitivity())],
     ids=["auc", "sensitivity"],
 )
 def test_patient_bootstrap_covers(metric, truth):

@@ -72,7 +72,8 @@ def threshold(results: Path) -> str:
     kept = []
     for table in evaluate.recorded(folder)[model]:
         held, chosen = evaluate.deciding(table), evaluate.thresholds(table)[evaluate.CHOSEN]
-        kept.append(metrics.at("specificity", chosen)(held["y_true"], held["probability"]))
+        cells = metrics.cells(chosen)(held["y_true"], held["probability"])
+        kept.append(metrics.operating(cells)["specificity"])
     normal = (held["y_true"] == 0).sum()  # the seeds hold out the same images
     return (
         f"Specificity of {style.NAMES[model]} (`{folder.name}`) at its threshold: {100 * np.mean(kept):.1f}% on the {normal} normal images among "
