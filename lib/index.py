@@ -21,7 +21,7 @@ from lib import files, images
 from lib.tree import CLASSES, SPLITS, find_images, place, printable
 from lib.trouble import IndexingError, SourceError
 
-__all__ = ["IndexingError", "accepted", "build", "find_images", "patient_key", "scan"]
+__all__ = ["IndexingError", "accepted", "find_images", "patient_key", "scan"]
 
 SUFFIXES = {".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp"}
 COLUMNS = ["image", "split", "label", "subtype", "patient", "width", "height", "mode", "bytes", "sha256", "status"]  # fmt: skip
@@ -72,9 +72,7 @@ def note(raw_dir: Path) -> dict[str, Any]:
     )
 
 
-def scan(
-    raw_dir: Path, *, look: Callable | None = None, progress: bool = True, workers: int | None = None
-) -> Iterator[tuple[dict[str, Any], Any]]:
+def scan(raw_dir: Path, *, look: Callable, progress: bool = True) -> Iterator[tuple[dict[str, Any], Any]]:
     """(row, look(gray, name)) of every image, in sorted order; each file is read once, on all cores.
 
     look  gray pixels uint8 (H, W) and a name -> anything, called where the file was decoded; None where quarantined
@@ -83,17 +81,13 @@ def scan(
     """
     names = find_images(raw_dir)
     work = partial(_row, Path(raw_dir), look, note(raw_dir))
-    with ThreadPoolExecutor(workers or cores()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         rows = _in_order(pool, work, names)
         yield from tqdm(rows, total=len(names), desc="index", unit=" images", disable=not progress)
 
 
-def build(raw_dir: Path, *, progress: bool = True) -> pd.DataFrame:
-    """The index of a folder, quarantined images included (`status` names the reason, "ok" otherwise)."""
-    return table(row for row, _ in scan(raw_dir, progress=progress))
-
-
 def table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """The index, from the rows of `scan`: quarantined images included (`status` names the reason, "ok" otherwise)."""
     return pd.DataFrame(list(rows), columns=COLUMNS).astype({"patient": object})
 
 
@@ -167,7 +161,7 @@ def _in_order(pool: ThreadPoolExecutor, work: Callable, items: list, *, ahead: i
         yield waiting.popleft().result()
 
 
-def _row(raw_dir: Path, look: Callable | None, about: dict[str, Any], name: str) -> tuple[dict, Any]:
+def _row(raw_dir: Path, look: Callable, about: dict[str, Any], name: str) -> tuple[dict, Any]:
     _, folder, label = place(name)
     split = (
         "val" if SPLITS[folder] == "train" and folder == "val" and about.get("own_val") else SPLITS[folder]
@@ -184,7 +178,7 @@ def _row(raw_dir: Path, look: Callable | None, about: dict[str, Any], name: str)
         gray = _read(raw_dir / name, row)
         if reason := contradiction(name, label, patients=about.get("patients", True)):
             raise images.ImageError(reason)
-        seen = look(gray, name) if look else None
+        seen = look(gray, name)
     except images.ImageError as error:
         row["status"] = str(error)
     except OSError as error:

@@ -98,11 +98,6 @@ def _must_count(variant: str, overrides: dict, models: Sequence[str]) -> None:
             )
 
 
-def serial(planned: Iterable[Job]) -> pd.DataFrame:
-    """Train one run after the other in this process; one row a run."""
-    return _table([_train(job) for job in planned])
-
-
 def run(
     planned: Sequence[Job],
     *,
@@ -110,7 +105,7 @@ def run(
     workers: int | None = None,
     client: Client | None = None,
 ) -> pd.DataFrame:
-    """Train every job on a cluster; the table that `serial` would give, in the order of the jobs.
+    """Train every job on a cluster; one row a run, in the order of the jobs.
 
     scheduler  address of a running dask scheduler; None starts workers on this machine
     workers    how many of them; None: one a core

@@ -12,6 +12,7 @@ from PIL import Image
 
 from lib import index, tree
 from lib.trouble import IndexingError, SourceError
+from tests import tiny
 
 NORMAL = "chest_xray/train/NORMAL/IM-0001-0001.png"
 
@@ -40,7 +41,7 @@ def good_tree(root, patients: int = 3, top: str = "chest_xray/") -> None:
 
 
 def row(root, name: str) -> pd.Series:
-    return index.build(root, progress=False).set_index("image").loc[name]
+    return tiny.indexed(root).set_index("image").loc[name]
 
 
 # --- patients
@@ -98,7 +99,7 @@ def test_kaggle_val_is_folded_into_train_and_its_second_copy_ignored(tmp_path):
     good_tree(tmp_path, top="chest_xray/chest_xray/")
     good_tree(tmp_path, top="__MACOSX/chest_xray/")
     put(tmp_path, "chest_xray/val/NORMAL/IM-0500-0001.png")
-    table = index.build(tmp_path, progress=False)
+    table = tiny.indexed(tmp_path)
     assert len(table) == 13
     assert table.set_index("image").loc["chest_xray/val/NORMAL/IM-0500-0001.png", "split"] == "train"
     assert set(table["split"]) == {"train", "test"}
@@ -121,7 +122,7 @@ def test_sets_side_by_side_are_refused_by_name(tmp_path, other):
     good_tree(tmp_path, top="a/")
     good_tree(tmp_path, top=f"{other}/")
     with pytest.raises(IndexingError, match=f"side by side, a and {other}, each with t"):
-        index.build(tmp_path, progress=False)
+        tiny.indexed(tmp_path)
 
 
 def test_splits_may_lie_in_folders_of_their_own():
@@ -175,7 +176,7 @@ def test_linked_folders_are_gone_into_and_not_back(tmp_path):
     (real / "chest_xray" / "train" / "NORMAL" / "back").symlink_to(raw)
     (real / "chest_xray" / "itself").symlink_to("itself")
     assert tree.find_images(raw) == expected
-    assert len(index.accepted(index.build(raw, progress=False))) == 12
+    assert len(index.accepted(tiny.indexed(raw))) == 12
 
 
 def test_row_of_an_image(tmp_path):
@@ -186,11 +187,14 @@ def test_row_of_an_image(tmp_path):
     assert (seen.split, seen.label, seen.subtype, seen.patient) == ("train", 0, "normal", "IM-1")
 
 
-def test_index_does_not_depend_on_the_number_of_threads(tmp_path):
+def test_index_does_not_depend_on_the_number_of_threads(tmp_path, monkeypatch):
     good_tree(tmp_path, patients=9)
-    one = [found for found, _ in index.scan(tmp_path, progress=False, workers=1)]
-    four = [found for found, _ in index.scan(tmp_path, progress=False, workers=4)]
-    assert one == four == sorted(one, key=lambda found: found["image"])
+    found = []
+    for threads in (1, 4):
+        monkeypatch.setattr(index, "cores", lambda threads=threads: threads)
+        found.append(tiny.indexed(tmp_path).to_dict("records"))
+    one, four = found
+    assert one == four == sorted(one, key=lambda row: row["image"])
 
 
 # --- quarantine
@@ -268,7 +272,7 @@ def test_name_that_is_not_utf8_is_quarantined_under_one_that_can_be_written(tmp_
     name = (tmp_path / NORMAL).parent / os.fsdecode("IM-0001-0001-胸.png".encode("gbk"))
     put(tmp_path, str(name))
     (tmp_path / index.NOTE).write_text(json.dumps({"patients": patients}))
-    seen = index.build(tmp_path, progress=False).iloc[0]
+    seen = tiny.indexed(tmp_path).iloc[0]
     assert seen.status == "the name is not UTF-8"
     assert seen.image == r"chest_xray/train/NORMAL/IM-0001-0001-\xd0\xd8.png"
 
@@ -276,7 +280,7 @@ def test_name_that_is_not_utf8_is_quarantined_under_one_that_can_be_written(tmp_
 def test_few_quarantined_images_are_left_out(tmp_path):
     good_tree(tmp_path, patients=30)
     put(tmp_path, "chest_xray/train/NORMAL/IM-9999-0001.png", b"")
-    table = index.build(tmp_path, progress=False)
+    table = tiny.indexed(tmp_path)
     kept = index.accepted(table)
     assert len(table) == 121
     assert len(kept) == 120
@@ -288,7 +292,7 @@ def test_more_than_one_percent_stops_with_the_list(tmp_path):
     put(tmp_path, "chest_xray/train/NORMAL/IM-9999-0001.png", b"")
     put(tmp_path, "chest_xray/test/NORMAL/scan.png")
     with pytest.raises(IndexingError) as error:
-        index.accepted(index.build(tmp_path, progress=False))
+        index.accepted(tiny.indexed(tmp_path))
     message = str(error.value)
     assert message.startswith("2 of 122 images cannot be used, more than 1%")
     assert "chest_xray/train/NORMAL/IM-9999-0001.png: empty file" in message
@@ -300,12 +304,12 @@ def test_folder_without_a_class_is_named(tmp_path):
     for path in (tmp_path / "chest_xray/test/PNEUMONIA").iterdir():
         path.unlink()
     with pytest.raises(IndexingError, match="no images in test/PNEUMONIA;"):
-        index.accepted(index.build(tmp_path, progress=False))
+        index.accepted(tiny.indexed(tmp_path))
 
 
 def test_empty_folder_is_an_error_and_no_table_of_nothing(tmp_path):
     with pytest.raises(IndexingError, match="no images in train/NORMAL, train/PNEUMONIA"):
-        index.accepted(index.build(tmp_path, progress=False))
+        index.accepted(tiny.indexed(tmp_path))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"images": "many"}', '{"name": 3}', '{"patients": "no"}'])

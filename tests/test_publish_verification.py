@@ -22,8 +22,13 @@ from tests.publications import SEEN, controlled, stated
 RESULTS = ROOT / "reports" / "results"
 
 
+def verify(results: Path) -> list[str]:
+    """Every check of `make verify` but those of the documents, one after the other: their lines."""
+    return [check() for check in verification.checks(results)]
+
+
 def test_figures_that_follow_from_their_predictions_are_verified(results):
-    lines = verification.verify(results)
+    lines = verify(results)
     assert len(lines) == 2
     assert "headline" in lines[0]
     assert "roc.svg" in lines[1]
@@ -69,7 +74,7 @@ def check_every_value(folder: Path, name: str) -> set:
 
 
 def test_every_value_of_a_comparison_is_verified_but_what_models_say(compared):
-    assert "04_compare.json: " in verification.verify(compared)[0]
+    assert "04_compare.json: " in verify(compared)[0]
     unseen = check_every_value(compared / "quick", "04_compare.json")
     assert unseen == {"readings", "gflops"}
 
@@ -83,7 +88,7 @@ def test_a_sentence_of_what_models_say_follows_from_what_is_recorded_of_it(compa
     found["readings"][1]["difference"] += change
     files.write_json(path, found)
     with pytest.raises(PublishError, match=scored.SEQUENCE.rstrip("?")):
-        verification.verify(compared)
+        verify(compared)
 
 
 def test_a_word_in_place_of_a_figure_is_found(compared):
@@ -92,10 +97,10 @@ def test_a_word_in_place_of_a_figure_is_found(compared):
     found["differences"][0]["error"] = "small"
     files.write_json(path, found)
     with pytest.raises(PublishError, match="differences: auc: error is 'small', the predictions give 0"):
-        verification.verify(compared)
+        verify(compared)
     files.write_json(path, found | {"n_boot": "many"})
     with pytest.raises(PublishError, match="n_boot is 'many'"):
-        verification.verify(compared)
+        verify(compared)
 
 
 def test_what_nothing_computes_and_what_is_missing_is_found(compared):
@@ -103,10 +108,10 @@ def test_what_nothing_computes_and_what_is_missing_is_found(compared):
     found = files.read_json(path)
     files.write_json(path, found | {"praise": "the best"})
     with pytest.raises(PublishError, match="praise is recorded, and nothing computes it"):
-        verification.verify(compared)
+        verify(compared)
     files.write_json(path, {name: value for name, value in found.items() if name != "tests"})
     with pytest.raises(PublishError, match="tests is not recorded"):
-        verification.verify(compared)
+        verify(compared)
 
 
 def test_a_small_p_value_is_verified_to_its_digits(compared):
@@ -127,7 +132,7 @@ def test_what_follows_from_predictions_is_renewed_and_the_rest_kept(compared):
     before["costs"][0]["gflops"] = 7.0
     assert json.dumps(files.read_json(path)) == json.dumps(before)
     assert verification.renew(compared) == ["quick: 04_compare.json is as it was"]
-    assert verification.verify(compared)
+    assert verify(compared)
 
 
 def test_a_sentence_of_models_that_are_gone_is_kept(compared):
@@ -137,14 +142,14 @@ def test_a_sentence_of_models_that_are_gone_is_kept(compared):
     files.write_json(path, {name: value for name, value in found.items() if name != "readings"})
     verification.renew(compared)
     assert files.read_json(path)["answers"][scored.SEQUENCE] == "what was said"
-    assert verification.verify(compared)
+    assert verify(compared)
 
 
 def test_a_comparison_of_one_model_is_refused(compared):
     for path in (compared / "quick" / "predictions").glob("custom_cnn_lstm*"):
         path.unlink()
     with pytest.raises(ValueError, match="keeps no predictions of custom_cnn_lstm"):
-        verification.verify(compared)
+        verify(compared)
 
 
 def test_a_figure_that_shows_something_else_is_found(results):
@@ -162,7 +167,7 @@ def test_a_figure_that_shows_something_else_is_found(results):
             figure.verify(results)
     path.unlink()
     with pytest.raises(PublishError, match=r"roc\.svg is missing"):
-        verification.verify(results)
+        verify(results)
 
 
 def test_a_band_that_was_moved_is_found(results):
@@ -198,7 +203,7 @@ def test_a_figure_changed_by_hand_is_found_and_named(results):
     found["headline"][1]["auc"] += 0.001
     files.write_json(path, found)
     with pytest.raises(PublishError, match="custom_cnn_lstm: auc is"):
-        verification.verify(results)
+        verify(results)
 
 
 def test_a_changed_prediction_is_found(results):
@@ -207,7 +212,7 @@ def test_a_changed_prediction_is_found(results):
     changed.loc[60:80, "logit"] *= -1
     changed.to_csv(path, index=False)
     with pytest.raises(PublishError, match="xception_lstm: "):
-        verification.verify(results)
+        verify(results)
 
 
 @pytest.mark.parametrize("rows", [[], [0], [0, 0]])
@@ -216,31 +221,31 @@ def test_a_headline_that_lacks_a_model_or_has_one_twice_is_found(results, rows):
     found = files.read_json(path)
     files.write_json(path, found | {"headline": [found["headline"][k] for k in rows]})
     with pytest.raises(PublishError, match=r"quick: headline\.json: headline has the rows"):
-        verification.verify(results)
+        verify(results)
 
 
 def test_nothing_published_is_an_error(tmp_path):
     with pytest.raises(PublishError, match="make publish"):
-        verification.verify(tmp_path)
+        verify(tmp_path)
 
 
 def test_every_value_of_an_ablation_is_verified_but_what_predictions_do_not_tell(ablated):
     found = controlled(ablated, gains=SEEN)
     assert all(found[part] for part in ("findings", "orders", "beyond", "components", "per_seed", "checks"))
-    assert "06_ablation.json: " in verification.verify(ablated.parent)[1]
+    assert "06_ablation.json: " in verify(ablated.parent)[1]
     unseen = check_every_value(ablated, "06_ablation.json")
     assert unseen == {"regime", "data_fingerprint", "parameters", "val_auc", "seconds"}
     found["headline"][0]["reference"] = "another head"
     files.write_json(ablated / "06_ablation.json", found)
     with pytest.raises(PublishError, match="reference is 'another head', the predictions give"):
-        verification.verify(ablated.parent)
+        verify(ablated.parent)
 
 
 def test_whose_heads_were_varied_is_recorded_and_weakens_no_other_comparison(ablated):
     path = ablated / "06_ablation.json"
     found = controlled(ablated, gains=SEEN) | {"model": "xception_lstm"}
     files.write_json(path, found)
-    assert verification.verify(ablated.parent)
+    assert verify(ablated.parent)
     assert check_every_value(ablated, "06_ablation.json") == {
         *("regime", "model", "data_fingerprint", "parameters", "val_auc", "seconds")
     }
@@ -263,12 +268,12 @@ def test_an_ablation_of_another_model_than_the_profile_s_is_refused(ablated):
     files.write_json(path, files.read_json(path) | {"model": "custom_cnn_lstm"})
     message = r"quick: 06_ablation\.json is of custom_cnn_lstm, and the profile asks xception_lstm"
     with pytest.raises(PublishError, match=message):
-        verification.verify(ablated.parent)
+        verify(ablated.parent)
     ablated = ablated.rename(ablated.with_name("custom"))
-    assert "custom: 06_ablation.json: " in verification.verify(ablated.parent)[1]
+    assert "custom: 06_ablation.json: " in verify(ablated.parent)[1]
     stated(ablated, "finetuned")  # as one from before would be read
     with pytest.raises(PublishError, match="is of xception_lstm, and the profile asks custom_cnn_lstm"):
-        verification.verify(ablated.parent)
+        verify(ablated.parent)
 
 
 def test_rows_that_lack_are_found(ablated):
@@ -276,14 +281,14 @@ def test_rows_that_lack_are_found(ablated):
     found = files.read_json(path)
     files.write_json(path, found | {"headline": found["headline"][:1]})
     with pytest.raises(PublishError, match="headline has the rows lstm-"):
-        verification.verify(ablated.parent)
+        verify(ablated.parent)
     path.unlink()
     with pytest.raises(PublishError, match="holds predictions of an ablation and no 06"):
-        verification.verify(ablated.parent)
+        verify(ablated.parent)
     files.write_json(path, found)
     shutil.rmtree(ablated / "ablation")
     with pytest.raises(PublishError, match=r"holds 06_ablation\.json and no predictions of it"):
-        verification.verify(ablated.parent)
+        verify(ablated.parent)
 
 
 def test_an_ablation_is_renewed_and_keeps_what_it_cost(ablated):
@@ -316,10 +321,10 @@ def test_what_a_control_states_is_verified(ablated):
     found = controlled(ablated, gains=SEEN)
     files.write_json(path, found | {"checks": found["checks"][::-1]})
     with pytest.raises(PublishError, match="checks has the rows"):
-        verification.verify(ablated.parent)
+        verify(ablated.parent)
     files.write_json(path, found | {"control": {}})
     with pytest.raises(PublishError, match="control: amount is not recorded"):
-        verification.verify(ablated.parent)
+        verify(ablated.parent)
 
 
 def test_a_run_of_other_settings_is_not_published_as_the_profile_s(results):
@@ -334,7 +339,7 @@ def test_a_run_of_other_settings_is_not_published_as_the_profile_s(results):
     with pytest.raises(
         PublishError, match="quick: xception_lstm-seed42.run.json was trained with another train.epochs"
     ):
-        verification.verify(results)
+        verify(results)
 
 
 @pytest.fixture
@@ -391,12 +396,12 @@ def test_verify_finds_a_document_that_shows_something_else(shown, capsys):
 
 @pytest.mark.skipif(not published(RESULTS), reason="no results of the real study are recorded")
 def test_every_figure_published_in_this_repository_follows_from_its_predictions():
-    assert verification.verify(RESULTS)
+    assert verify(RESULTS)
 
 
 def test_checking_the_results_loads_no_training(results):
     """Whoever has only the tables waits for no framework: its import takes longer than many a check."""
-    script = "import sys, lib.publish as p; print(p.verification.verify(p.Path(sys.argv[1]))); print({'torch', 'sklearn'} & set(sys.modules))"
+    script = "import sys, lib.publish as p; print([check() for check in p.verification.checks(p.Path(sys.argv[1]))]); print({'torch', 'sklearn'} & set(sys.modules))"
     seen = subprocess.run(
         [sys.executable, "-c", script, results], capture_output=True, text=True, cwd=ROOT, check=True
     )

@@ -16,6 +16,7 @@ from PIL import Image
 from lib import config, files, index, models, sources, store
 from lib.sources import SourceError, archive, imagenet, medmnist
 from lib.trouble import IndexingError
+from tests import tiny
 
 WEIGHTS = config.ROOT.parent / "shared" / "weights" / "legacy_xception.tf_in1k.notop.fp16.safetensors"
 
@@ -122,7 +123,7 @@ def test_kaggle_copy_keeps_one_of_its_two_trees_and_folds_val_into_train(tmp_pat
     members = small_set() | small_set("chest_xray/chest_xray/")
     members["chest_xray/val/NORMAL/IM-0500-0001.png"] = png(5)
     sources.fetch(cfg, source=zipped(tmp_path / "kaggle.zip", members), progress=False)
-    table = index.build(cfg.raw_dir, progress=False)
+    table = tiny.indexed(cfg.raw_dir)
     assert len(table) == 17
     assert (table["split"] == "train").sum() == 9
 
@@ -501,7 +502,7 @@ def test_pneumoniamnist_keeps_its_split_and_names_no_patient(tmp_path, cfg, caps
     said = capsys.readouterr().out
     assert "no patient ids" in said
     assert "not that of the published" in said
-    table = index.build(cfg.raw_dir, progress=False)
+    table = tiny.indexed(cfg.raw_dir)
     assert table["status"].eq("ok").all()
     assert table["patient"].isna().all()
     assert table["split"].value_counts().to_dict() == {"train": 12, "test": 8, "val": 6}

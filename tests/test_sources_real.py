@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from lib import config, files, index, matched, originals, overlap, sources, splits, store
+from lib import config, files, matched, originals, overlap, sources, splits, store
 from lib.audit import duplicates
 from lib.config import ROOT
 from lib.publish import results
+from tests import tiny
 
 ARCHIVE = ROOT.parent / "shared" / "data" / "chest_xray_224.zip"
 pytestmark = pytest.mark.skipif(not ARCHIVE.exists(), reason=f"the real archive is not at {ARCHIVE}")
@@ -27,7 +28,7 @@ def prepared(tmp_path_factory):
     sources.fetch(cfg, source=ARCHIVE, progress=False)
     built = store.prepare(cfg, progress=False)
     taken = time.process_time() - began
-    return built, index.build(cfg.raw_dir, progress=False), cfg, taken
+    return built, tiny.indexed(cfg.raw_dir), cfg, taken
 
 
 def test_counts(prepared):

@@ -26,6 +26,11 @@ def planned(root):
     return sweep.jobs(config, models=[MODEL], seeds=[0, 1], variants={"base": {}, "slow": slow})
 
 
+def serial(jobs):
+    """The table of a sweep whose runs are trained one after the other, in this process."""
+    return sweep._table([sweep._train(job) for job in jobs])
+
+
 def test_jobs_are_every_combination_and_variants_keep_their_runs_apart(tmp_path):
     config = tiny.custom(tmp_path)
     made = sweep.jobs(config, seeds=[3, 4], variants=VARIANTS)
@@ -69,7 +74,7 @@ def test_a_setting_that_no_run_uses_is_refused(tmp_path, overrides):
 
 
 def test_a_killed_worker_loses_nothing(tmp_path):
-    expected = sweep.serial(planned(tmp_path / "serial"))
+    expected = serial(planned(tmp_path / "serial"))
     jobs = planned(tmp_path / "cluster")
     killed = []
 
@@ -94,7 +99,7 @@ def test_a_killed_worker_loses_nothing(tmp_path):
     assert killed
     pd.testing.assert_frame_equal(expected.drop(columns="folder"), table.drop(columns="folder"), rtol=1e-4)
     assert "test" not in " ".join(table.columns)  # nothing is chosen on test
-    again = sweep.serial(jobs)  # every run is found, none is trained
+    again = serial(jobs)  # every run is found, none is trained
     pd.testing.assert_frame_equal(again, table)
 
 

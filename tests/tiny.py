@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib import config
+import pandas as pd
+
+from lib import config, index
 from lib.config import Config
 
 SMALL = {"data.image_size": 28, "data.phantoms": 60, "train.eval_batch_size": 32, "n_boot": 50}
@@ -25,3 +27,8 @@ def xception(root: Path, *, train: dict | None = None, **overrides) -> Config:
         "xception_lstm.train": {"epochs": 1, "batch_size": 8} | (train or {}),
     }  # fmt: skip
     return config.load("demo", root=root, **(SMALL | settings | overrides))
+
+
+def indexed(raw_dir: Path) -> pd.DataFrame:
+    """The index of a folder of images, quarantined ones included; no pixels are kept."""
+    return index.table(row for row, _ in index.scan(raw_dir, look=lambda gray, name: None, progress=False))

@@ -45,17 +45,12 @@ P_VALUES = ("p", "p_holm", "p_value")
 CLOSE = 1.5e-6  # figures are published with 6 digits
 
 
-def verify(results: Path) -> list[str]:
-    """One line a recorded file: what was computed again, and that it agrees; the ROC figure last.
-
-    Numbers agree within rounding, words to the letter. Raises PublishError, naming the first that differs, and for a file that
-    holds more or less than what is computed and KEPT.
-    """
-    return [check() for check in checks(results)]
-
-
 def checks(results: Path) -> list[Callable[[], str]]:
-    """What `verify` does, as one function a file, which may run at the same time; each returns its line."""
+    """One function a recorded file, the ROC figure last; they may run at the same time.
+
+    Each returns a line that says what was computed again, and that it agrees: numbers within rounding, words to the letter.
+    Where something differs, or a file holds more or less than what is computed and KEPT, it raises PublishError, naming the first.
+    """
     folders = published(results)
     if not folders:
         raise PublishError(f"nothing is published below {results}; run the study, then `make publish`")
