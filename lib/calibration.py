@@ -40,7 +40,7 @@ def scaled(table: pd.DataFrame, temperature: float) -> pd.DataFrame:
     return table.assign(logit=logit, probability=expit(logit.to_numpy()))
 
 
-def reliability(table: pd.DataFrame, *, n_boot: int = 500, level: float = 0.95, seed: int) -> pd.DataFrame:
+def reliability(table: pd.DataFrame, *, n_boot: int = 500, seed: int) -> pd.DataFrame:
     """Observed frequency of pneumonia in 10 equal bins of probability, empty bins left out.
 
     table    columns patient, y_true, probability
@@ -55,13 +55,7 @@ def reliability(table: pd.DataFrame, *, n_boot: int = 500, level: float = 0.95, 
         row |= {"low": np.nan, "high": np.nan, "n": len(part), "n_patients": part["patient"].nunique()}
         if row["n_patients"] > 1:
             found = stats.patient_bootstrap(
-                part,
-                _frequency,
-                n_boot=n_boot,
-                level=level,
-                seed=seed,
-                score="probability",
-                both_classes=False,
+                part, _frequency, n_boot=n_boot, seed=seed, score="probability", both_classes=False
             )
             row |= {"low": found.low, "high": found.high}
         rows.append(row)

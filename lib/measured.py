@@ -96,13 +96,7 @@ class Measured:
         return self._drawn[name, *which]
 
     def interval(
-        self,
-        name: str,
-        *,
-        level: float = 0.95,
-        point: str = CHOSEN,
-        scaled: bool = False,
-        subtypes: Sequence[str] = (),
+        self, name: str, *, point: str = CHOSEN, scaled: bool = False, subtypes: Sequence[str] = ()
     ) -> Interval:
         """The metric `name`, as it is published; settings and errors are those of `draws`.
 
@@ -110,7 +104,7 @@ class Measured:
         `proportions.no_surer_than_counts`: each patient is one trial, of the seed with the fewest. What is no proportion and what
         is not defined are as the bootstrap has them.
         """
-        found = self.draws(name, point=point, scaled=scaled, subtypes=subtypes).interval(level)
+        found = self.draws(name, point=point, scaled=scaled, subtypes=subtypes).interval()
         if name not in COUNTED or np.isnan(found.estimate):
             return found
         trials = found.n_patients
@@ -164,7 +158,7 @@ def of(predictions: Predictions, *, n_boot: int = 2000, seed: int = 42) -> dict[
     }
 
 
-def headline(models: dict[str, Measured], *, level: float = 0.95) -> pd.DataFrame:
+def headline(models: dict[str, Measured]) -> pd.DataFrame:
     """One row a model: the published figures, from the predictions tables and nothing else.
 
     Columns model, seeds, n, n_patients, threshold and temperature (means over seeds), auc_sd (over seeds), and for every
@@ -182,9 +176,9 @@ def headline(models: dict[str, Measured], *, level: float = 0.95) -> pd.DataFram
         for name in metrics.NAMES:
             if name == "auc":
                 row["auc_sd"] = found.draws(name).spread
-            row |= flat(name, found.interval(name, level=level))
+            row |= flat(name, found.interval(name))
         for name in metrics.PROBABILITY:
-            row |= flat(f"{name}_scaled", found.interval(name, scaled=True, level=level))
+            row |= flat(f"{name}_scaled", found.interval(name, scaled=True))
         rows.append(row)
     return pd.DataFrame(rows).round(DIGITS)
 

@@ -35,16 +35,13 @@ from lib.settings import LARGEST_SEED, all_within
 from lib.trouble import told
 
 
-def fit(
-    config: Config, model: str, seed: int | None = None, *, fresh: bool | None = None, progress: bool = True
-) -> Run:
-    """The run of `model` with `seed` (None: the first of the config's): found if finished, resumed if stopped, else trained.
+def fit(config: Config, model: str, seed: int, *, fresh: bool | None = None, progress: bool = True) -> Run:
+    """The run of `model` with `seed`: found if finished, resumed if stopped, else trained.
 
     fresh  train again even if a finished run exists (None: when the environment variable FRESH is 1). Such a training that
            was stopped goes on when it is asked for again: a checkpoint that can be read and is newer than the finished run
     Raises TrainingError (loss not finite, a split without both classes), CheckpointError (disk full), SourceError (no images).
     """
-    seed = config.seeds[0] if seed is None else seed
     store = pixels.prepare(config, progress=progress)
     fresh = _asked_anew() if fresh is None else fresh
     run = None if fresh else runs.find(config, model, seed, store=store)

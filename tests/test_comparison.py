@@ -108,8 +108,6 @@ class TestPaired:
         size = paired.detectable(0.02)
         found = np.random.default_rng(0).normal(size, 0.02, 20_000)
         assert np.mean(np.abs(found) > 1.959964 * 0.02) == pytest.approx(0.8, abs=0.01)
-        with pytest.raises(ValueError, match="must lie between 0 and 1"):
-            paired.detectable(0.02, power=1)
 
     def test_the_same_holds_of_few_seeds_whose_spread_is_estimated(self):
         """Patients make a standard error of 1, five seeds a model with a standard deviation of 2.5 the rest; the interval decides."""

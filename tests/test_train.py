@@ -594,4 +594,4 @@ def test_the_command_line_trains(root, capsys):
 
 def test_an_unknown_model_is_refused(root):
     with pytest.raises(ConfigError, match="model is 'resnet'"):
-        train.fit(tiny.custom(root), "resnet", progress=False)
+        train.fit(tiny.custom(root), "resnet", 0, progress=False)

@@ -44,19 +44,19 @@ class Effects:
         return self.heads[self.heads["variant"] == variant].iloc[0].to_dict()
 
 
-def analyse(tables: Tables, *, n_boot: int = 2000, level: float = 0.95, seed: int = 0) -> Effects:
+def analyse(tables: Tables, *, n_boot: int = 2000) -> Effects:
     """Every comparison of the ablation, from the predictions of its runs alone; the same tables give the same figures.
 
     Raises ValueError when the variants were not all run with the same seeds on the same images.
     """
     _check(tables)
-    draws = {name: _draws(table, n_boot=n_boot, seed=seed) for name, table in tables.items()}
+    draws = {name: _draws(table, n_boot=n_boot, seed=0) for name, table in tables.items()}
     per_seed = {name: dict(zip(seeds_of(tables[name]), draws[name].per_seed, strict=True)) for name in draws}
     return Effects(
-        auc=pd.DataFrame([_auc_row(name, draw, level) for name, draw in draws.items()]),
-        heads=differences(draws, against_mean_pooling(tables), level=level),
-        orders=differences(draws, against_raster(tables), level=level),
-        beyond=differences(draws, against_token_mean(tables), level=level),
+        auc=pd.DataFrame([_auc_row(name, draw) for name, draw in draws.items()]),
+        heads=differences(draws, against_mean_pooling(tables)),
+        orders=differences(draws, against_raster(tables)),
+        beyond=differences(draws, against_token_mean(tables)),
         components=order_components(per_seed),
         per_seed=pd.DataFrame(
             [(name, k, value) for name, row in per_seed.items() for k, value in row.items()],
@@ -140,7 +140,7 @@ def against_token_mean(tables: Tables) -> list[tuple[str, str]]:
 
 
 def differences(
-    draws: Mapping[str, Draws], pairs: Sequence[tuple[str, str]], *, level: float
+    draws: Mapping[str, Draws], pairs: Sequence[tuple[str, str]], *, level: float = 0.95
 ) -> pd.DataFrame:
     """One row a pair (variant, reference), all rows being one family of comparisons.
 
@@ -234,8 +234,8 @@ def _draws(table: pd.DataFrame, *, n_boot: int, seed: int, stream: int = 0) -> D
     return resample(tables, [auc] * len(tables), n_boot=n_boot, seed=seed, stream=stream, score="logit")
 
 
-def _auc_row(name: str, draw: Draws, level: float) -> dict:
-    interval = draw.interval(level)
+def _auc_row(name: str, draw: Draws) -> dict:
+    interval = draw.interval()
     return {
         "variant": name,
         "auc": draw.estimate,

@@ -73,10 +73,9 @@ class Audit:
         }
 
 
-def run(config: Config, store: PixelStore, *, seed: int | None = None) -> Audit:
-    """Every check on the prepared images. seed: of resampling and folds; None takes the config's first one"""
-    seed = config.seeds[0] if seed is None else seed
-    index, n_boot = store.index, config.n_boot
+def run(config: Config, store: PixelStore) -> Audit:
+    """Every check on the prepared images; resampling and folds are drawn with the config's first seed."""
+    index, n_boot, seed = store.index, config.n_boot, config.seeds[0]
     measured = shift.measure(store)
     people = index[index["patient"].str.match(r"(bacteria|virus)-\d+$")]
     naive_keys = people["image"].map(lambda image: patients.naive_key(PurePosixPath(image).name))

@@ -72,18 +72,16 @@ def _measure(image: np.ndarray) -> dict[str, float]:
     }
 
 
-def differences(
-    store: PixelStore, measured: pd.DataFrame, *, split: str = "test", n_boot: int, seed: int
-) -> pd.DataFrame:
-    """How `split` differs from train, one row a class and measurement, in standard deviations of the class in train.
+def differences(store: PixelStore, measured: pd.DataFrame, *, n_boot: int, seed: int) -> pd.DataFrame:
+    """How test differs from train, one row a class and measurement, in standard deviations of the class in train.
 
     columns: label, measurement, difference (an Interval that resamples patients). Measurements that do not vary are left out.
     """
     rows = []
     for label in CLASSES:
         part = store.index["label"] == label
-        found = store.index[part & store.index["split"].isin(["train", split])]
-        here = (found["split"] == split).to_numpy()
+        found = store.index[part & store.index["split"].isin(["train", "test"])]
+        here = (found["split"] == "test").to_numpy()
         weights = np.concatenate(list(patient_weights(found["patient"], n_boot, seed=seed)))
         for name in measured.columns:
             values = measured.loc[found.index, name].to_numpy(float)

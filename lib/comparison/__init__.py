@@ -13,13 +13,12 @@ from lib.evaluate import Predictions
 from lib.measured import Measured
 from lib.stats import Interval
 
+ALPHA = 0.05  # below it an adjusted p-value rejects
 PRIMARY = "auc"  # fixed before looking: the conclusion rests on it, the other differences describe
 ONE_SEED = "At least one model was trained once, which says nothing of its other seeds. "
 
 
-def differences(
-    models: dict[str, Measured], names: Iterable[str] = metrics.NAMES, *, level: float = 0.95
-) -> pd.DataFrame:
+def differences(models: dict[str, Measured], names: Iterable[str] = metrics.NAMES) -> pd.DataFrame:
     """First model minus second on the same images, one row a metric of `names`; patients resampled together, seeds apart.
 
     models   from `measured.of`, which draws their patients together and their seeds apart; others raise ValueError
@@ -35,9 +34,8 @@ def differences(
     rows, seeds = [], min(len(first.tables), len(second.tables))
     for name in names:
         found = first.draws(name) - second.draws(name)
-        row = {"metric": name, "difference": found.interval(level), "error": found.error}
-        power = paired.detectable(found.error, found.freedom, level=level)
-        rows.append(row | {"detectable": power, "seeds": seeds})
+        row = {"metric": name, "difference": found.interval(), "error": found.error}
+        rows.append(row | {"detectable": paired.detectable(found.error, found.freedom), "seeds": seeds})
     return pd.DataFrame(rows)
 
 
@@ -109,12 +107,12 @@ def _power(found: Interval, detectable: float) -> str:
     return f"{these} could have shown (80% power) a true difference of {detectable:.3f} or more."
 
 
-def paired_tests_sentence(table: pd.DataFrame, *, alpha: float = 0.05) -> str:
+def paired_tests_sentence(table: pd.DataFrame) -> str:
     """What the family of tests says after Holm's correction; McNemar's may reject where the interval of `differences`, for which
     thresholds are chosen again in every resample, includes zero."""
     parts = []
     for name, rows in table.groupby("test", sort=False):
-        rejected = int((rows["p_holm"] < alpha).sum())
+        rejected = int((rows["p_holm"] < ALPHA).sum())
         held = ", with each threshold held as it was chosen," if name == "McNemar" else ""
         parts.append(f"{name}'s test{held} rejects equality in {rejected} of {len(rows)} pairs of seeds (smallest adjusted p "
                      f"{_p(rows['p_holm'].min())})")  # fmt: skip

@@ -59,7 +59,7 @@ def seconds_per_image(model: CNNLSTM, images: torch.Tensor, *, repeats: int = 3)
     return statistics.median(times[1:]) / len(images)
 
 
-def table(runs: dict[str, Sequence], images: torch.Tensor, *, repeats: int = 3) -> pd.DataFrame:
+def table(runs: dict[str, Sequence], images: torch.Tensor) -> pd.DataFrame:
     """One row a model: trainable parameters, giga-operations for an image, seconds an epoch, milliseconds an image.
 
     runs    by model, `runs.Run`s; the first of each is loaded and timed, the fastest tells the seconds an epoch
@@ -72,6 +72,6 @@ def table(runs: dict[str, Sequence], images: torch.Tensor, *, repeats: int = 3) 
             "parameters": own[0].info["trainable_parameters"],
             "gflops": flops(network, images.shape[-1]) / 1e9,
             "epoch_seconds": original.epoch_seconds(own),
-            "image_milliseconds": 1000 * seconds_per_image(network, images, repeats=repeats),
+            "image_milliseconds": 1000 * seconds_per_image(network, images),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")

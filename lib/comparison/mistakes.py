@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -11,13 +13,13 @@ from lib.evaluate import Predictions
 BOTH = "both"
 
 
-def table(predictions: Predictions, *, point: str = evaluate.CHOSEN) -> pd.DataFrame:
+def table(predictions: Predictions) -> pd.DataFrame:
     """One row a test image that a model gets wrong in more than half of its seeds, the surest mistakes first.
 
     Columns image, patient, subtype, y_true, kind (missed pneumonia or false alarm), by (both, or the one model's name) and,
     for each model, <model>_probability and <model>_wrong (mean, and share of wrong calls, over seeds).
     """
-    sides = {model: _averaged(tables, point) for model, tables in predictions.items()}
+    sides = {model: _averaged(tables) for model, tables in predictions.items()}
     first, *_ = sides.values()
     rows = first[["patient", "subtype", "y_true"]].copy()
     for model, side in sides.items():
@@ -34,12 +36,12 @@ def table(predictions: Predictions, *, point: str = evaluate.CHOSEN) -> pd.DataF
     )
 
 
-def _averaged(tables, point: str) -> pd.DataFrame:
+def _averaged(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Mean probability and share of wrong calls of each test image over one model's seeds, by image."""
     rows = []
     for own in tables:
         test = evaluate.part(own, "test")
-        called = test["probability"] >= evaluate.thresholds(own)[point]
+        called = test["probability"] >= evaluate.thresholds(own)[evaluate.CHOSEN]
         rows.append(test.assign(wrong=(called != (test["y_true"] == 1)).astype(float)))
     keys = ["image", "patient", "subtype", "y_true"]
     mean = pd.concat(rows).groupby(keys, sort=True)[["probability", "wrong"]].mean()

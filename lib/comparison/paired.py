@@ -86,12 +86,10 @@ def mcnemar(y_true, first, second, *, patient=None) -> PairedTest:
     return PairedTest("McNemar", difference, float("nan"), float(p_value), len(y_true), n_patients)
 
 
-def detectable(error: float, freedom: float = np.inf, *, level: float = 0.95, power: float = 0.8) -> float:
-    """The smallest true difference that a two-sided test at `level` finds with probability `power`.
+def detectable(error: float, freedom: float = np.inf) -> float:
+    """The smallest true difference that a two-sided test at 5% finds with a probability of 80%.
 
     error    standard error of the difference
     freedom  its degrees of freedom: Student's quantiles, as in the interval of few seeds
     """
-    if not 0 < power < 1 or not 0 < level < 1:
-        raise ValueError(f"level {level} and power {power} must lie between 0 and 1")
-    return float((t.ppf((1 + level) / 2, freedom) + t.ppf(power, freedom)) * error)
+    return float((t.ppf(0.975, freedom) + t.ppf(0.8, freedom)) * error)
