@@ -294,9 +294,9 @@ def test_images_of_one_patient_are_one_observation():
 
 
 def test_too_few_patients_to_tell_apart(store):
-    with pytest.raises(ValueError, match="at least 5 patients on either side, not 4"):
-        few = dataclasses.replace(store, index=store.index[(store.index["split"] != "test") | (store.index["patient"].str.match("virus"))])  # fmt: skip
-        shift.tell_apart(few, shift.measure(store), n_boot=10, seed=0)
+    """Of a single kind test has four patients."""
+    few = dataclasses.replace(store, index=store.index[(store.index["split"] != "test") | (store.index["patient"].str.match("virus"))])  # fmt: skip
+    assert shift.tell_apart(few, shift.measure(store), n_boot=10, seed=0) is None
 
 
 # --- shortcuts

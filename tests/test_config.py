@@ -194,6 +194,7 @@ def test_a_config_is_frozen():
         ({"train": 3}, "train is a section"),
         ({"train.class_weighting": True, "train.balanced": True}, "two ways to one end"),
         ({"data.aspect": "stretch"}, "'stretch'.*squash, pad, crop"),
+        ({"data.val_kind": "rows"}, "data.val_kind is 'rows'.*random, block, matched, matched_everything"),
         ({"train.stretch": 2.0}, "train.stretch is 2.0.*between 0 and 1"),
         ({"xception_lstm.input_size": 7}, "xception_lstm.input_size is 7.*between 28 and 1024"),
         ({"xception_lstm.train": {"epoch": 1}}, "xception_lstm.train.epoch"),

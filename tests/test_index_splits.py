@@ -72,11 +72,6 @@ def test_given_table_is_not_changed():
     pd.testing.assert_frame_equal(given, table())
 
 
-def test_kind_is_checked():
-    with pytest.raises(ValueError, match="kind is 'rows'; it must be one of random, block, matched"):
-        splits.split_validation(table(), share=0.1, seed=1, kind="rows")
-
-
 def test_patient_on_both_sides_is_refused_by_name():
     mixed = table()
     mixed.loc[0, "split"] = "test"

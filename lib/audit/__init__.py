@@ -91,7 +91,9 @@ def run(config: Config, store: PixelStore) -> Audit:
         blocks=patients.blocks(index),
         differences=shift.differences(store, measured, n_boot=n_boot, seed=seed),
         shift={
-            (split, label): _apart(store, measured, split=split, label=label, n_boot=n_boot, seed=seed)
+            (split, label): shift.tell_apart(
+                store, measured, split=split, label=label, n_boot=n_boot, seed=seed
+            )
             for split in ("test", "val")
             for label in (None, *shift.CLASSES)
         },
@@ -116,10 +118,3 @@ def sizes(store: PixelStore) -> pd.DataFrame:
         .sort_values(ascending=False)
         .reset_index()
     )
-
-
-def _apart(store: PixelStore, measured: pd.DataFrame, **options: Any) -> Interval | None:
-    try:
-        return shift.tell_apart(store, measured, **options)
-    except shift.TooFewPatients:
-        return None
