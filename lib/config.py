@@ -107,11 +107,9 @@ class Config:
         one_of("model", model, MODELS)
         return _replace(self.train, getattr(self, model).train, f"{model}.train")
 
-    def table(self):
-        """Every setting as a DataFrame, one row a key: `key`, `value`."""
-        import pandas as pd
-
-        return pd.DataFrame(_flat(self), columns=["key", "value"])
+    def flat(self) -> dict[str, Any]:
+        """Every setting by its key, such as `train.epochs`; `root` is left out."""
+        return _flat(self)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, without `root`: what a fingerprint or a `run.json` records."""
@@ -277,12 +275,12 @@ def _converted(current: Any, value: Any, key: str) -> Any:
     raise ConfigError(f"{key} takes {type(current).__name__}, not {value!r}")
 
 
-def _flat(section: Any, where: str = "") -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = []
+def _flat(section: Any, where: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for f in fields(section):
         value = getattr(section, f.name)
         if is_dataclass(value):
-            rows += _flat(value, f"{where}{f.name}.")
+            found |= _flat(value, f"{where}{f.name}.")
         elif f.name != "root":
-            rows.append((where + f.name, value))
-    return rows
+            found[where + f.name] = value
+    return found

@@ -35,8 +35,8 @@ def opening(config: Config) -> HTML:
     pd.set_option("display.max_colwidth", None)
     _opened[config.profile] = time.monotonic()
     rows = "".join(
-        f"<tr><td>{html.escape(str(key))}</td><td>{html.escape(str(value))}</td></tr>"
-        for key, value in config.table().itertuples(index=False)
+        f"<tr><td>{html.escape(key)}</td><td>{html.escape(str(value))}</td></tr>"
+        for key, value in config.flat().items()
     )
     table = f"<table><thead><tr><th>Setting</th><th>Value</th></tr></thead><tbody>{rows}</tbody></table>"
     return HTML(

@@ -38,7 +38,7 @@ def test_every_profile_loads_and_says_what_it_is(profile):
     cfg = config.load(profile)
     assert cfg.profile == profile
     assert (config.PROFILES / f"{profile}.yaml").read_text().startswith("# ")
-    assert not {"profile", "train.epochs"} - set(cfg.table()["key"])
+    assert not {"profile", "train.epochs"} - set(cfg.flat())
 
 
 def test_overrides_reach_the_nested_setting_and_nothing_else():

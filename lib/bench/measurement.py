@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib import loop, models, pixels, train
+from lib import devices, loop, models, pixels, train
 from lib.bench import notebook
 from lib.config import Config
 from lib.inference import FastRest, Rest
@@ -26,7 +26,7 @@ FEWEST = 5  # steps in a measurement, besides the one that warms up
 
 def original(config: Config, model: str, tree: Path, seconds: float) -> dict:
     """Training and inference of the original recipe on the images under `tree`."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = devices.fastest()
     size = config.data.image_size
     network = notebook.MODELS[model]()
     run = notebook.Loop(network, notebook.LEARNING_RATES[model], device)
@@ -119,7 +119,7 @@ def measure(step: Callable[[], int], seconds: float, device: torch.device) -> fl
 
 def limits(seconds: float = 1.0) -> dict[str, float]:
     """What this machine's matrix products reach, GFLOP/s by precision: the roof under which every model works."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = devices.fastest()
     n = 8192 if device.type == "cuda" else 2048
     found = {}
     for dtype in (torch.float32, torch.bfloat16):

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score
 
-from lib import loop, metrics, models, pixels, stats, train
+from lib import devices, loop, metrics, models, pixels, stats, train
 from lib.bench import notebook
 from lib.config import Config
 from lib.inference import Frozen
@@ -99,7 +99,7 @@ def _original(store, start: dict, chosen, held, seed: int, batch: int) -> np.nda
         own[key.replace("backbone.body.", _prefix(own)).replace("sequence.rnn.", "lstm.")] = value
     network.load_state_dict(own)
     torch.manual_seed(seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = devices.fastest()
     run = notebook.Loop(network, notebook.LEARNING_RATES[MODEL], device)
     size = store.pixels.shape[1]
     with tempfile.TemporaryDirectory() as folder:

@@ -14,10 +14,6 @@ import torch
 from lib import account, calibration, config, devices, evaluate, files, metrics, pixels, stats, train
 from lib.comparison import cost, original, probe, scored
 from lib.comparison.scored import (
-    BETTER,
-    COST,
-    QUESTIONS,
-    SEQUENCE,
     Scored,
     calibration_sentence,
     findings,
@@ -147,12 +143,8 @@ def sequence_sentence(found: Comparison) -> str:
 
 
 def answers(found: Comparison) -> dict[str, str]:
-    said = {
-        BETTER: found.conclusion,
-        SEQUENCE: sequence_sentence(found),
-        COST: original.ratios_sentence(found.original),
-    }
-    return {question: said[question] for question in QUESTIONS}
+    """What the notebook answers, by question."""
+    return scored.answers(found, reading_rows(found))
 
 
 def keep(found: Comparison, figures: Mapping[str, plt.Axes]) -> None:

@@ -14,12 +14,9 @@ from lib.comparison import mistakes, original
 from lib.config import MODELS
 from lib.plots.style import NAMES
 
-BETTER, SEQUENCE, COST = QUESTIONS = (
-    "Which model is better?",
-    "Do the trained models use the sequence?",
-    "What does the larger model cost?",
-)
-
+BETTER = "Which model is better?"
+SEQUENCE = "Do the trained models use the sequence?"
+COST = "What does the larger model cost?"
 
 # By reading of `probe.READINGS` other than as trained: how the sentence calls it. The last one has no order, so it does not tell of one.
 CHANGED = {
@@ -124,19 +121,22 @@ def _kept(folder: Path, model: str) -> list[Kept]:
     ]
 
 
-def stated(found: Scored, readings: list[dict] | None = None) -> dict:
-    """What 04_compare.json holds of a comparison, but for what only trained models can say.
+def answers(found: Scored, readings: list[dict] | None = None) -> dict[str, str]:
+    """What notebook 04 answers, by question.
 
     readings  rows of `compared.reading_rows`; without them the answer of the sequence is left out
     """
-    answers = {BETTER: found.conclusion, COST: original.ratios_sentence(found.original)}
-    if readings:
-        answers[SEQUENCE] = sequence_sentence(readings)
+    of_sequence = {SEQUENCE: sequence_sentence(readings)} if readings else {}
+    return {BETTER: found.conclusion, **of_sequence, COST: original.ratios_sentence(found.original)}
+
+
+def stated(found: Scored, readings: list[dict] | None = None) -> dict:
+    """What 04_compare.json holds of a comparison, but for what only trained models can say; readings are those of `answers`."""
     costs = found.original[["parameters", "epoch_seconds"]]
     return {
         "n_boot": found.n_boot,
         "conclusion": found.conclusion,
-        "answers": answers,
+        "answers": answers(found, readings),
         "findings": findings(found),
         "headline": found.headline.to_dict("records"),
         "operating_points": plain(found.operating),

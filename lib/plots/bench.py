@@ -8,7 +8,7 @@ import pandas as pd
 from lib.plots import style
 
 PHASES = {"train": "Training", "infer": "Inference"}
-SHADES = {"original": "#BBBBBB", "project": None, "project, frozen prefix stored": None}
+ORIGINAL = "#BBBBBB"  # of the original's bars; the project's have their model's colour
 
 
 def speed(rows: pd.DataFrame) -> plt.Axes:
@@ -21,7 +21,7 @@ def speed(rows: pd.DataFrame) -> plt.Axes:
         own = rows[rows["phase"] == phase].reset_index(drop=True)
         for place, row in own.iterrows():
             first = row["recipe"] == "original"
-            colour = SHADES["original"] if first else style.COLOURS[row["model"]]
+            colour = ORIGINAL if first else style.COLOURS[row["model"]]
             hatch = "//" if "stored" in row["recipe"] else None
             ax.barh(place, row["images_per_second"], color=colour, hatch=hatch, edgecolor="white", height=0.8)
             text = f"{row['images_per_second']:.1f}" + ("" if first else f"  ({row['ratio']:.1f} x)")
