@@ -16,6 +16,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from lib.trouble import told
 SECONDS = 6.0  # of each measurement
 BATCH = 32
 TURNS = ("original", "project", "original", "project")
+PHASES = ("train", "infer", "train_stored")  # the last one of the project alone, where a prefix is frozen
 
 
 def setting(root: Path = configs.ROOT, *, size: int = 224, batch: int = BATCH) -> Config:
@@ -96,34 +98,33 @@ def table(found: dict) -> pd.DataFrame:
     The ratio is of the better turns; it ranges from the worse turn over the original's better one to the reverse. The memory is the
     most of any turn, each of which trains and infers.
     """
-    rows = []
+    return pd.DataFrame([_row(found, *measured) for measured in _measured(found)])
+
+
+def _measured(found: dict) -> Iterator[tuple[str, str, str, dict[str, list[dict]]]]:
+    """Model, recipe, phase (of PHASES) and the model's turns by recipe, of every phase that was measured."""
     for model in filter(found["models"].get, configs.MODELS):  # a file has them in another order
-        own = found["models"][model]
-        best = {
-            recipe: [t for t in own["turns"] if t["recipe"] == recipe] for recipe in ("original", "project")
-        }
-        for recipe, turns in best.items():
-            for phase in ("train", "infer", "train_stored"):
-                if phase not in turns[0]:
-                    continue
-                turn = max(turns, key=lambda t, phase=phase: t[phase])
-                kind = phase.removesuffix("_stored")
-                rates, references = [t[phase] for t in turns], [t[kind] for t in best["original"]]
-                done = turn[phase] * own["gflop_per_image"][kind]
-                stored = phase == "train_stored"
-                rows.append(
-                    {
-                        "model": model, "recipe": recipe + (", frozen prefix stored" if stored else ""), "phase": kind,
-                        "batch": turn["batch"] if kind == "train" else 64, "images_per_second": turn[phase],
-                        "worse_turn": min(rates), "ratio": max(rates) / max(references),
-                        "ratio_low": min(rates) / max(references), "ratio_high": max(rates) / min(references),
-                        "peak_memory_gb": max(t["peak_memory_gb"] for t in turns),
-                        "share_outside_model": None if stored else turn[f"{kind}_outside"],
-                        # with a stored prefix the operations of the prefix are not done
-                        "share_of_limit": None if stored else done / found["limits_gflops"][turn["precision"]],
-                    }
-                )  # fmt: skip
-    return pd.DataFrame(rows)
+        turns = found["models"][model]["turns"]
+        turns_by_recipe = {name: [t for t in turns if t["recipe"] == name] for name in dict.fromkeys(TURNS)}
+        for recipe, own in turns_by_recipe.items():
+            yield from ((model, recipe, phase, turns_by_recipe) for phase in PHASES if phase in own[0])
+
+
+def _row(found: dict, model: str, recipe: str, phase: str, turns_by_recipe: dict[str, list[dict]]) -> dict:
+    kind, stored, turns = phase.removesuffix("_stored"), phase == "train_stored", turns_by_recipe[recipe]
+    rates, references = [t[phase] for t in turns], [t[kind] for t in turns_by_recipe["original"]]
+    better = turns[rates.index(max(rates))]
+    done = better[phase] * found["models"][model]["gflop_per_image"][kind]
+    return {
+        "model": model, "recipe": recipe + (", frozen prefix stored" if stored else ""), "phase": kind,
+        "batch": better["batch"] if kind == "train" else 64, "images_per_second": better[phase],
+        "worse_turn": min(rates), "ratio": max(rates) / max(references),
+        "ratio_low": min(rates) / max(references), "ratio_high": max(rates) / min(references),
+        "peak_memory_gb": max(t["peak_memory_gb"] for t in turns),
+        "share_outside_model": None if stored else better[f"{kind}_outside"],
+        # with a stored prefix the operations of the prefix are not done
+        "share_of_limit": None if stored else done / found["limits_gflops"][better["precision"]],
+    }  # fmt: skip
 
 
 def sentences(found: dict) -> list[str]:
@@ -234,11 +235,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, help="of torch; without it all cores")
     parser.add_argument("--accuracy", type=int, metavar="N", help="images on which both recipes train at batch 8, to compare validation AUC; 0 for none (512 of real ones)")  # fmt: skip
     parser.add_argument("--seeds", type=int, default=3, help="of the accuracy comparison")
-    parser.add_argument(
-        "--only-accuracy",
-        action="store_true",
-        help="keep the speeds that are recorded; with --accuracy 0 all, worded anew",
-    )
+    parser.add_argument("--only-accuracy", action="store_true", help="keep the speeds that are recorded; with --accuracy 0 all, worded anew")  # fmt: skip
     parser.add_argument("--turn", help=argparse.SUPPRESS)
     asked = parser.parse_args(argv)
     if (asked.accuracy or 0) < 0 or asked.seeds < 1:

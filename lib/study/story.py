@@ -41,30 +41,50 @@ def expect(steps: list[Step], header: str, command: str, *, fresh: bool = False)
     fresh    whether trainings are repeated, of which a last run need not have made any
     None when neither says anything, or only the header does and a GPU is here, which it knows nothing of.
     """
-    written = {number: float(value) * SECONDS[unit] for number, value, unit in HEADER_TIME.findall(header)}
-    rate = HEADER_RATE.search(header)
-    if rate and accelerated():
-        written = {}
-    scale = float(rate[1]) / gflops() if rate else 1.0
-    scaled = {step.name: written[step.name[:2]] * scale for step in steps if step.name[:2] in written}
+    from_header = _from_header(steps, header)
     states = {step.name: state for step in steps if not fresh and (state := step.state())}
-    same = [name for name, state in states.items() if (state.status, state.command) == ("done", command)]
-    # In less than half of the measured time a step that trains has found its models.
-    least = {name: scaled.get(name, 0) / 2 for name in same if name[:2] in TRAINING}
-    seen = {name: took for name in same if (took := states[name].duration_s) >= least.get(name, 0)}
-    if len(seen) == len(steps):
-        return Expectation(seen, busy(states.values()), "as the last time here")
-    guessed = scaled | seen
+    from_last_runs = _from_last_runs(states, command, from_header)
+    if len(from_last_runs) == len(steps):
+        return Expectation(from_last_runs, busy(states.values()), "as the last time here")
+    guessed = from_header | from_last_runs
     if len(guessed) < len(steps):
         return None
     basis = (
-        "from the profile's measurements, scaled to this machine" if rate else "as measured for the profile"
+        "from the profile's measurements, scaled to this machine"
+        if HEADER_RATE.search(header)
+        else "as measured for the profile"
     )
     if " SET=" in command:
-        return Expectation(
-            seen, sum(guessed.values()), f"{basis}; without these settings, which may change it much"
-        )
+        basis += "; without these settings, which may change it much"
+        return Expectation(from_last_runs, sum(guessed.values()), basis)
     return Expectation(guessed, sum(guessed.values()), basis)
+
+
+def _from_header(steps: list[Step], header: str) -> dict[str, float]:
+    """Seconds of each step that the profile's header tells, scaled to this machine where it tells the speed of the one that it is of;
+    nothing where a GPU is here, of which that speed, a processor's, says nothing."""
+    rate = HEADER_RATE.search(header)
+    if rate and accelerated():
+        return {}
+    scale = float(rate[1]) / gflops() if rate else 1.0
+    times = HEADER_TIME.findall(header)
+    header_seconds = {number: float(value) * SECONDS[unit] * scale for number, value, unit in times}
+    return {step.name: header_seconds[step.name[:2]] for step in steps if step.name[:2] in header_seconds}
+
+
+def _from_last_runs(
+    states: dict[str, State], command: str, from_header: dict[str, float]
+) -> dict[str, float]:
+    """Seconds of each step whose last run here was this command's and came to its end, unless it was too short to be believed."""
+    took = {
+        name: state.duration_s
+        for name, state in states.items()
+        if (state.status, state.command) == ("done", command)
+    }
+    # A step that trains may have found its models and trained nothing; in less than half of the header's time it has. (Half, since
+    # times scaled to another machine are only about right.)
+    shortest_believable = {name: from_header.get(name, 0) / 2 for name in took if name[:2] in TRAINING}
+    return {name: seconds for name, seconds in took.items() if seconds >= shortest_believable.get(name, 0)}
 
 
 def busy(states: Iterable[State]) -> float:
