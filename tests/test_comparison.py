@@ -489,15 +489,13 @@ class TestSentences:
         written = (
             f"{sum(ends) / 2:+.3f} [{ends[0]:+.3f}, {ends[1]:+.3f}]" for ends in (reverse, shuffled, levelled)
         )
-        told = zip(
-            ("in reverse", "in a random order", "each replaced by the image's mean token"),
-            written,
-            strict=True,
+        how = (
+            "with its tokens in reverse",
+            "in a random order",
+            "with each replaced by the image's mean token",
         )
-        assert (
-            f": with them {', '.join(map(' '.join, told))} is what its AUC changes by (seed 44, 90 test images; "
-            in said
-        )
+        told = ", by ".join(f"{gap} {words}" for gap, words in zip(written, how, strict=True))
+        assert f": its AUC changes by {told} (seed 44, 90 test images; patients resampled). " in said
         assert scored.sequence_sentence(compared.reading_rows(found)) == said  # as it is recorded
 
     def test_the_headline_is_said_with_its_counts(self, found):

@@ -20,9 +20,9 @@ COST = "What does the larger model cost?"
 
 # By reading of `probe.READINGS` other than as trained: how the sentence calls it. The last one has no order, so it does not tell of one.
 CHANGED = {
-    "reversed": "in reverse",
+    "reversed": "with its tokens in reverse",
     "shuffled": "in a random order",
-    "levelled": "each replaced by the image's mean token",
+    "levelled": "with each replaced by the image's mean token",
 }
 
 
@@ -187,14 +187,14 @@ def sequence_sentence(readings: list[dict]) -> str:
 def _relies(model: str, readings: list[dict]) -> str:
     rows = {row["reading"]: row for row in readings if row["model"] == model and row["reading"] in CHANGED}
     relies = any(rows[order]["difference_high"] < 0 for order in ("reversed", "shuffled"))
-    changes = [
-        f"{CHANGED[reading]} {row['difference']:+.3f} [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
+    changes = ", by ".join(
+        f"{row['difference']:+.3f} [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}] {CHANGED[reading]}"
         for reading, row in rows.items()
-    ]
+    )
     seed, n = (next(iter(rows.values()))[name] for name in ("seed", "n"))
     return (
-        f"{NAMES[model]} {'relies' if relies else 'is not shown to rely'} on the order of its tokens: with them {', '.join(changes)} is what "
-        f"its AUC changes by (seed {seed}, {n} test images; patients resampled)"
+        f"{NAMES[model]} {'relies' if relies else 'is not shown to rely'} on the order of its tokens: its AUC changes by {changes} "
+        f"(seed {seed}, {n} test images; patients resampled)"
     )
 
 
