@@ -107,14 +107,14 @@ def test_the_ablation_of_the_custom_model_trains_its_heads_and_says_so(cfg):
     weights, scored_often = {"pretrained": True}, {"train": {"test_every_epoch": True}}
     xception = dataclasses.replace(asked.xception_lstm, **weights, **scored_often)
     said = ablation.protocol_sentence(dataclasses.replace(asked, xception_lstm=xception), result)
-    assert "heads of the custom CNN-LSTM, the backbone trained along from random weights;" in said
+    assert "heads of the custom CNN-LSTM, the backbone trained too from random weights;" in said
     assert "Scored once a run on 24 test images" in said
     custom = dataclasses.replace(asked.custom_cnn_lstm, **scored_often)
     said = ablation.protocol_sentence(dataclasses.replace(asked, custom_cnn_lstm=custom), result)
     assert "Scored after every epoch (which chooses nothing) on 24 test images" in said
     of_xception = dataclasses.replace(cfg, xception_lstm=xception)
     said = ablation.protocol_sentence(of_xception, result)
-    assert "heads of Xception-LSTM, the backbone trained along from ImageNet weights;" in said
+    assert "heads of Xception-LSTM, the backbone trained too from ImageNet weights;" in said
     effects = ablation.analyse(result.tables, n_boot=50)
     for config_, model in ((asked, "custom_cnn_lstm"), (cfg, "xception_lstm")):
         saved = ablation.as_json(config_, result, effects, {})

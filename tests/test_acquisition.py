@@ -190,15 +190,14 @@ def test_what_is_said_of_it(small_ill_large_normal, monkeypatch, tmp_path):
     assert str(sizes) != str(both)
     assert f"Xception-LSTM (`quick`) has an AUC of {sizes} instead of {row['auc']:.3f} [" in said
     assert (
-        f"and where size and cut tell nothing, of {both}; the images that weigh most there may be harder"
-        in said
+        f"; when size and cut tell nothing, of {both}. The images that weigh most there may be harder" in said
     )
     rightly = acquisition.by_cut({"": size._measured()}).set_index("cut")["specificity"]["whole blocks"]
     assert (
-        "79% of the ill ones outside test have sides of whole JPEG blocks (multiples of 8 pixels), 6% of the normal"
+        "outside test, 79% of the ill ones and 6% of the normal ones have sides of whole JPEG blocks (multiples of 8 pixels)"
         in said
     )
-    assert f"it calls {rightly.estimate:.1%}".rstrip("%") in said
+    assert f"It classifies {rightly.estimate:.1%}".rstrip("%") in said
     cuts = acquisition.by_cut({"": size._measured()}).set_index("cut")["specificity"]
     gap = acquisition.cut_apart(size._measured())
     assert gap.estimate == pytest.approx(cuts["whole blocks"].estimate - cuts["others"].estimate)

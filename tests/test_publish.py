@@ -55,13 +55,15 @@ def test_the_readme_also_shows_the_recipe_that_pairs_chose_and_says_why(results)
     xception, custom = "xception_lstm", "custom_cnn_lstm"
     assert shown == [("overlap", xception), ("quick", custom), ("refit", xception), ("quick", xception)]
     assert (
-        "by the recipe that was made its primary one before its test figures were known, by the one whose settings validation on matched pairs chose "
-        "(Xception-LSTM: `refit`, added when its test figures were known) and by the protocol of the notebook that this project grew out of (`quick`, its short "
-        "form for 2 cores); the first need not be the best." in documents.render(results)
+        "Each model is shown by:\n\n- the recipe that was made its primary one before its test figures were known; it is listed first and need not be the best\n"
+        "- the recipe whose settings validation on matched pairs chose, as many normal as ill training patients between whom a classifier on thumbnails does not "
+        "decide (Xception-LSTM: `refit`, added when its test figures were known)\n"
+        "- the protocol of the notebook that this project grew out of (`quick`, its short form for 2 cores)\n"
+        in documents.render(results)
     )
     same = foremost._at_sensitivity(results / "quick", xception)  # as all three have the same tables
     assert (
-        f"it reaches {same} on test; `refit` by the same rule reaches {same}. The table's rule"
+        f"it reaches {same} on test; `refit` by the same rule reaches {same}. The rule of the first table"
         in documents.render(results)
     )
     card = documents.model_card(results)
@@ -84,16 +86,18 @@ def test_the_readme_shows_the_recipe_on_centre_squares_once_its_seeds_are_comple
         *(["centre"] if count == 5 else []),
         "quick",
     ]
-    said = ", by the one on centre squares, as published figures of several seeds are (Xception-LSTM: `centre`) and by the protocol"
+    said = "- the recipe on centre squares, as published figures of several seeds are (Xception-LSTM: `centre`)\n- the protocol"
     assert (said in foremost.recipes(shown)) == (count == 5)
-    assert ("squashed images, but for `centre`, whose squares" in foremost.squares(shown)) == (count == 5)
+    assert ("into a square). The exception is `centre`: its squares" in foremost.squares(shown)) == (
+        count == 5
+    )
 
 
 def test_the_recipe_that_pairs_chose_is_shown_once_where_it_is_the_first(results):
     (results / "quick" / "predictions").parent.rename(results / "refit")
     assert [folder.name for folder, _ in foremost.rows(results)] == ["refit", "refit"]
     assert (
-        "Each model is shown by the recipe that was made its primary one before its test figures were known; the first need not be the best. "
+        "Each model is shown by:\n\n- the recipe that was made its primary one before its test figures were known; it is listed first and need not be the best\n\n"
         in documents.render(results)
     )
 
@@ -156,7 +160,7 @@ def test_the_readme_says_whether_the_threshold_carries_over(results):
     held = evaluate.deciding(evaluate.recorded(results / "quick")["xception_lstm"][0])
     normal = (held["y_true"] == 0).sum()
     assert (
-        f"% on the {normal} normal images among those that chose it, {shown}% on the test images"
+        f"% on the {normal} normal images among those on which the threshold was chosen, and of {shown}% on the test images"
         in documents.render(results)
     )
 
@@ -280,5 +284,5 @@ def test_the_model_card_says_what_is_left_without_the_shortcut(results, profile)
     validation = table(1, 3.0)[:40]
     found = stats.resample([validation], [metrics.auc], n_boot=2000, seed=42, score="logit").interval()
     card = documents.model_card(results)
-    assert "On 40 validation images whose normal and ill patients look alike to a thumbnail" in card
+    assert "Mean AUC on 40 validation images whose normal and ill patients look alike to a thumbnail" in card
     assert f"| Xception-LSTM | {profile} | 1 | {found} |" in card

@@ -21,7 +21,7 @@ def test_readme_and_card_say_what_the_trained_models_read_in_their_tokens(compar
         "| each replaced by the image's mean token | -0.280 [-0.380, -0.180] | +0.070 [-0.030, +0.170] |\n| in a random order | -0.300 ["
     ) in said
     assert "| in reverse | -0.290 [-0.390, -0.190] |" in said
-    assert "As trained they have 0.970 and 0.910 there." in said
+    assert "With their tokens as trained, their AUC on these images is 0.970 and 0.910." in said
     assert sequence.relied_on(folders[:1]) == ""
 
 
@@ -40,11 +40,11 @@ def test_the_readme_takes_all_recipes_together_that_asked_whether_the_lstm_helps
         ablation.analyse(ablation.read(f / "ablation"), n_boot=100).row("lstm-raster")["difference"]
         for f in (one, two)
     ]
-    table, found, read = alone.split("\n\n")[1:]
+    read, table, found = alone.split("\n\n")[1:]
     assert found.startswith("- Of all heads, token orders and read-outs that were tried")
-    assert both.split("\n\n")[1::2] == [table, read]
+    assert both.split("\n\n")[1:3] == [read, table]
     assert (
-        "With the backbone trained along, over the 2 recipes that were asked (`balanced`, `tuned`; 4 runs of each head) the difference to mean-pooling is "
+        "With the backbone trained too: over the 2 recipes that compared them (`balanced`, `tuned`; 4 runs of each head) the difference to mean-pooling is "
         f"{np.mean(gaps):+.4f} [" in both
     )
 
@@ -88,19 +88,20 @@ def table_of(folders: list[Path]) -> list[str]:
 
 def first_answer(xception: str, custom: str) -> str:
     return (
-        "**Does the LSTM help, against mean-pooling with as many weights?**\n\n"
+        "**Does the LSTM help, compared with mean-pooling that has as many weights?**\n\n"
         f"- **Xception-LSTM: {xception}\n- **Custom CNN-LSTM: {custom}"
     )
 
 
 def plainly(folder: Path, verdict: str = "not shown") -> str:
     """A verdict and by how much, as the first answer gives them of one profile alone, but for the last period."""
-    power = f"where {detectable(folder)} would have been detected with 80% power"
-    return f"{verdict}.** The test AUC changes by {gap_of(folder)} in `{folder.name}`, {power}"
+    power = f"where a true difference of {detectable(folder)} would have been detected with 80% power"
+    gap = f"{gap_of(folder)} in profile `{folder.name}`"
+    return f"{verdict}.** Test AUC of the LSTM minus that of mean-pooling: {gap}, {power}"
 
 
 TRAINED, CUSTOM_TRAINED = (
-    f"{name}, with the backbone trained along" for name in ("Xception-LSTM", "Custom CNN-LSTM")
+    f"{name}, with the backbone trained too" for name in ("Xception-LSTM", "Custom CNN-LSTM")
 )
 
 
@@ -138,7 +139,7 @@ def test_the_first_answer_also_gives_the_difference_over_all_that_asked(
     said = answer.in_short([*custom, one])
     ((profiles, *of),) = taken[0]
     assert [folder for folder, _ in profiles] == custom and of == [CUSTOM, "lstm-raster", "mean-mlp"]
-    over = f", and by {written((low + high) / 2, low, high)} over all that asked (1 recipe, 4 runs of each head){shown}"
+    over = f", and {written((low + high) / 2, low, high)} over all profiles that compared the two (1 recipe, 4 runs of each head){shown}"
     assert said == first_answer(f"{plainly(one)}.", f"{plainly(custom[0])}{over}.")
 
 
@@ -174,7 +175,7 @@ def test_several_profiles_have_a_common_difference_to_heads_without_an_order(tmp
     for said, whose in ((at_length(folders), ""), (at_length([*folders, lacks]), of_two)):
         for words, (row, _) in rows.items():
             gap = written(row["difference"], row["adjusted_low"], row["adjusted_high"])
-            assert f", to {words} {gap} (Holm p = {row['p_holm']:.2g}{whose})" in said
+            assert f"; to {words} it is {gap} (Holm p = {row['p_holm']:.2g}{whose})" in said
     few = asked(tmp_path / "reframed", 0.3, model=CUSTOM)
     ((_, profiles),) = recipes.questions([folders[0], few]).items()
     assert recipes.to_unordered(CUSTOM, profiles) == {}  # one profile had them: its table says it
@@ -211,12 +212,12 @@ def test_recipes_of_one_model_are_not_taken_together_with_those_of_the_other(tmp
         asked(tmp_path / name, lift, model=CUSTOM) for name, lift in (("custom", 2.0), ("reframed", 3.0))
     ]
     said = at_length([xception[0], custom[0], custom[1], xception[1]])
-    first, second = said.split(" Of the custom CNN-LSTM, with the backbone trained along, over the ")
+    first, second = said.split(" Custom CNN-LSTM, with the backbone trained too: over the ")
     for part, folders in ((first, xception), (second, custom)):
         names = ", ".join(f"`{folder.name}`" for folder in folders)
         mean = np.mean([effects_of(folder).row("lstm-raster")["difference"] for folder in folders])
         assert (
-            f"2 recipes that were asked ({names}; 4 runs of each head) the difference to mean-pooling is {mean:+.4f} ["
+            f"2 recipes that compared them ({names}; 4 runs of each head) the difference to mean-pooling is {mean:+.4f} ["
             in part
         )
 
@@ -228,10 +229,8 @@ def test_the_difference_over_all_recipes_is_said_without_the_original_protocol_t
     gaps = [effects_of(folder).row("lstm-raster")["difference"] for folder in folders]
     said = at_length(folders)
     assert f"6 runs of each head) the difference to mean-pooling is {np.mean(gaps):+.4f} [" in said
-    assert (
-        f", and without the original protocol (`full`; a figure that came when the others were known) {np.mean(gaps[:2]):+.4f} ["
-        in said
-    )
+    assert f"; without the original protocol (`full`) it is {np.mean(gaps[:2]):+.4f} [" in said
+    assert "], a figure that was added when the others were known." in said
     assert "without the original" not in at_length(folders[:2])
     assert "without the original" not in at_length(folders[2:])
     short = asked(
@@ -262,9 +261,9 @@ def test_each_model_has_its_own_verdict_and_each_regime_that_says_otherwise(tmp_
 @pytest.mark.parametrize(
     ("differs", "value", "recipes"),
     [
-        ("xception_lstm.dropout", 0.9, "the one recipe that was asked (`custom` with `reframed`"),
-        ("ablation.seeds", [1, 2], "the one recipe that was asked (`custom` with `reframed`"),
-        ("custom_cnn_lstm.dropout_rate", 0.9, "2 recipes that were asked (`custom`, `reframed`"),
+        ("xception_lstm.dropout", 0.9, "the one recipe that compared them (`custom` with `reframed`"),
+        ("ablation.seeds", [1, 2], "the one recipe that compared them (`custom` with `reframed`"),
+        ("custom_cnn_lstm.dropout_rate", 0.9, "2 recipes that compared them (`custom`, `reframed`"),
     ],
 )
 def test_a_recipe_is_told_by_the_settings_of_its_model(tmp_path, monkeypatch, differs, value, recipes):
@@ -282,10 +281,10 @@ def test_the_model_card_says_the_same_of_the_custom_model_below_xception(tmp_pat
     xception = asked(tmp_path / "tuned", 0.2)
     alone = "\n\n".join(sequence.answers([xception]))
     said = "\n\n".join(sequence.answers([custom, few, xception]))
-    assert alone.startswith("### Does the sequence help?\n\nWith the backbone trained along (`tuned`):")
+    assert alone.startswith("### Does the sequence help?\n\nWith the backbone trained too (`tuned`):")
     assert "Every variant" not in alone
-    first, second = said.split("Of the custom CNN-LSTM, with the backbone trained along (`custom`):\n\n")
-    heading, rest = alone.replace("With the", "Of Xception-LSTM, with the").split("\n\n", 1)
+    first, second = said.split("Custom CNN-LSTM, with the backbone trained too (`custom`):\n\n")
+    heading, rest = alone.replace("With the", "Xception-LSTM, with the").split("\n\n", 1)
     assert first.strip() == f"{heading}\n\n{ablation.NAMED}\n\n{rest}"  # where there is a table of variants
     answered = files.read_json(custom / "06_ablation.json")["answers"]
     assert f"- {ablation.HELPS} {answered[ablation.HELPS]}\n" in second
@@ -297,7 +296,7 @@ def test_the_model_card_says_the_same_of_the_custom_model_below_xception(tmp_pat
     )
     assert f"| {gap_of(few)} |" in second
     assert "tuned" not in second
-    assert "Over the 2 recipes that were asked (`custom`, `reframed`; 4 runs" in second
+    assert "Over the 2 recipes that compared them (`custom`, `reframed`; 4 runs" in second
     assert second.rstrip().endswith("were of Xception-LSTM.")  # which is no rival of the custom model's heads
 
 
@@ -309,8 +308,8 @@ def test_what_a_control_says_is_of_xception_first_and_mixes_no_models(tmp_path):
     for folder in (custom, xception):
         controlled(folder, gains=seen)
     alone, own = sequence.left_open([xception]), sequence.left_open([custom])
-    assert "(Xception-LSTM, `tuned`, with the backbone trained along)" in alone
-    assert "(Custom CNN-LSTM, `custom`, with the backbone trained along)" in own
+    assert "(Xception-LSTM, `tuned`, with the backbone trained too)" in alone
+    assert "(Custom CNN-LSTM, `custom`, with the backbone trained too)" in own
     for said in (sequence.left_open, sequence.known_truth):
         assert said([custom, xception]) == said([xception])
     assert "(synthetic chests, `tuned`):" in "".join(sequence.answers([custom, xception]))
@@ -355,15 +354,19 @@ def test_the_readme_says_in_short_what_a_difference_of_zero_leaves_open(tmp_path
     folder = asked(tmp_path / "tuned", 0.5, heads=("mean-mlp", "lstm-raster", control.LSTM))
     assert sequence.left_open([folder]) == ""
     unseen = "is not seen to learn whether two opacities are in one lung or in both"
-    largest = "Read out at its largest value it learns that relation"
+    largest = "Read out at the largest value of all steps instead, it learns that relation"
     for seen, missed, read in (
         (SEEN, None, False),
         (SEEN - {("relation", "lstm-raster")}, unseen, True),
-        (SEEN | {("amount", "mean-mlp")}, "loses 0.", False),
+        (SEEN | {("amount", "mean-mlp")}, "has a test AUC 0.", False),
     ):
         controlled(folder, gains=seen)
         said = sequence.left_open([folder])
-        assert f"an LSTM of the same kind (32 units) {missed}" in said if missed else said == ""
+        assert (
+            f"an LSTM of the same kind (32 units, read out at its last step) {missed}" in said
+            if missed
+            else said == ""
+        )
         assert (unseen in said) == (missed == unseen)
         assert (largest in said) == read
 
@@ -382,7 +385,7 @@ def test_the_card_says_what_the_read_out_that_learns_a_relation_makes_of_radiogr
     controlled(frozen, gains=seen)
     row = ablation.analyse(ablation.read(frozen / "ablation"), n_boot=100).row(control.LSTM)
     first, other = sequence.known_truth([few, many, frozen]).split(gap)
-    assert "(Xception-LSTM, `quick`, with the backbone trained along)" in first
+    assert "(Xception-LSTM, `quick`, with the backbone trained too)" in first
     assert other.startswith(" With the seeds of `frozen` it learns that relation (test AUC 0.")
     assert f"and on radiographs (on frozen features) the difference is {row['difference']:+.4f} [" in other
     controlled(many, gains=seen - {("relation", control.LSTM)})  # it does not learn it either
@@ -405,11 +408,11 @@ def test_that_read_out_is_told_over_all_recipes_that_asked_for_it(tmp_path):
     names = "`tuned`, `reframed`; 4 runs of each head"
     said = sequence.left_open([one, lacks, other])
     assert (
-        f"adjusted for 2 comparisons; over the 2 recipes that were asked ({names}) the difference to mean-pooling is {gap} (p = "
+        f"adjusted for 2 comparisons; over the 2 recipes that compared them ({names}) the difference to mean-pooling is {gap} (p = "
         in said
     )
     assert said.endswith("). At length: [models/README.md](models/README.md).")
-    assert "recipes that were asked" not in sequence.left_open([one, lacks])
+    assert "recipes that compared them" not in sequence.left_open([one, lacks])
 
 
 @pytest.mark.parametrize(
@@ -502,5 +505,6 @@ def test_profiles_that_differ_in_their_ablation_alone_are_one_recipe(tmp_path):
     ]
     said = at_length(folders)
     assert (
-        "over the 2 recipes that were asked (`calibrated` with `grid`, `tuned`; 6 runs of each head)" in said
+        "over the 2 recipes that compared them (`calibrated` with `grid`, `tuned`; 6 runs of each head)"
+        in said
     )

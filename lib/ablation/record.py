@@ -43,7 +43,7 @@ def protocol_sentence(config: Config, result: Result) -> str:
     weights = "ImageNet" if pretrained else "random"
     regime = f"on features of a frozen Xception with {weights} weights"
     if config.ablation.regime == "finetuned":
-        regime = f"heads of {style.AMID[model]}, the backbone trained along from {weights} weights"
+        regime = f"heads of {style.AMID[model]}, the backbone trained too from {weights} weights"
     return (
         f"{_counted(len(costs), 'variant')} with {_counted(seeds, 'seed')} each ({_counted(len(result.runs), 'run')}, {spoken(result.runs['seconds'].sum())} "
         f"of computing), {regime}; heads on the same channels differ "

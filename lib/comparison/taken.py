@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def rightly(models: dict[str, Measured]) -> list[str]:
     """What is called rightly by the height of the original and by its cut, paragraphs and tables; models by the name shown."""
     return [
-        "Called rightly at the threshold, by the height of the original in pixels:",
+        "Classified correctly at the threshold, by the height of the original in pixels:",
         _table("height", acquisition.by_height(models)),
         "The same by how the original was cut: sides of whole JPEG blocks (8 pixels), which one in 64 has by chance, go with the class "
         "(data card). The AUC is that of the row's images alone:",

@@ -36,7 +36,11 @@ def in_short(folders: list[Path]) -> str:
     asked = questions(folders)
     over = over_recipes(asked)
     items = "\n".join(f"- **{name}: {_of_model(model, asked, over)}" for model, name in style.NAMES.items())
-    return f"**Does the LSTM help, against mean-pooling with as many weights?**\n\n{items}" if asked else ""
+    return (
+        f"**Does the LSTM help, compared with mean-pooling that has as many weights?**\n\n{items}"
+        if asked
+        else ""
+    )
 
 
 def _of_model(model: str, asked: dict[Question, Profiles], over: dict[Question, dict]) -> str:
@@ -50,12 +54,12 @@ def _of_model(model: str, asked: dict[Question, Profiles], over: dict[Question, 
         f" {question[1]}: {verdict}." for question, verdict in verdicts.items() if verdict != verdicts[own[0]]
     ]
     row, change = row_of(found), ""
-    seen = f"where {row['detectable']:.3f} would have been detected with 80% power"
+    seen = f"where a true difference of {row['detectable']:.3f} would have been detected with 80% power"
     if all_runs := over.get(own[0]):
         said = within(ablation.verdict(all_runs))
         other = f": {said}" if said != verdicts[own[0]] else ""
-        change = f", and by {gap(all_runs)} over all that asked ({counted(model, asked[own[0]])}){other}"
-    first = f"{verdicts[own[0]]}.** The test AUC changes by {gap(row)} in `{folder.name}`, {seen}{change}."
+        change = f", and {gap(all_runs)} over all profiles that compared the two ({counted(model, asked[own[0]])}){other}"
+    first = f"{verdicts[own[0]]}.** Test AUC of the LSTM minus that of mean-pooling: {gap(row)} in profile `{folder.name}`, {seen}{change}."
     return "".join([first, *others])
 
 
@@ -66,29 +70,32 @@ def at_length(folders: list[Path]) -> list[str]:
         return []
     rows = [_line(question, profiles) for question, profiles in asked.items()]
     columns = (
-        "Differences of the test AUC, mean over seeds, with 95% intervals. Mean-pooling has as many weights as the LSTM; *detectable* is the smallest true difference to it that such a "
-        "study shows with 80% power. *One by one* is a head that reads every token by itself and averages. *Raster* order is row by row, *shuffled* a fresh random order for each image, in "
-        "training too. In parentheses: another profile that had the comparison, and of how many comparisons it is one, over which its interval is simultaneous and so wider."
+        "How to read the table: differences are of the test AUC, mean over seeds, with 95% intervals.\n"
+        "- *LSTM minus mean-pooling*: mean-pooling has as many weights as the LSTM. *Detectable* is the smallest true difference between them that such a study shows with 80% power.\n"
+        "- *LSTM minus one by one*: the other head reads every token by itself and averages.\n"
+        "- *Raster minus shuffled*: raster order is row by row; shuffled is a fresh random order for each image, in training too.\n"
+        '- In parentheses: the profile, where another one than that of the row had the comparison; and "1 of n", where the comparison is one of n. Its interval then holds for all n at once, and is wider.'
     )
     frozen = (
-        "On frozen ImageNet features only a head is trained, a smaller one."
+        "\n- *On frozen features*: only a head is trained, a smaller one, on frozen ImageNet features."
         if any(regime == REGIMES["frozen"] for _, regime in asked)
         else ""
     )
     all_runs = together(asked)
     over = [
-        f"{title}, over {all_runs[question]}{_unordered(question[0], asked[question])}."
+        f"{title}: over {all_runs[question]}{_unordered(question[0], asked[question])}."
         for question, title in titles(asked).items()
         if question in all_runs
     ]
     at_once = (
-        "The differences to mean-pooling over all recipes of a model hold for all models at once, on the same test images; Holm p is corrected for their number."
+        [
+            "The intervals of the differences to mean-pooling over all recipes of a model hold for all models at once, on the same test images; their Holm p is corrected for the number of these differences."
+        ]
         if len(over) > 1
-        else ""
+        else []
     )
-    read = " ".join(filter(None, [columns, at_once, frozen]))
     items = "\n".join(f"- {item}" for item in (*over, _shown(asked)))
-    return ["### The answer at length", markdown(pd.DataFrame(rows)), items, read]
+    return ["### The answer at length", f"{columns}{frozen}", markdown(pd.DataFrame(rows)), items, *at_once]
 
 
 def _unordered(model: str, profiles: Profiles) -> str:
@@ -97,7 +104,7 @@ def _unordered(model: str, profiles: Profiles) -> str:
     for head, (row, having) in to_unordered(model, profiles).items():
         names = ", ".join(f"`{folder.name}`" for folder, _ in having)
         whose = "" if len(having) == len(profiles) else f"; {names}, {runs(having)} runs of each head"
-        told += f", to {head} {gap(row)} ({p_value(row)}{whose})"
+        told += f"; to {head} it is {gap(row)} ({p_value(row)}{whose})"
     return told
 
 
@@ -114,7 +121,7 @@ def _shown(asked: dict[Question, Profiles]) -> str:
                 ]
     heads, orders = (" and ".join(names) or "none" for names in told.values())
     return (
-        "Of all heads, token orders and read-outs that were tried ([models/README.md](models/README.md)), shown to differ, each corrected for the comparisons of its profile alone, from mean-pooling: "
+        "Of all heads, token orders and read-outs that were tried ([models/README.md](models/README.md)), each corrected for the comparisons of its profile alone, these are shown to differ from mean-pooling: "
         f"{heads}; orders shown to differ from raster order: {orders}."
     )
 

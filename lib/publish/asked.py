@@ -9,7 +9,7 @@ from lib import ablation, config, files
 from lib.plots import style
 from lib.publish.results import ORIGINAL
 
-REGIMES = {"finetuned": "With the backbone trained along", "frozen": "On frozen features"}
+REGIMES = {"finetuned": "With the backbone trained too", "frozen": "On frozen features"}
 
 # Heads that read all tokens and cannot make use of their order.
 UNORDERED = {
@@ -37,7 +37,7 @@ def titles(asked: dict[Question, Profiles]) -> dict[Question, str]:
     """What each answer is of, to begin it with: the regime, and the model wherever another one than Xception-LSTM was asked too."""
     if {model for model, _ in asked} <= {"xception_lstm"}:
         return {(model, regime): regime for model, regime in asked}
-    return {(model, regime): f"Of {style.AMID[model]}, {within(regime)}" for model, regime in asked}
+    return {(model, regime): f"{style.NAMES[model]}, {within(regime)}" for model, regime in asked}
 
 
 def within(words: str) -> str:
@@ -163,14 +163,14 @@ def _together(
 ) -> str:  # fmt: skip
     recipes = _recipes(question[0], profiles)
     names = ", ".join(" with ".join(f"`{folder.name}`" for folder in own) for own in recipes)
-    count = f"{len(recipes)} recipes that were" if len(recipes) > 1 else "one recipe that was"
-    scope = "; of these recipes, not of recipes in general" if len(recipes) > 1 else ""
+    count = f"{len(recipes)} recipes" if len(recipes) > 1 else "one recipe"
+    scope = "; for these recipes, not for recipes in general" if len(recipes) > 1 else ""
     text = (
-        f"the {count} asked ({names}; {runs(profiles, variant)} runs of each head) the difference to mean-pooling is {gap(over[question])} "
+        f"the {count} that compared them ({names}; {runs(profiles, variant)} runs of each head) the difference to mean-pooling is {gap(over[question])} "
         f"({p_value(over[question])}{scope})"
     )
     if question in chosen and any(folder.name in ORIGINAL for folder, _ in profiles):
-        text += f", and without the original protocol (`{ORIGINAL[0]}`; a figure that came when the others were known) {gap(chosen[question])}"
+        text += f"; without the original protocol (`{ORIGINAL[0]}`) it is {gap(chosen[question])}, a figure that was added when the others were known"
     return text
 
 

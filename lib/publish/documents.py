@@ -24,7 +24,7 @@ from lib.tables import markdown
 
 BEGIN, END = "<!-- results: written by `make publish` -->", "<!-- end of results -->"
 
-INTERVALS = "95% intervals resample the test patients, the seeds and, for figures at a chosen threshold, the patients who choose it."
+INTERVALS = "95% intervals resample the test patients, the seeds and, for figures at a chosen threshold, also the patients on whom that threshold is chosen."
 
 # Published results on the same 624 test images, with what limits the comparison and where they stand.
 KERMANY, V2, PLUS = "doi:10.1016/j.cell.2018.02.010", "doi:10.1038/s41597-022-01721-8", "arXiv:2404.15786"
@@ -51,10 +51,12 @@ def render(results: Path) -> str:
     parts = [
         answer.in_short(folders),
         _headline(shown),
-        "Mean over seeds, on the 624 images of the official test set, in the copy that data/README.md describes. A profile is a way of training (listed further down). The threshold and the epoch "
-        f"were chosen on patients held out of train. {INTERVALS} {foremost.recipes(shown)} {_minutes(shown)} Every recipe that was scored: [models/README.md](models/README.md).",
+        "Figures are means over seeds, on the 624 images of the official test set, in the copy that [data/README.md](data/README.md) describes. The threshold and the epoch "
+        f"were chosen on patients held out of train. {INTERVALS} {_minutes(shown)}",
+        foremost.recipes(shown),
+        "A profile is a way of training (listed further down); profiles that differ only in the seeds and variants of their ablation count as one recipe. Every recipe that was scored: [models/README.md](models/README.md).",
         markdown(anchors),
-        f"Several are of one run or do not say of how many, and few state how the epoch and the threshold were chosen. {foremost.squares(shown)}",
+        f"Several of these figures are of one run or do not say of how many runs, and few of the sources state how the epoch and the threshold were chosen. {foremost.squares(shown)}",
         foremost.figure(results),
         *answer.at_length(folders),
         sequence.relied_on(folders),
@@ -125,7 +127,7 @@ def speed(results: Path) -> str:
     images = "phantoms of " if found["images"] == "phantoms" else ""
     machine = (
         f"Measured on {found['device']}, {found['threads']} threads, {images}{found['image_size']} pixels; its matrix products reach {limits}. "
-        "A range goes from this recipe's worse turn over the original's better one to its better turn over the original's worse one."
+        "A range goes from the ratio of this recipe's worse turn to the original's better one, up to the ratio of its better turn to the original's worse one."
     )
     listed = "\n".join(f"- {sentence}" for sentence in found["said"])
     return "\n\n".join(
@@ -181,10 +183,10 @@ def _headline(rows: list[tuple[Path, dict]]) -> str:
 def _minutes(rows: list[tuple[Path, dict]]) -> str:
     """What the column counts; how many trainings shared a device at a time is known of those that ran on the H100."""
     devices = {info["device"] for folder, row in rows for info in _infos(folder, row)}
-    shared = "; ten trainings at a time shared the H100" if any("H100" in name for name in devices) else ""
+    shared = "; on the H100, ten trainings ran at a time" if any("H100" in name for name in devices) else ""
     if shared and any(folder.name == "custom" for folder, _ in rows):
-        shared += ", sixteen those of `custom`"
-    return f"Minutes are summed over the seeds, of which some shared the machine with other work{shared}."
+        shared += " (of `custom`, sixteen)"
+    return f"Minutes are summed over the seeds, some of which shared the machine with other work{shared}."
 
 
 def _infos(folder: Path, row: dict) -> list[dict]:

@@ -31,39 +31,37 @@ def _complete(folder: Path, row: dict) -> bool:
 def recipes(shown: list[tuple[Path, dict]]) -> str:
     """Why `rows` shows the recipes that it does; of the pairs' choice and the original protocol nothing where they are not shown."""
     names = list(dict.fromkeys(folder.name for folder, _ in shown))
-    words = ["the recipe that was made its primary one before its test figures were known"]
+    words = [
+        "the recipe that was made its primary one before its test figures were known; it is listed first and need not be the best"
+    ]
     for name in names[1:]:
         models = " and ".join(style.NAMES[row["model"]] for folder, row in shown if folder.name == name)
         if name in BY_PAIRS:
             words.append(
-                f"the one whose settings validation on matched pairs chose ({models}: `{name}`, added when its test figures were known)"
+                "the recipe whose settings validation on matched pairs chose, as many normal as ill training patients between whom a classifier on "
+                f"thumbnails does not decide ({models}: `{name}`, added when its test figures were known)"
             )
         if name in SQUARES:
             words.append(
-                f"the one on centre squares, as published figures of several seeds are ({models}: `{name}`)"
+                f"the recipe on centre squares, as published figures of several seeds are ({models}: `{name}`)"
             )
     original = {"full": "`full`", "quick": "`quick`, its short form for 2 cores"}
     held = [original[name] for name in names if name in original]
     words += (
         [f"the protocol of the notebook that this project grew out of ({' and '.join(held)})"] if held else []
     )
-    return f"Each model is shown by {_listed(words)}; the first need not be the best."
-
-
-def _listed(words: list[str]) -> str:
-    *others, last = words
-    return f"{', by '.join(others)} and by {last}" if others else last
+    return "Each model is shown by:\n\n" + "\n".join(f"- {word}" for word in words)
 
 
 def squares(shown: list[tuple[Path, dict]]) -> str:
     """How do the images of published figures differ from those of `rows`?"""
     found = [f"`{folder.name}`" for folder, _ in shown if folder.name in SQUARES]
     besides = (
-        f", but for {found[0]}, whose squares are cut from copies of 224 pixels and enlarged, so they are less sharp"
+        f" The exception is {found[0]}: its squares are cut from copies of 224 pixels and enlarged, so they are less sharp."
         if found
         else ""
     )
-    return f"Where they read centre squares, this study reads squashed images{besides}: context, not a comparison like for like."
+    return f"Where they read centre squares, this study reads squashed images (the whole image, squeezed into a square).{besides} The table is context, not a comparison like for like."
 
 
 def threshold(results: Path) -> str:
@@ -76,8 +74,8 @@ def threshold(results: Path) -> str:
         kept.append(metrics.operating(cells)["specificity"])
     normal = (held["y_true"] == 0).sum()  # the seeds hold out the same images
     return (
-        f"Specificity of {style.NAMES[model]} (`{folder.name}`) at its threshold: {100 * np.mean(kept):.1f}% on the {normal} normal images among "
-        f"those that chose it, {interval(row, 'specificity', '.1f', 100)}% on the test images, which are shifted (data/README.md)."
+        f"At its threshold, {style.NAMES[model]} (`{folder.name}`) has a specificity of {100 * np.mean(kept):.1f}% on the {normal} normal images among those on "
+        f"which the threshold was chosen, and of {interval(row, 'specificity', '.1f', 100)}% on the test images, which are shifted ([data/README.md](data/README.md))."
     )
 
 
@@ -92,8 +90,8 @@ def at_sensitivity(results: Path) -> str:
         else f"; `{other.name}` by the same rule reaches {_at_sensitivity(other, model)}"
     )
     return (
-        "At the highest threshold that keeps 95% sensitivity on the same images it reaches "
-        f"{_at_sensitivity(folder, model)} on test{besides}. The table's rule, Youden's index (the cut at which sensitivity plus specificity is largest), was settled before these figures were known."
+        "At another threshold, the highest that keeps 95% sensitivity on the images on which thresholds are chosen, it reaches "
+        f"{_at_sensitivity(folder, model)} on test{besides}. The rule of the first table, Youden's index (the cut at which sensitivity plus specificity is largest), was settled before these figures were known."
     )
 
 

@@ -23,9 +23,9 @@ def section(folders: list[Path]) -> list[str]:
     found = {folder.name: _recorded(folder) for folder in folders}
     return [
         _by_metric(folders),
-        "*After scaling*: by a temperature, which is held as it was fitted. A share that few patients miss has an interval at least as wide as the exact one that counts patients.",
+        "*After scaling* means: after scaling by a temperature, which is held as it was fitted when patients are resampled. A proportion near 0 or 1 has an interval at least as wide as the exact one that counts each patient as one trial.",
         "### Operating points and kinds of image",
-        "Each threshold but 0.5 is a probability chosen on patients held out of train (mean over seeds) and applied to the test images; "
+        "Each threshold except 0.5 is a probability that was chosen on patients held out of train and applied to the test images (shown: the mean over seeds); "
         "in every resample it is chosen again.",
         _by_point(found),
         f"At {evaluate.POINTS[evaluate.CHOSEN]}; the AUC is against the normal images.",
@@ -79,7 +79,7 @@ def _by_kind(found: dict[str, dict]) -> str:
             "Profile": profile,
             "Images": row["subtype"],
             "n (patients)": f"{row['n']} ({row['n_patients']})",
-            "Called rightly": f"{row['measure']} {interval(row, 'share', '.3f')}",
+            "Classified correctly": f"{row['measure']} {interval(row, 'share', '.3f')}",
             "AUC": interval(row, "auc", ".3f") if row["auc"] else "",
         }
         for profile, own in found.items()

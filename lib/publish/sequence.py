@@ -25,8 +25,8 @@ from lib.publish.asked import (
 from lib.tables import markdown
 
 TRIED = {
-    "xception_lstm": "Trials that chose recipes (What was tried) were of the LSTM, so mean-pooling has settings that were chosen for its rival.",
-    "custom_cnn_lstm": "Trials that chose recipes (What was tried) were of Xception-LSTM.",
+    "xception_lstm": "The trials that chose recipes (section What was tried) were of the LSTM, so mean-pooling was trained with settings that were chosen for its rival.",
+    "custom_cnn_lstm": "The trials that chose recipes (section What was tried) were of Xception-LSTM.",
 }
 READINGS = {
     "levelled": "each replaced by the image's mean token",
@@ -34,7 +34,7 @@ READINGS = {
     "reversed": "in reverse",
 }
 CHANNELS = {  # by a variant's ending: what its tokens hold
-    "-learned": "`-learned` reads what a 1x1 convolution makes of the channels, which is trained along and not counted",
+    "-learned": "`-learned` reads what a 1x1 convolution makes of the channels, which is trained too and not counted",
     "-all": "`-all` reads every frozen channel, whatever has neither ending their principal components",
 }
 TAUGHT = {"place": "where one opacity lies", "relation": "whether two opacities are in one lung or in both"}
@@ -57,11 +57,11 @@ def relied_on(folders: list[Path]) -> str:
     ]
     return "\n\n".join(
         [
-            f"What trained models read in their tokens (`{folder.name}`, seed {found[0]['seed']}, {found[0]['n']} test images), by how the AUC changes when "
-            "these are changed after training:",
+            f"What a trained model of each kind reads in its tokens (`{folder.name}`, seed {found[0]['seed']}, {found[0]['n']} test images): the change of its AUC when "
+            "the tokens are changed after training.",
             markdown(pd.DataFrame(rows)),
-            f"As trained they have {trained} there. A fall says that this one model relies on what it lacks, or is misled by what it never saw, not that a model trained without it would miss it; "
-            "where the mean token is enough, the sequence is not seen to tell it more.",
+            f"With their tokens as trained, their AUC on these images is {trained}. A fall says that this one trained model relies on what the change removes, or is misled by tokens of a kind that it never saw. "
+            "It does not say that a model trained without this information would miss it. Where the mean token is enough for a model, the sequence is not seen to tell that model more.",
         ]
     )
 
@@ -81,15 +81,15 @@ def left_open(folders: list[Path]) -> str:
     cost = _loss(found)
     if cost:
         missed.append(
-            f"loses {-cost['difference']:.3f} of the test AUC to mean-pooling where no order can help"
+            f"has a test AUC {-cost['difference']:.3f} below that of mean-pooling where no order can help"
         )
     if not missed:
         return ""
     largest = [] if all(seen for seen, _ in learned.values()) else _largest(regimes)[:1]
     return " ".join(
         [
-            f"A difference of zero leaves something open: on synthetic chests, where the truth is known, an LSTM of the same kind ({control.HIDDEN} "
-            f"units) {', and '.join(missed)}.",
+            f"A difference of zero leaves something open. On synthetic chests, where the truth is known, an LSTM of the same kind ({control.HIDDEN} "
+            f"units, read out at its last step) {', and '.join(missed)}.",
             *largest,
             "At length: [models/README.md](models/README.md).",
         ]
@@ -166,8 +166,8 @@ def _on_radiographs(folder: Path, found: dict, regime: str, asking: Profiles, *,
     if beside:
         return f"With the seeds of {place} it {reached}, and on radiographs ({within(regime)}) the difference is {change}."
     return (
-        f"Read out at its largest value it {reached}, and on radiographs ({style.NAMES[model]}, {place}, {within(regime)}) its test "
-        f"AUC minus that of mean-pooling is {change}."
+        f"Read out at the largest value of all steps instead, it {reached}. On radiographs ({style.NAMES[model]}, {place}, {within(regime)}), the test "
+        f"AUC of that read-out minus that of mean-pooling is {change}."
     )
 
 

@@ -26,10 +26,10 @@ def sentence(results: Path) -> str:
     ill, normal = acquisition.share_of_blocks(found.tests)
     sizes, both = (acquisition.balanced_auc(found, blocks=blocks).interval() for blocks in (False, True))
     return (
-        "A part of such figures may come from how images were taken and of whom (data/README.md): originals differ in size by class, and in how they "
-        f"were cut, for {ill:.0%} of the ill ones outside test have sides of whole JPEG blocks (multiples of 8 pixels), {normal:.0%} of the normal. Where "
-        f"test images are weighted so that size tells nothing of the class, {style.NAMES[model]} (`{folder.name}`) has an AUC of {sizes} instead of "
-        f"{interval(row, 'auc', '.3f')}, and where size and cut tell nothing, of {both}; the images that weigh most there may be harder for other reasons too. {_blocks(found)}"
+        "A part of such figures may come from how images were taken and of whom ([data/README.md](data/README.md)). The originals (the files before they were "
+        f"squashed) differ by class in size, and in how they were cut: outside test, {ill:.0%} of the ill ones and {normal:.0%} of the normal ones have sides of whole JPEG "
+        f"blocks (multiples of 8 pixels). When the test images are weighted so that size tells nothing of the class, {style.NAMES[model]} (`{folder.name}`) has an AUC of "
+        f"{sizes} instead of {interval(row, 'auc', '.3f')}; when size and cut tell nothing, of {both}. The images that weigh most there may be harder for other reasons too. {_blocks(found)}"
     ).rstrip()
 
 
@@ -40,8 +40,8 @@ def _blocks(found: Measured) -> str:
         return ""
     rows = acquisition.by_cut({"": found}).set_index("cut")["specificity"]
     return (
-        f"Of the normal test images with whole blocks it calls {_percent(rows['whole blocks'])} rightly, of the others "
-        f"{_percent(rows['others'])}, a difference of {gap.estimate * 100:+.0f} [{gap.low * 100:+.0f}, {gap.high * 100:+.0f}] points."
+        f"It classifies {_percent(rows['whole blocks'])} of the normal test images with whole blocks correctly, and {_percent(rows['others'])} of the "
+        f"other normal test images, a difference of {gap.estimate * 100:+.0f} [{gap.low * 100:+.0f}, {gap.high * 100:+.0f}] points."
     )
 
 
@@ -57,8 +57,8 @@ def section(results: Path) -> list[str]:
         "### The size of the original",
         "Originals differ in size by class, in train and in test (data card).",
         *taken.rightly(shown),
-        "AUC on the test images as they are, and weighted so that height and width, and in the last column whole blocks too, do not tell the classes apart (overlap weights, "
-        "Li, Morgan & Zaslavsky 2018, held as fitted), which leaves the images whose size is common in both; they may be harder for other reasons too:",
+        "AUC on the test images as they are, and on the same images weighted: so that height and width tell nothing of the class (sizes balanced), and so that height, width and "
+        "whole blocks do not (overlap weights, Li, Morgan & Zaslavsky 2018, held as fitted). What then counts are images whose size is common in both classes; these may be harder for other reasons too:",
         markdown(pd.DataFrame([_balanced(folder, row) for folder, row in foremost.rows(results)])),
         *_heads(published(results)),
     ]
@@ -72,8 +72,8 @@ def _heads(folders: list[Path]) -> list[str]:
             lstm, mean = (_by_seed(tables[name], n_boot) for name in (ablation.BASE, ablation.REFERENCE))
             gap = (lstm - mean).interval()
             return [
-                f"So weighted, the AUC of the LSTM in raster order minus that of mean-pooling with as many weights is {gap.estimate:+.4f} "
-                f"[{gap.low:+.4f}, {gap.high:+.4f}] (`{folder.name}`; a question that came when the answer of `calibrated` was known)."
+                f"With the sizes balanced in this way, the AUC of the LSTM in raster order minus that of mean-pooling with as many weights is {gap.estimate:+.4f} "
+                f"[{gap.low:+.4f}, {gap.high:+.4f}] (`{folder.name}`; this was asked when the answer of `calibrated` was known)."
             ]
     return []
 

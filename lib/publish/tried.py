@@ -85,8 +85,8 @@ def on_pairs(rows: list[tuple[Path, dict]]) -> list[str]:
     if not told:
         return []
     return [
-        f"On {len(pairs)} validation images whose normal and ill patients look alike to a thumbnail, which by itself would reach 0.5, the "
-        "mean AUC at the epoch that they chose is:",
+        f"Mean AUC on {len(pairs)} validation images whose normal and ill patients look alike to a thumbnail (a thumbnail by itself would reach 0.5), "
+        "at the epoch that was chosen on these images:",
         markdown(pd.DataFrame(told)),
         *filter(None, [_cut(pairs)]),
     ]
@@ -98,8 +98,8 @@ def _cut(pairs: pd.DataFrame) -> str:
         return ""
     whole, ill = acquisition.whole(pairs), pairs["y_true"].to_numpy() == 1
     return (
-        f"They are no pairs in how they were cut: {whole[ill].mean():.0%} of the ill images and {whole[~ill].mean():.0%} of the normal "
-        f"ones have whole JPEG blocks, by which alone the AUC would be {metrics.auc(ill, whole):.2f}."
+        f"These patients are not paired by how their images were cut: {whole[ill].mean():.0%} of the ill images and {whole[~ill].mean():.0%} of the normal "
+        f"ones have whole JPEG blocks; by this alone the AUC would be {metrics.auc(ill, whole):.2f}."
     )
 
 
