@@ -14,14 +14,14 @@ from lib.sequence import ORDERS, token_order
 COLOURS = {"clear": "#0072B2", "unclear": style.GRAY}
 
 
-def forest(differences: pd.DataFrame) -> plt.Axes:
+def forest(differences: pd.DataFrame, *, ax: plt.Axes | None = None) -> plt.Axes:
     """Differences in AUC, best first: thick line the interval itself, thin line the adjusted one; one line where there is
     one comparison, for which nothing is adjusted.
 
     differences  from `ablation.Effects`; filled where the adjusted interval excludes zero
     """
     table = differences.sort_values("difference", ascending=False).reset_index(drop=True)
-    ax = style.axes(size=(8.0, 0.34 * len(table) + 1.3))
+    ax = style.axes(ax, size=(8.0, 0.34 * len(table) + 1.3))
     for place, row in table.iterrows():
         colour = COLOURS["clear" if row["differs"] else "unclear"]
         ax.plot([row["adjusted_low"], row["adjusted_high"]], [place, place], color=colour, lw=1)
@@ -47,10 +47,10 @@ def _label(row: dict) -> str:
     return row["variant"] if usual else f"{row['variant']} (against {row['reference']})"
 
 
-def runs(per_seed: pd.DataFrame) -> plt.Axes:
+def runs(per_seed: pd.DataFrame, *, ax: plt.Axes | None = None) -> plt.Axes:
     """AUC of every run, one row a variant, a bar at the mean; best first."""
     order = per_seed.groupby("variant")["auc"].mean().sort_values(ascending=False)
-    ax = style.axes(size=(7.0, 0.3 * len(order) + 1.2))
+    ax = style.axes(ax, size=(7.0, 0.3 * len(order) + 1.2))
     for place, (name, mean) in enumerate(order.items()):
         values = per_seed.loc[per_seed["variant"] == name, "auc"]
         ax.plot(values, np.full(len(values), place), "o", color=COLOURS["clear"], alpha=0.6, ms=5)
@@ -61,11 +61,11 @@ def runs(per_seed: pd.DataFrame) -> plt.Axes:
     return ax
 
 
-def orders(per_seed: pd.DataFrame) -> plt.Axes:
+def orders(per_seed: pd.DataFrame, *, ax: plt.Axes | None = None) -> plt.Axes:
     """AUC of the LSTM by token order, a thin line a seed, a thick one their mean."""
     wide = per_seed.pivot(index="variant", columns="seed", values="auc")
     wide = wide.loc[[f"lstm-{order}" for order in ORDERS if f"lstm-{order}" in wide.index]]
-    ax = style.axes(size=(7.0, 3.6))
+    ax = style.axes(ax, size=(7.0, 3.6))
     places = np.arange(len(wide))
     ax.plot(places, wide, color=style.GRAY, lw=0.8, marker="o", ms=3, alpha=0.7)
     ax.plot(

@@ -80,9 +80,9 @@ def pairs(store: PixelStore, found: pd.DataFrame) -> plt.Figure:
     return figure
 
 
-def sizes(store: PixelStore) -> plt.Axes:
+def sizes(store: PixelStore, *, ax: plt.Axes | None = None) -> plt.Axes:
     """Width and height of the original images, by class."""
-    ax, shape = style.axes(size=(5.5, 4.0)), originals.of(store)
+    ax, shape = style.axes(ax, size=(5.5, 4.0)), originals.of(store)
     for label, (marker, colour) in MARKS.items():
         part = shape[store.index["label"] == label]
         ax.scatter(
@@ -93,9 +93,9 @@ def sizes(store: PixelStore) -> plt.Axes:
     return ax
 
 
-def numbering(store: PixelStore) -> plt.Axes:
+def numbering(store: PixelStore, *, ax: plt.Axes | None = None) -> plt.Axes:
     """Every patient at its number, one line a series, coloured and shifted by split."""
-    ax = style.axes(size=(7.5, 3.2))
+    ax = style.axes(ax, size=(7.5, 3.2))
     known = store.index.assign(number=number(store.index["patient"]), series=series(store.index))
     known = known.dropna(subset=["number"]).drop_duplicates("patient")
     names = sorted(known["series"].unique())
@@ -119,9 +119,9 @@ def _splits(store: PixelStore) -> list[str]:
     return [split for split in SPLITS if (store.index["split"] == split).any()]
 
 
-def gap(found: Duplicates) -> plt.Axes:
+def gap(found: Duplicates, *, ax: plt.Axes | None = None) -> plt.Axes:
     """How many pairs correlate how much, and the widest empty gap between copies and likeness."""
-    ax = style.axes(size=(7.0, 3.2))
+    ax = style.axes(ax, size=(7.0, 3.2))
     bins = np.linspace(FLOOR, 1.0, 101)
     for identical, colour, name in ((False, style.GRAY, "other pairs"), (True, "#D55E00", "identical files")):
         values = found.pairs.loc[found.pairs["identical"] == identical, "correlation"].clip(upper=1.0)
@@ -142,10 +142,10 @@ def gap(found: Duplicates) -> plt.Axes:
     return ax
 
 
-def differences(found: pd.DataFrame) -> plt.Axes:
+def differences(found: pd.DataFrame, *, ax: plt.Axes | None = None) -> plt.Axes:
     """Test minus train of every measurement, in standard deviations; filled where the interval excludes zero."""
     names = list(dict.fromkeys(found["measurement"]))
-    ax = style.axes(size=(7.0, 0.34 * len(names) + 1.2))
+    ax = style.axes(ax, size=(7.0, 0.34 * len(names) + 1.2))
     for row in found.itertuples():
         marker, colour = MARKS[row.label]
         _interval(
@@ -157,10 +157,10 @@ def differences(found: pd.DataFrame) -> plt.Axes:
     return ax
 
 
-def shift(found: dict[tuple[str, int | None], Interval | None]) -> plt.Axes:
+def shift(found: dict[tuple[str, int | None], Interval | None], *, ax: plt.Axes | None = None) -> plt.Axes:
     """AUC of telling test, and val, from train, for all images and by class."""
     shown = {key: auc for key, auc in found.items() if auc is not None}
-    ax = style.axes(size=(6.0, 0.4 * len(shown) + 1.2))
+    ax = style.axes(ax, size=(6.0, 0.4 * len(shown) + 1.2))
     for height, ((_, label), auc) in enumerate(shown.items()):
         _interval(ax, auc, height, *(MARKS[label] if label is not None else ("D", "black")), 0.5)
         _write(ax, auc, height)
@@ -169,10 +169,10 @@ def shift(found: dict[tuple[str, int | None], Interval | None]) -> plt.Axes:
     return ax
 
 
-def probes(found: pd.DataFrame) -> plt.Axes:
+def probes(found: pd.DataFrame, *, ax: plt.Axes | None = None) -> plt.Axes:
     """AUC for pneumonia of each probe on val and test."""
     names = list(dict.fromkeys(found.dropna(subset=["auc"])["probe"]))
-    ax = style.axes(size=(6.5, 0.6 * len(names) + 1.2))
+    ax = style.axes(ax, size=(6.5, 0.6 * len(names) + 1.2))
     for row in found.dropna(subset=["auc"]).itertuples():
         height = names.index(row.probe) + (0.18 if row.split == "test" else -0.18)
         _interval(ax, row.auc, height, "s" if row.split == "test" else "o", SPLITS[row.split], 0.5)

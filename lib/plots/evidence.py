@@ -10,12 +10,12 @@ from lib import metrics
 from lib.plots import style
 
 
-def forest(differences: pd.DataFrame, names: list[str]) -> plt.Axes:
+def forest(differences: pd.DataFrame, names: list[str], *, ax: plt.Axes | None = None) -> plt.Axes:
     """Differences with their intervals, one row a metric; filled where the interval excludes zero.
 
     differences  from `comparison.differences`; names of the first and second model
     """
-    ax = style.axes(size=(9.5, 0.32 * len(differences) + 1.2))
+    ax = style.axes(ax, size=(9.5, 0.32 * len(differences) + 1.2))
     for row, (metric, found) in enumerate(zip(differences["metric"], differences["difference"], strict=True)):
         clear = found.excludes(0.0)
         ax.plot([found.low, found.high], [row, row], color="black", lw=1.6 if clear else 1.0)
@@ -42,26 +42,27 @@ def forest(differences: pd.DataFrame, names: list[str]) -> plt.Axes:
     return ax
 
 
-def roc(curves: dict[str, pd.DataFrame], labels: dict[str, str]) -> plt.Axes:
+def roc(curves: dict[str, pd.DataFrame], labels: dict[str, str], *, ax: plt.Axes | None = None) -> plt.Axes:
     """ROC curves with bands by model; labels are the legend's entries."""
-    ax = _curves(curves, labels)
+    ax = _curves(curves, labels, style.axes(ax, size=(5, 5)))
     ax.plot([0, 1], [0, 1], color=style.GRAY, lw=1, ls=":", zorder=1)
     ax.set(xlabel="1 - specificity (false alarms among normal images)", ylabel="Sensitivity")
     ax.legend(loc="lower right")
     return ax
 
 
-def precision_recall(curves: dict[str, pd.DataFrame], labels: dict[str, str], prevalence: float) -> plt.Axes:
+def precision_recall(
+    curves: dict[str, pd.DataFrame], labels: dict[str, str], prevalence: float, *, ax: plt.Axes | None = None
+) -> plt.Axes:
     """Precision-recall curves with bands by model; the dotted line is a model that guesses."""
-    ax = _curves(curves, labels)
+    ax = _curves(curves, labels, style.axes(ax, size=(5, 5)))
     ax.axhline(prevalence, color=style.GRAY, lw=1, ls=":", zorder=1)
     ax.set(xlabel="Sensitivity (recall)", ylabel="Precision (PPV)")
     ax.legend(loc="lower left")
     return ax
 
 
-def _curves(curves: dict[str, pd.DataFrame], labels: dict[str, str]) -> plt.Axes:
-    ax = style.axes(size=(5, 5))
+def _curves(curves: dict[str, pd.DataFrame], labels: dict[str, str], ax: plt.Axes) -> plt.Axes:
     for (model, curve), line in zip(curves.items(), ("-", "--"), strict=False):
         colour = style.COLOURS[model]
         ax.fill_between(curve["x"], curve["low"], curve["high"], color=colour, alpha=0.2, lw=0)
@@ -70,13 +71,15 @@ def _curves(curves: dict[str, pd.DataFrame], labels: dict[str, str]) -> plt.Axes
     return ax
 
 
-def reliability(before: pd.DataFrame, after: pd.DataFrame, model: str, *, seed: int) -> plt.Axes:
+def reliability(
+    before: pd.DataFrame, after: pd.DataFrame, model: str, *, seed: int, ax: plt.Axes | None = None
+) -> plt.Axes:
     """Observed against predicted frequency, before (open) and after (filled) temperature scaling.
 
     before, after  from `calibration.reliability`; a marker's area grows with the images in its bin
     seed           of the one run that is shown
     """
-    ax = style.axes(size=(5, 5))
+    ax = style.axes(ax, size=(5, 5))
     colour, marker = style.COLOURS[model], style.MARKERS[model]
     ax.plot([0, 1], [0, 1], color=style.GRAY, lw=1, ls=":", label="perfect")
     looks = (("as trained", before, "white", ":"), ("after temperature scaling", after, colour, "-"))

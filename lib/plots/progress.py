@@ -84,12 +84,12 @@ def cost(costs: pd.DataFrame, aucs: dict[str, Interval]) -> plt.Figure:
     return figure
 
 
-def optimism(table: pd.DataFrame) -> plt.Axes:
+def optimism(table: pd.DataFrame, *, ax: plt.Axes | None = None) -> plt.Axes:
     """Accuracy of the epoch that validation chose, joined to that of the best test epoch, one line a run.
 
     table  from `original.optimism`
     """
-    ax = style.axes(size=(6.5, 0.35 * max(len(table), 2) + 1.2))
+    ax = style.axes(ax, size=(6.5, 0.35 * max(len(table), 2) + 1.2))
     for row, run in enumerate(table.itertuples()):
         colour, marker = style.COLOURS[run.model], style.MARKERS[run.model]
         ax.plot([run.accuracy, run.best_accuracy], [row, row], color=colour, lw=2)

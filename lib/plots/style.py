@@ -46,7 +46,7 @@ def use() -> None:
     )
 
 
-def axes(ax: plt.Axes | None = None, *, size: tuple[float, float] = (6.0, 4.0)) -> plt.Axes:
+def axes(ax: plt.Axes | None, *, size: tuple[float, float] = (6.0, 4.0)) -> plt.Axes:
     """`ax` itself, or a new one of `size` inches."""
     import matplotlib.pyplot as plt
 

@@ -10,12 +10,19 @@ import pandas as pd
 from lib.plots import style
 
 
-def curves(histories: Sequence[pd.DataFrame], best_epochs: Sequence[int], model: str) -> plt.Figure:
+def curves(
+    histories: Sequence[pd.DataFrame],
+    best_epochs: Sequence[int],
+    model: str,
+    *,
+    figure: plt.Figure | None = None,
+) -> plt.Figure:
     """Three panels over epochs: loss and accuracy of training (solid) and validation (dashed), validation AUC.
 
     histories    history.csv of each seed; best_epochs the epoch chosen of each, marked by a star
     """
-    figure, (loss, accuracy, auc) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    figure = figure or plt.figure(figsize=(12, 3.6), layout="constrained")
+    loss, accuracy, auc = figure.subplots(1, 3)
     look = {"color": style.COLOURS[model], "marker": style.MARKERS[model], "ms": 4, "lw": 1.6}
     for history, best in zip(histories, best_epochs, strict=True):
         chosen = history[history["epoch"] == best]
