@@ -240,7 +240,7 @@ class TestPairedTests:
         )
         assert comparison.paired_tests_sentence(found) == (
             "After Holm's correction over 4 tests, DeLong's test rejects equality in 1 of 2 pairs of seeds (smallest adjusted p "
-            "below 0.001) and McNemar's test, with each threshold held as it was chosen, rejects equality in 1 of 2 pairs of seeds (smallest adjusted p 0.050)."
+            "below 0.001) and McNemar's test, which takes images as independent and each threshold as it was chosen, rejects equality in 1 of 2 pairs of seeds (smallest adjusted p 0.050)."
         )
 
 

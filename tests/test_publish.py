@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,8 +8,9 @@ import pytest
 
 from lib import config, evaluate, files, measured, metrics, publish, runs, stats, store
 from lib.config import ROOT
+from lib.plots import style
 from lib.publish import documents, figure, foremost, reached
-from lib.publish.results import PublishError, best, interval, published
+from lib.publish.results import PublishError, best, interval, published, record, seeds
 from tests.publications import table
 
 RESULTS = ROOT / "reports" / "results"
@@ -274,6 +276,17 @@ def test_the_card_shows_recorded_operating_points_as_it_computes_them(compared, 
 @pytest.mark.skipif(not published(RESULTS), reason="no results of the real study are recorded")
 def test_the_documents_of_this_repository_show_its_recorded_results():
     assert all(documents.check_document(ROOT, RESULTS, name) for name in documents.DOCUMENTS)
+
+
+@pytest.mark.parametrize("folder", published(RESULTS), ids=lambda folder: folder.name)
+def test_a_profiles_header_says_what_was_reached(folder):
+    (said,) = re.findall(
+        r"^# Test AUC reached: (.*)\.$", (config.PROFILES / f"{folder.name}.yaml").read_text(), re.M
+    )
+    assert said == ", ".join(
+        f"{style.NAMES[row['model']]} {interval(row, 'auc', '.3f')} ({seeds(row['seeds'])})"
+        for row in record(folder)["headline"]
+    )
 
 
 @pytest.mark.parametrize("profile", ["balanced", "matched"])

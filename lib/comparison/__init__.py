@@ -113,7 +113,11 @@ def paired_tests_sentence(table: pd.DataFrame) -> str:
     parts = []
     for name, rows in table.groupby("test", sort=False):
         rejected = int((rows["p_holm"] < ALPHA).sum())
-        held = ", with each threshold held as it was chosen," if name == "McNemar" else ""
+        held = (
+            ", which takes images as independent and each threshold as it was chosen,"
+            if name == "McNemar"
+            else ""
+        )
         parts.append(f"{name}'s test{held} rejects equality in {rejected} of {len(rows)} pairs of seeds (smallest adjusted p "
                      f"{_p(rows['p_holm'].min())})")  # fmt: skip
     return f"After Holm's correction over {len(table)} tests, " + " and ".join(parts) + "."

@@ -98,5 +98,7 @@ def optimism(table: pd.DataFrame, *, ax: plt.Axes | None = None) -> plt.Axes:
     labels = [f"{style.NAMES[run.model]}, seed {run.seed}" for run in table.itertuples()]
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.5, -0.5)
-    ax.set_xlabel("test accuracy at 0.5\n(filled: epoch chosen on validation, open: best test epoch)")
+    ax.set_xlabel(
+        "test accuracy at 0.5\n(filled: epoch chosen on validation, open: best test epoch, optimistic)"
+    )
     return ax

@@ -36,11 +36,9 @@ def in_short(folders: list[Path]) -> str:
     asked = questions(folders)
     over = over_recipes(asked)
     items = "\n".join(f"- **{name}: {_of_model(model, asked, over)}" for model, name in style.NAMES.items())
-    return (
-        f"**Does the LSTM help, compared with mean-pooling that has as many weights?**\n\n{items}"
-        if asked
-        else ""
-    )
+    more = "By head, token order and recipe, and what trained models read in their tokens: [models/README.md](models/README.md#the-answer-at-length)."
+    question = "**Does the LSTM help, compared with mean-pooling that has as many weights?**"
+    return f"{question}\n\n{items}\n\n{more}" if asked else ""
 
 
 def _of_model(model: str, asked: dict[Question, Profiles], over: dict[Question, dict]) -> str:
@@ -121,7 +119,7 @@ def _shown(asked: dict[Question, Profiles]) -> str:
                 ]
     heads, orders = (" and ".join(names) or "none" for names in told.values())
     return (
-        "Of all heads, token orders and read-outs that were tried ([models/README.md](models/README.md)), each corrected for the comparisons of its profile alone, these are shown to differ from mean-pooling: "
+        "Of all heads, token orders and read-outs that were tried (below), each corrected for the comparisons of its profile alone, these are shown to differ from mean-pooling: "
         f"{heads}; orders shown to differ from raster order: {orders}."
     )
 

@@ -185,9 +185,8 @@ def answers(folders: list[Path]) -> list[str]:
     parts = ["### Does the sequence help?"] if asked else []
     if any(len(found["headline"]) > 2 for profiles in asked.values() for _, found in profiles):
         parts.append(ablation.NAMED)
-    over = together(asked)
     for question, title in titles(asked).items():
-        parts += _at_length(title, question[0], asked[question], over.get(question))
+        parts += _at_length(title, question[0], asked[question])
     return [
         *parts,
         *filter(None, [relied_on(folders)]),
@@ -196,15 +195,15 @@ def answers(folders: list[Path]) -> list[str]:
     ]
 
 
-def _at_length(title: str, model: str, profiles: Profiles, over: str | None) -> list[str]:
-    """All that is said of one model in one regime; `over` all its recipes, where there are several profiles."""
+def _at_length(title: str, model: str, profiles: Profiles) -> list[str]:
+    """All that is said of one model in one regime."""
     parts = [
         f"{title} (`{name}`):\n\n" + "\n".join(listed) for name, listed in _first_answers(profiles).items()
     ]
     parts += _variants(profiles)
-    if over:
+    if len(profiles) > 1:
         rows = pd.DataFrame([_line(*one) for one in profiles])
-        return [*parts, markdown(rows), f"Over {over}. {TRIED[model]}"]
+        return [*parts, markdown(rows), TRIED[model]]
     return [*parts, TRIED[model]] if model == "custom_cnn_lstm" else parts
 
 
