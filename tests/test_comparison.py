@@ -507,6 +507,27 @@ class TestSentences:
         assert f"{row['accuracy']:.1%} accuracy (sensitivity {row['sensitivity']:.1%}" in said
         assert said.endswith("90 images of 45 patients, 1 seed(s) a model.")
 
+    def test_curves_and_operating_points_are_said_in_figures(self, found):
+        found.operating = measured.operating_table(measured.of(found.predictions, n_boot=100))
+        row, said = found.headline.iloc[1], compared.curve_sentence(found)
+        assert f"Custom CNN-LSTM finds {row['sensitivity_at_90_specificity']:.1%} [" in said
+        assert f"; its average precision is {row['average_precision']:.3f} [" in said
+        rows, said = found.operating.set_index(["model", "point"]), compared.operating_sentence(found)
+        for (_, point), chosen in rows.iterrows():
+            shares = (f"{chosen[name].estimate:.1%}" for name in ("sensitivity", "specificity"))
+            assert f"{' and '.join(shares)} at {evaluate.POINTS[point]}" in said
+        assert said.count("Youden's index") == 2
+
+    def test_costs_are_said_beside_what_they_buy(self):
+        row = {"parameters": 16_936_529, "gflops": 9.61, "epoch_seconds": 95.9, "image_milliseconds": 287.48}
+        costs = pd.DataFrame([row], index=pd.Index(["xception_lstm"], name="model"))
+        said = cost.sentence(costs, {"xception_lstm": Interval(0.97, 0.96, 0.98, 0.95, 90, 45)})
+        assert (
+            "16,936,529 trainable parameters, takes 9.6 giga-operations and 287.5 ms an image and 96 s an epoch"
+            in said
+        )
+        assert "for a test AUC of 0.970 [0.960, 0.980]" in said
+
     def test_every_kind_of_image_is_named(self, found):
         said = compared.subgroup_sentence(found)
         rows = found.subgroups.set_index(["model", "subtype"])["share"]

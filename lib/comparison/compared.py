@@ -16,8 +16,10 @@ from lib.comparison import cost, original, probe, scored
 from lib.comparison.scored import (
     Scored,
     calibration_sentence,
+    curve_sentence,
     findings,
     headline_sentence,
+    operating_sentence,
     plain,
     subgroup_sentence,
 )
@@ -30,7 +32,7 @@ PROBED = 128  # test images whose tokens are read in other orders
 TIMED = 16  # images of the timed batch
 
 __all__ = [
-    "Comparison", "answers", "calibration_sentence", "findings", "gather", "headline_sentence", "keep", "labels", "patients_sentence", "pictures",
+    "Comparison", "answers", "calibration_sentence", "curve_sentence", "findings", "gather", "headline_sentence", "keep", "labels", "operating_sentence", "patients_sentence", "pictures",
     "reading_table", "record", "sequence_sentence", "shown", "subgroup_sentence",
 ]  # fmt: skip
 

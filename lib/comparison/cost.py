@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import torch
@@ -14,6 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lib.comparison import original
 from lib.models import CNNLSTM
+from lib.plots.style import NAMES
+from lib.stats import Interval
 
 
 def architecture(model: CNNLSTM) -> str:
@@ -57,6 +59,16 @@ def seconds_per_image(model: CNNLSTM, images: torch.Tensor, *, repeats: int = 3)
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - started)
     return statistics.median(times[1:]) / len(images)
+
+
+def sentence(costs: pd.DataFrame, aucs: Mapping[str, Interval]) -> str:
+    """A `table` and the test AUCs of its models, in words."""
+    parts = [
+        f"{NAMES[row.Index]} has {row.parameters:,} trainable parameters, takes {row.gflops:.1f} giga-operations and {row.image_milliseconds:.1f} ms an "
+        f"image and {row.epoch_seconds:.0f} s an epoch, for a test AUC of {aucs[row.Index]}"
+        for row in costs.itertuples()
+    ]
+    return "; ".join(parts) + ". The milliseconds are of this machine, the seconds of those that trained."
 
 
 def table(runs: dict[str, Sequence], images: torch.Tensor) -> pd.DataFrame:

@@ -157,6 +157,37 @@ def headline_sentence(found: Scored) -> str:
     return f"{'; '.join(parts)}. {row['n']} images of {row['n_patients']} patients, {row['seeds']} seed(s) a model."
 
 
+def curve_sentence(found: Scored) -> str:
+    """What the ROC and the precision-recall curve of each model say in figures."""
+    parts = [
+        f"{NAMES[row['model']]} finds {_share(row, 'sensitivity_at_90_specificity')} of the ill images where 90% of the normal ones are left alone and "
+        f"{_share(row, 'sensitivity_at_95_specificity')} where 95% are; its average precision is {row['average_precision']:.3f} "
+        f"[{row['average_precision_low']:.3f}, {row['average_precision_high']:.3f}]"
+        for row in found.headline.to_dict("records")
+    ]
+    return (
+        "; ".join(parts)
+        + ". These cuts are read off the test curve itself, so nobody could have set them beforehand."
+    )
+
+
+def operating_sentence(found: Scored) -> str:
+    """What each threshold that was chosen on held-out patients makes of the test images."""
+    parts = [
+        f"{NAMES[model]} "
+        + ", ".join(
+            f"{row.sensitivity.estimate:.1%} and {row.specificity.estimate:.1%} at {evaluate.POINTS[row.point]}"
+            for row in own.itertuples()
+        )
+        for model, own in found.operating.groupby("model", sort=False)
+    ]
+    return f"Sensitivity and specificity on the test images: {'; '.join(parts)}."
+
+
+def _share(row: dict, name: str) -> str:
+    return f"{row[name]:.1%} [{row[f'{name}_low']:.1%}, {row[f'{name}_high']:.1%}]"
+
+
 def calibration_sentence(found: Scored) -> str:
     parts = [
         f"{NAMES[row.model]}'s calibration error goes from {row.ece:.3f} to {row.ece_scaled:.3f} (temperature {row.temperature:.2f})"

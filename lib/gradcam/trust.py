@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -230,6 +230,11 @@ def on_tokens(model: str, scores: attribution.TokenScores, shares: np.ndarray) -
         _row("Integrated gradients converge", model, complete, "good" if worst <= COMPLETE else "caution"),
         _row("No tenth of the tokens decides", model, bias, "good" if most <= MOST else "caution"),
     ]
+
+
+def of_each(rule: Callable[[str, object], list[Row]], found: Mapping[str, object]) -> list[Row]:
+    """The rows of one of the rules `on_...` for every model, or whatever `found` is of, in its order."""
+    return [row for who, own in found.items() for row in rule(who, own)]
 
 
 def table(rows: list[Row]) -> pd.DataFrame:
