@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from lib import yaml_text
 from lib.settings import (
     LARGEST_SEED,
     Ablation,
@@ -131,12 +132,13 @@ def load(profile: str | None = None, *, root: Path = ROOT, **overrides: Any) -> 
 
     profile    a file of lib/profiles without its ending; None takes `default_profile(root)`
     overrides  win over whatever the profile says, see `changed`
+    What a profile says of `train` counts for every model, also for one with an entry of its own by default.
     Raises ConfigError for an unknown profile, an unknown key or a value out of range.
     """
     profile = profile or default_profile(root)
     if profile not in profiles():
         raise ConfigError(f"unknown profile {profile!r}; the profiles are {', '.join(profiles())}")
-    return changed(_replace(Config(profile, root=Path(root)), _settings_of(profile), ""), overrides)
+    return changed(_laid_on(Config(profile, root=Path(root)), _settings_of(profile)), overrides)
 
 
 def profiles() -> list[str]:
@@ -149,7 +151,7 @@ def _settings_of(profile: str) -> dict[str, Any]:
     if odd := ODD_NUMBER.search(re.sub("#.*", "", text)):
         raise ConfigError(f"lib/profiles/{profile}.yaml says {odd[0]}, which is no plain number; {PLAIN}")
     try:
-        settings = yaml.safe_load(text) or {}
+        settings = yaml_text.read(text) or {}
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"lib/profiles/{profile}.yaml cannot be read ({_reason(error)})") from None
     if not isinstance(settings, dict):
@@ -171,15 +173,20 @@ def changed(config: Config, overrides: Mapping[str, Any]) -> Config:
         for part in reversed(key.split(".")):
             value = {part: value}
         wanted = _merged(wanted, value)
+    config = _laid_on(config, wanted)
+    for model in MODELS:
+        config.train_for(model)  # an unknown training key is refused here, not an hour later
+    return config
+
+
+def _laid_on(config: Config, wanted: dict[str, Any]) -> Config:
+    """The config with nested settings on top: those of `train` instead of what each model's own entry said of the same until now."""
     common = wanted.get("train")
     for model in MODELS if isinstance(common, dict) else ():
         section = getattr(config, model)
         own = {name: value for name, value in section.train.items() if name not in common}
         config = dataclasses.replace(config, **{model: dataclasses.replace(section, train=own)})
-    config = _replace(config, wanted, "")
-    for model in MODELS:
-        config.train_for(model)  # an unknown training key is refused here, not an hour later
-    return config
+    return _replace(config, wanted, "")
 
 
 def read_overrides(words: Iterable[str]) -> dict[str, Any]:
@@ -220,7 +227,7 @@ def _yaml(key: str, text: str) -> Any:
     if odd:  # YAML 1.1 reads them in base 8 and 60
         raise ConfigError(f"{key} is {text!r}, in which {odd[0]} is no plain number; {PLAIN}")
     try:
-        return yaml.safe_load(text)
+        return yaml_text.read(text)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
         raise ConfigError(
             f"{key} is {text!r}, which cannot be read ({_reason(error)}); a value with spaces stands in double quotes"

@@ -134,6 +134,7 @@ def test_numbers_of_a_list_become_those_of_its_default():
         ("=2", "'=2' is no KEY=VALUE"),
         ("train.zooms=[1", r"train.zooms is '\[1', which cannot be read \(expected ',' or '\]'"),
         ("data.dataset=2020-13-45", "data.dataset is '2020-13-45', which cannot be read"),
+        ("train={epochs: 2, epochs: 3}", r"train is .*cannot be read \(the key epochs is there twice\)"),
         ("profile=x", "profile is no setting; a profile is chosen by PROFILE=<name>"),
         ("root=/tmp", "root is no setting.*--root"),
     ],
@@ -324,6 +325,11 @@ def test_an_unknown_profile_names_the_known_ones():
         ("train: {epochs: 2", "mine.yaml cannot be read"),
         ("- train", "mine.yaml holds no settings"),
         ("train: {epochs: 010}  # not 8", "mine.yaml says 010, which is no plain number; write it without"),
+        (
+            "train: {epochs: 2}\ntrain: {batch_size: 4}",
+            r"^lib/profiles/mine.yaml cannot be read \(the key train is there twice\)$",
+        ),
+        ("train:\n  epochs: 2\n  epochs: 3", r"mine.yaml cannot be read \(the key epochs is there twice\)"),
     ],
 )
 def test_a_profile_that_cannot_be_read_is_named(tmp_path, monkeypatch, text, message):
@@ -331,6 +337,28 @@ def test_a_profile_that_cannot_be_read_is_named(tmp_path, monkeypatch, text, mes
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         config.load("mine")
+
+
+@pytest.mark.parametrize(
+    ("text", "rates"),
+    [
+        ("train: {learning_rate: 3.0e-4}", (3e-4, 3e-4)),
+        (
+            "train: {learning_rate: 3.0e-4}\ncustom_cnn_lstm: {train: {learning_rate: 1.0e-3}}",
+            (3e-4, 1e-3),
+        ),
+        ("xception_lstm: {train: {learning_rate: 1.0e-3}}\ntrain: {learning_rate: 3.0e-4}", (1e-3, 3e-4)),
+        ("train: {epochs: 2}", (1e-4, 6e-4)),
+    ],
+)
+def test_what_a_profile_says_of_training_reaches_a_model_with_an_entry_by_default(
+    tmp_path, monkeypatch, text, rates
+):
+    """By default the custom model has a rate of its own; what the profile says of one model counts for more."""
+    monkeypatch.setattr(config, "PROFILES", tmp_path)
+    (tmp_path / "mine.yaml").write_text(text)
+    cfg = config.load("mine")
+    assert tuple(cfg.train_for(model).learning_rate for model in config.MODELS) == rates
 
 
 def test_a_comment_of_a_profile_may_hold_any_number(tmp_path, monkeypatch):
