@@ -66,7 +66,8 @@ all: $(READY) ## run what is out of date; the result is reports/<profile>/index.
 	@$(check)
 	@$(if $(findstring n,$(firstword -$(MAKEFLAGS))),$(MAKE) pages,if $(MAKE) -q pages; then \
 	  echo 'Nothing to do: $(OUT)/index.html is up to date.'; \
-	else $(STUDY) plan $(ARGUMENTS) && $(TOGETHER) pages && printf '%s\n' "$$SET" > $(OUT)/.settings && \
+	else $(STUDY) plan $(ARGUMENTS) && $(TOGETHER) pages && printf '%s\n' "$$SET" > $(OUT)/.settings.part && \
+	  mv -f $(OUT)/.settings.part $(OUT)/.settings && \
 	  echo 'Done: $(OUT)/index.html'; fi)
 
 data: $(READY) ## fetch radiographs and ImageNet weights; from files: SOURCE=<zip or folder> WEIGHTS=<file>
@@ -109,14 +110,17 @@ clean: ## remove pages, executed notebooks, stores, the demo; keep raw data and 
 clean-models: ## remove the trained models of PROFILE; the next `make all` trains them anew
 	@$(check)
 	@rm -rf 'models/$(PROFILE)' $(if $(FINETUNED),$(OUT)/.06_*.json)
-	@if [ -d $(OUT) ]; then echo 'without models' > $(OUT)/.settings; fi
+	@if [ -d $(OUT) ]; then echo 'without models' > $(OUT)/.settings.part && mv -f $(OUT)/.settings.part $(OUT)/.settings; fi
 
 # The graph -----------------------------------------------------------------------------------------------------------
-DATASET := $(shell sed -n 's/^.*dataset: *\([a-z_]*\).*/\1/p' lib/profiles/$(PROFILE).yaml 2>/dev/null | head -n 1)
+# A profile that names no data set takes that of lib/settings.py; what stands in a comment names none.
+HASH := \#
+DATASET := $(or $(shell sed -n 's/$(HASH).*//; s/^.*dataset["'\'']\{0,1\} *: *["'\'']\{0,1\}\([a-z_]*\).*/\1/p' lib/profiles/$(PROFILE).yaml 2>/dev/null \
+  | head -n 1),chest_xray)
 FINETUNED := $(findstring regime: finetuned,$(shell cat lib/profiles/$(PROFILE).yaml 2>/dev/null))$(findstring regime=finetuned,$(SET))
 # Whose heads it varies; what SET says counts for more.
 VARIED := $(or $(findstring model=custom_cnn_lstm,$(SET)),$(findstring model=xception_lstm,$(SET)),$(findstring model: custom_cnn_lstm,$(shell cat lib/profiles/$(PROFILE).yaml 2>/dev/null)))
-GIVEN := $(if $(filter-out phantoms,$(DATASET)),$(wildcard data/raw/$(DATASET)/. data/weights/*.safetensors))
+GIVEN := $(if $(filter-out phantoms,$(DATASET)),$(wildcard data/raw/$(DATASET)/. data/weights/legacy_xception.safetensors))
 ARGUMENTS = '$(PROFILE)' --set "$$SET"
 # The demo's small models leave cores idle, so two of its steps share them; waiting threads then must not spin.
 TOGETHER = $(if $(or $(filter-out demo,$(PROFILE)),$(findstring jobserver,$(MAKEFLAGS))),$(MAKE),OMP_WAIT_POLICY=PASSIVE $(MAKE) -j2)

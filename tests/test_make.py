@@ -204,6 +204,44 @@ def test_new_imagenet_weights_run_the_steps_of_a_real_study_again_and_not_the_de
     assert {call for call in bench.calls if call.startswith("run")} == {f"run {step}" for step in STEPS}
 
 
+@pytest.mark.parametrize(
+    ("text", "real"),
+    [
+        ("train: {epochs: 1}\n", True),  # real radiographs are the default
+        ('data: {"dataset": "chest_xray"}  # not as in dataset: phantoms\n', True),
+        ("# dataset: phantoms\ndata:\n  dataset: 'chest_xray'\n", True),
+        ("# dataset: chest_xray\ndata: {dataset: 'phantoms', phantoms: 8}\n", False),
+    ],
+)
+def test_new_weights_are_noticed_however_a_profile_names_its_images(bench, text, real):
+    weights = "data/weights/legacy_xception.safetensors"
+    (bench.root / "lib" / "profiles" / "mine.yaml").write_text(text)
+    bench.touch("data/raw/chest_xray/train/x.jpeg")
+    bench.touch(weights)
+    assert bench.make("all", "PROFILE=mine").returncode == 0
+    later = time.time() + 60
+    os.utime(bench.root / weights, (later, later))
+    bench.make("all", "PROFILE=mine")
+    assert sum(call.startswith("run") for call in bench.calls) == (6 if real else 0)
+
+
+def test_other_weights_are_none_of_a_study_whatever_they_are_called(bench):
+    bench.touch("data/raw/chest_xray/train/x.jpeg")
+    bench.touch("data/weights/a copy.safetensors")
+    done = bench.make("all", "PROFILE=quick")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words", [["all", "FRESH=1"], ["clean-models"]])
+def test_the_settings_of_the_last_study_are_replaced_and_never_half_written(bench, words):
+    bench.make("all")
+    kept = bench.root / "reports" / "demo" / ".settings"
+    before = kept.stat().st_ino
+    assert bench.make(*words).returncode == 0
+    assert kept.stat().st_ino != before
+    assert [path.name for path in kept.parent.glob(".settings*")] == [".settings"]
+
+
 def test_other_settings_run_again_and_so_does_fresh(bench):
     bench.make("all")
     bench.make("all", "SET=train.epochs=2 data.image_size=96")
