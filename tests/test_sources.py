@@ -211,6 +211,42 @@ def test_image_that_was_added_by_hand_is_kept(tmp_path, cfg, monkeypatch):
     assert len(index.find_images(cfg.raw_dir)) == 17
 
 
+@pytest.mark.parametrize(
+    "added", ["notes.txt", "chest_xray/train/NORMAL/IM-0900-0001.png", "chest_xray/train/NORMAL/list.csv"]
+)
+def test_what_was_put_by_hand_beside_the_images_of_make_data_is_not_replaced(tmp_path, cfg, capsys, added):
+    sources.fetch(cfg, source=zipped(tmp_path / "first.zip", small_set()), progress=False)
+    (cfg.raw_dir / added).write_bytes(png(7))
+    (cfg.raw_dir / ".DS_Store").touch()
+    second = zipped(tmp_path / "second.zip", small_set(patients=5))
+    assert make_data(cfg, "--source", str(second)) == 1
+    assert f"{cfg.raw_dir} holds 1 files that `make data` did not put there" in capsys.readouterr().err
+    assert (cfg.raw_dir / added).read_bytes() == png(7)
+    assert index.note(cfg.raw_dir)["name"] == "first.zip"
+    (cfg.raw_dir / added).unlink()
+    assert make_data(cfg, "--source", str(second)) == 0
+    assert len(index.find_images(cfg.raw_dir)) == 20
+
+
+@pytest.mark.parametrize("inside", [".", ".kept.zip", "chest_xray"])
+def test_source_in_the_folder_that_it_would_replace_is_refused(tmp_path, cfg, capsys, inside):
+    sources.fetch(cfg, source=zipped(tmp_path / "first.zip", small_set()), progress=False)
+    zipped(cfg.raw_dir / ".kept.zip", small_set(patients=5))
+    assert make_data(cfg, "--source", str(cfg.raw_dir / inside)) == 1
+    said = capsys.readouterr().err
+    assert "which would be replaced; move it elsewhere first" in said
+    assert said.count("\n") == 1
+    assert (cfg.raw_dir / ".kept.zip").exists()
+    assert len(index.find_images(cfg.raw_dir)) == 16
+
+
+def test_misspelt_setting_of_the_profile_is_one_sentence(tmp_path, cfg, capsys, monkeypatch):
+    monkeypatch.setattr(config, "PROFILES", tmp_path)
+    (tmp_path / "full.yaml").write_text("train: {epoch: 2}")
+    assert make_data(cfg) == 1
+    assert capsys.readouterr().err.startswith("make data: unknown key 'train.epoch'")
+
+
 def test_refused_source_leaves_the_images_that_are_there(tmp_path, cfg):
     sources.fetch(cfg, source=zipped(tmp_path / "set.zip", small_set()), progress=False)
     with pytest.raises(SourceError, match="not the data set"):

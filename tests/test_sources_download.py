@@ -13,14 +13,16 @@ from lib.trouble import SourceError
 from tests.test_sources import small_set, zipped
 
 CONTENT = np.random.default_rng(0).bytes(600_000)
+PAGE = b"<html>Sign in to this network</html>"
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `content`; `breaks`: bytes after which each of the first connections ends."""
+    """Serves `content`; `breaks`: bytes after which each of the first connections ends; `page`: headers of a page sent instead."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.content, self.breaks, self.ranges, self.status = content, [], True, None
+        self.page: dict[str, str] | None = None
         self.asked: list[str | None] = []  # Range header of each request
 
     @property
@@ -35,6 +37,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         server.asked.append(asked)
         if server.status:
             self.send_error(server.status)
+            return
+        if server.page is not None:
+            self.send_response(200)
+            for name, value in server.page.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(PAGE)
             return
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and server.ranges else 0
         body = server.content[start:]
@@ -119,6 +128,51 @@ def test_server_without_ranges_starts_again(server, tmp_path):
     assert fetch(server, tmp_path).read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        (
+            {"Content-Type": "text/html; charset=utf-8", "Content-Length": str(len(CONTENT))},
+            "a web page came",
+        ),
+        ({"Content-Type": "text/html", "Content-Length": str(len(PAGE))}, "a web page came"),
+        ({"Content-Type": "application/zip", "Content-Length": str(len(PAGE))}, "something else came"),
+        ({"Content-Type": "application/zip"}, "something else came"),
+    ],
+)
+def test_page_of_a_portal_leaves_the_part_of_an_earlier_run(server, tmp_path, headers, said):
+    (tmp_path / "set.zip.part").write_bytes(CONTENT[:400_000])
+    server.page = headers
+    with pytest.raises(SourceError, match=f"{said}.*check the network and .* goes on where it stopped"):
+        fetch(server, tmp_path)
+    assert names(tmp_path) == ["set.zip.part"]
+    assert (tmp_path / "set.zip.part").read_bytes() == CONTENT[:400_000]
+    server.page = None
+    assert fetch(server, tmp_path).read_bytes() == CONTENT
+    assert server.asked == ["bytes=400000-"] * (download.PATIENCE + 1)
+
+
+def test_page_of_a_portal_is_not_the_beginning_of_a_file(server, tmp_path):
+    server.page = {"Content-Type": "text/html"}
+    with pytest.raises(SourceError, match="a web page came .*SOURCE=<zip or folder>"):
+        fetch(server, tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_server_without_ranges_gives_the_whole_to_who_had_a_part(server, tmp_path):
+    (tmp_path / "set.zip.part").write_bytes(CONTENT[:400_000])
+    server.ranges = False
+    assert fetch(server, tmp_path).read_bytes() == CONTENT
+    assert server.asked == ["bytes=400000-"]
+
+
+def test_file_that_has_changed_since_its_first_part_is_told(server, tmp_path):
+    (tmp_path / "set.zip.part").write_bytes(CONTENT[:400_000])
+    with pytest.raises(SourceError, match="offers 600,000 bytes as set.zip, which has 600,001"):
+        fetch(server, tmp_path, as_=remote(server, CONTENT + b"x"))
+    assert names(tmp_path) == []
+
+
 def test_part_of_another_file_is_found_out_and_removed(server, tmp_path):
     (tmp_path / "set.zip.part").write_bytes(b"x" * 400_000)
     with pytest.raises(SourceError, match="its SHA-256 differs"):
@@ -195,3 +249,17 @@ def test_downloaded_archive_becomes_images_and_is_removed(tmp_path, server, monk
     sources.fetch(cfg, progress=False)
     assert "16 are in" in capsys.readouterr().out
     assert len(server.asked) == 1
+
+
+def test_what_someone_else_put_beside_the_download_stays(tmp_path, server, monkeypatch):
+    server.content = zipped(tmp_path / "made.zip", small_set()).read_bytes()
+    monkeypatch.setattr(sources, "PUBLIC", remote(server))
+    cfg = config.load("quick", root=tmp_path / "project")
+    cfg.weights_file.parent.mkdir(parents=True)
+    cfg.weights_file.write_bytes(b"weights")
+    downloads = cfg.root / "data" / "downloads"
+    downloads.mkdir()
+    (downloads / "mine.zip").write_bytes(b"mine")
+    (downloads / "tmpab12_xyz").touch()  # as pooch leaves one that was killed
+    sources.fetch(cfg, progress=False)
+    assert names(downloads) == ["mine.zip"]

@@ -14,7 +14,7 @@ from lib import config as configs
 from lib import files, index, tree
 from lib.config import Config
 from lib.sources import archive, download, medmnist
-from lib.trouble import IndexingError, SourceError
+from lib.trouble import IndexingError, SourceError, Trouble
 
 __all__ = ["PUBLIC", "SourceError", "fetch", "main"]
 
@@ -36,8 +36,8 @@ def fetch(
     """Fill data/raw/chest_xray and data/weights; what was interrupted is finished.
 
     source   zip, folder, or PneumoniaMNIST's .npz; its images take the place of those of another source, or of this one
-             where some were lost since, but never of a folder that was filled by hand. None keeps whatever images are
-             there, and downloads the public archive where there are none
+             where some were lost since, but never of a folder with anything in it that was put there by hand. None keeps
+             whatever images are there, and downloads the public archive where there are none
     weights  file of Xception's ImageNet weights; None takes timm's hub unless there are weights
     Raises SourceError, with nothing half-written left behind but the part of a download that the next call goes on with.
     """
@@ -66,10 +66,14 @@ def _fetch_images(config: Config, source: Path | None, *, progress: bool) -> Non
         )
     if source and next(source.rglob("phantoms.json"), None):
         raise SourceError(f"{source} holds the demo's synthetic radiographs, which would pass for real ones")
-    _check_replaceable(config, known)
+    if source and source.resolve().is_relative_to(config.raw_dir.resolve()):
+        raise SourceError(
+            f"{source} lies in {config.raw_dir}, which would be replaced; move it elsewhere first"
+        )
     if source:
         _take_images(config, source, there=there, known=known, about={}, progress=progress)
         return
+    _check_replaceable(config, known)  # before a gigabyte is fetched
     downloads = config.root / "data" / "downloads"
     try:
         path = download.fetch(PUBLIC, downloads, progress=progress)
@@ -77,7 +81,9 @@ def _fetch_images(config: Config, source: Path | None, *, progress: bool) -> Non
         with contextlib.suppress(OSError):
             downloads.rmdir()  # where not even a part came
     _take_images(config, path, there=0, known=known, about={"published": True}, progress=progress)
-    files.remove(downloads)  # what was in it is unpacked
+    path.unlink()  # what was in it is unpacked
+    with contextlib.suppress(OSError):
+        downloads.rmdir()  # unless it holds what someone else put there
 
 
 def _take_images(
@@ -87,6 +93,7 @@ def _take_images(
     if there >= known.get("images", 1) and known.get("identity") == about["identity"]:
         print(f"Images: {there:,} of {about['name']} are in {config.raw_dir} already.")
         return
+    _check_replaceable(config, known)
     with files.replacing(config.raw_dir) as beside:
         beside.mkdir()
         if source.is_dir():
@@ -136,15 +143,26 @@ def _lost(there: int, known: dict[str, Any]) -> str:
 
 
 def _check_replaceable(config: Config, known: dict[str, Any]) -> None:
-    """Raises SourceError for a raw folder with files but without a note: what is there was put there by hand."""
-    if known or not config.raw_dir.is_dir():
+    """Raises SourceError for a raw folder with files that were put there by hand: all but litter and, where there is a note,
+    the note itself and as many images as it counts."""
+    if not config.raw_dir.is_dir():
         return
-    paths = [PurePosixPath(name).parts for name in tree.files_below(config.raw_dir)]
-    if by_hand := [parts for parts in paths if not any(map(tree.is_litter, parts))]:
+    paths = [PurePosixPath(name) for name in tree.files_below(config.raw_dir)]
+    found = [path for path in paths if not any(map(tree.is_litter, path.parts))]
+    own = 0
+    if known:
+        images = sum(map(_is_image, found))
+        own = min(images, known.get("images", images)) + found.count(PurePosixPath(index.NOTE))
+    if by_hand := len(found) - own:
         raise SourceError(
-            f"{config.raw_dir} holds {len(by_hand):,} files that `make data` did not put there, and it would replace them; "
+            f"{config.raw_dir} holds {by_hand:,} files that `make data` did not put there, and it would replace them; "
             "move the folder away first"
         )
+
+
+def _is_image(path: PurePosixPath) -> bool:
+    """Whether `make data` takes files of such a path along."""
+    return path.suffix.lower() in index.SUFFIXES and tree.place(str(path)) is not None
 
 
 def _take_weights(config: Config, file: Path) -> None:
@@ -196,7 +214,7 @@ def main(argv: list[str] | None = None) -> int:
     asked = parser.parse_args(argv)
     try:
         fetch(configs.load("full", root=asked.root), source=asked.source, weights=asked.weights)
-    except SourceError as error:
+    except Trouble as error:  # also a misspelt setting of the profile
         print(f"make data: {error}", file=sys.stderr)
         return 1
     except OSError as error:

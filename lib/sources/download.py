@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import time
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ PATIENCE = 4  # attempts in a row that bring nothing
 PERMANENT = {400, 401, 403, 404, 405, 410}  # answers that another attempt will not change
 AGAIN = "run `make data` again, or download it elsewhere and run `make data SOURCE=<zip or folder>`"
 KEPT = "run `make data` again, which goes on where it stopped"
+TEMPORARY = re.compile(r"tmp[a-z0-9_]{8}")  # pooch's files, as Python's tempfile names them
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,9 @@ def fetch(remote: Remote, folder: Path, *, progress: bool = True, wait: float = 
     Raises SourceError when the network or the disk does not give it, or when it is another file.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.iterdir():
+        if TEMPORARY.fullmatch(left.name) and left.is_file():  # of a download that was killed
+            left.unlink()
     part = folder / f"{remote.name}.part"
     missing = remote.bytes - max(_size(part), _size(folder / remote.name))
     if shutil.disk_usage(folder).free < missing + remote.bytes:  # the archive and what is in it
@@ -109,7 +114,7 @@ class _Resuming:
                     self.part.unlink()
                     return "the kept part does not fit the file"
                 self._check(response, have)
-                if response.status_code == 200:  # from the beginning, whatever was asked for
+                if response.status_code != 206:  # from the beginning, whatever was asked for
                     have = 0
                 bar.n = have
                 self._write(response, have, bar)
@@ -127,19 +132,26 @@ class _Resuming:
                 bar.update(len(piece))
 
     def _check(self, response: requests.Response, have: int) -> None:
-        """Raises SourceError when it is of no use to ask again, requests.HTTPError when it may be."""
+        """Raises SourceError when it is of no use to ask again, requests.HTTPError when it may be.
+
+        The page of a portal, or whatever a proxy sends instead of the rest, must not cost the part: from the beginning starts
+        only a server without ranges, which sends the whole file and says its length.
+        """
         if response.status_code in PERMANENT:
             raise SourceError(
                 f"{self.remote.host} answers {response.status_code} {response.reason} for {self.remote.name}; it may have moved: "
                 "download it elsewhere and run `make data SOURCE=<zip or folder>`"
             )
         response.raise_for_status()
-        length = response.headers.get("Content-Length")
-        offered = int(length) + (have if response.status_code == 206 else 0) if length else None
+        if response.headers.get("Content-Type", "").lower().startswith("text/html"):
+            raise requests.HTTPError("a web page came instead of the file")
+        ranged, offered = response.status_code == 206, _offered(response, have)
+        if have and (offered is None or (offered != self.remote.bytes and not ranged)):
+            raise requests.HTTPError("something else came than the rest of the file")
         if offered is not None and offered != self.remote.bytes:
             raise self._another(offered)
         begins = response.headers.get("Content-Range", f"bytes {have}-").startswith(f"bytes {have}-")
-        if response.status_code == 206 and not begins:
+        if ranged and not begins:
             self.part.unlink(missing_ok=True)
             raise requests.HTTPError("the server sent another range than the one asked for")
 
@@ -149,6 +161,15 @@ class _Resuming:
             f"{self.remote.host} offers {size:,} bytes as {self.remote.name}, which has {self.remote.bytes:,}; it may have changed: "
             "download it elsewhere and run `make data SOURCE=<zip or folder>`"
         )
+
+
+def _offered(response: requests.Response, have: int) -> int | None:
+    """Bytes of the whole file by what an answer says of itself, `have` of them left out of a range; None where it says nothing."""
+    length = response.headers.get("Content-Length", "")
+    if response.status_code != 206:
+        return int(length) if length.isdigit() else None
+    whole = response.headers.get("Content-Range", "").rpartition("/")[2]
+    return have + int(length) if length.isdigit() else int(whole) if whole.isdigit() else None
 
 
 def _size(path: Path) -> int:
