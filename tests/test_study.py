@@ -570,6 +570,38 @@ def test_a_first_run_that_failed_has_not_written_the_results_that_are_shown(tmp_
     assert not said(), "an earlier run has come to its end"
 
 
+@pytest.mark.parametrize(
+    "damage", [b"", b'{"status": "done", "inp', b"\xff\xfe\0", b"[]", b"7", b'{"seed": 42}']
+)
+def test_a_step_of_which_nothing_readable_is_kept_has_never_run(tmp_path, damage, monkeypatch):
+    step = sample_steps(tmp_path)[0]
+    step.keep(state(inputs=step.inputs()))
+    write_notebook(step.notebook, "1")
+    assert step.state().command == "make all"
+    step._kept("json").write_bytes(damage)
+    assert step.state() is None
+    overview.write(step.config)
+    monkeypatch.setattr(study, "_execute", lambda step, *_: write_notebook(step.partial, "2") or {})
+    assert study.run(step, "")
+    assert step.state().status == "done"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ['{"answers": ', "[]", '{"answers": 7}', '{"headline": [1]}', '{"findings": [{"check": "a"}]}'],
+)
+def test_results_that_cannot_be_shown_are_named_with_what_to_do(tmp_path, damage, monkeypatch, capsys):
+    step = sample_steps(tmp_path)[0]
+    files.write_text(step.results, damage)
+    monkeypatch.setattr(study.configs, "load", lambda *_, **__: step.config)
+    assert study.main(["index", "demo"]) == 1
+    path = "reports/results/demo/01_a.json"
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {path} is damaged or holds no results of 01_a; take it back")
+    assert f"`git checkout {path}`" in said
+    assert said.count("\n") == 1
+
+
 def test_the_command_shown_is_the_latest_by_time(tmp_path):
     first, second = sample_steps(tmp_path)
     first.keep(state(started="2026-01-02T00:00:00+00:00", command="make all SET=later"))

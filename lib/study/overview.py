@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 from typing import Any
 
@@ -14,6 +15,7 @@ from lib.durations import spoken
 from lib.study import pages
 from lib.study.steps import Step, all_steps
 from lib.tables import dress_tables, spoken_name
+from lib.trouble import Trouble
 
 QUESTION = (
     "Does a recurrent head over spatial tokens help to find pneumonia on chest radiographs of children?"
@@ -32,9 +34,9 @@ STATES = {
 
 
 def write(config: Config) -> None:
-    """Make `report_dir`/index.html from the steps' results and states."""
+    """Make `report_dir`/index.html from the steps' results and states. Raises Trouble for results that cannot be shown."""
     steps = all_steps(config)
-    results = {step: files.read_json(step.results) for step in steps if step.results.exists()}
+    results = {step: _read(step) for step in steps if step.results.exists()}
     parts = [
         f'<h1>{pages.STUDY}</h1><p class="lead">{QUESTION}</p>',
         _not_from_here(results),
@@ -58,6 +60,31 @@ def write(config: Config) -> None:
             title="Overview",
             colophon="Each page ends with what made it: settings, seeds, commit, versions, device, data.",
         ),
+    )
+
+
+def _read(step: Step) -> dict[str, Any]:
+    """A step's results. Raises Trouble, saying what to do, for a file that is no JSON or has not the shape of results."""
+    with contextlib.suppress(ValueError):
+        found = files.read_json(step.results)
+        if isinstance(found, dict) and _is_shown(found):
+            return found
+    path = step.results.relative_to(step.config.root).as_posix()
+    raise Trouble(
+        f"{path} is damaged or holds no results of {step.name}; take it back with `git checkout {path}`, or delete it and run "
+        "the step again"
+    )
+
+
+def _is_shown(found: dict[str, Any]) -> bool:
+    """Whether what the index page takes from results has the shape that it needs."""
+    headline, rows = found.get("headline") or [], found.get("findings") or []
+    return (
+        isinstance(found.get("answers") or {}, dict)
+        and all(
+            isinstance(one, list) and all(isinstance(row, dict) for row in one) for one in (headline, rows)
+        )
+        and all({"check", "verdict", "result"} <= set(row) for row in rows)
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import json
 from collections.abc import Iterator
@@ -48,6 +49,11 @@ class Step:
         return self.config.report_dir / f"{self.name}.partial.ipynb"
 
     @property
+    def lock(self) -> Path:
+        """Held while the step runs: two runs at once would write one partial notebook."""
+        return self._kept("lock")
+
+    @property
     def page(self) -> Path:
         return self.config.report_dir / f"{self.name}.html"
 
@@ -77,9 +83,10 @@ class Step:
         return self.name
 
     def state(self) -> State | None:
-        """What happened last, or None when the step never ran here."""
-        path = self._kept("json")
-        return State(**files.read_json(path)) if path.exists() else None
+        """What happened last, or None when the step never ran here, or what is kept of it is damaged: it then runs again."""
+        with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
+            return State(**files.read_json(self._kept("json")))
+        return None
 
     def keep(self, state: State) -> None:
         files.write_json(self._kept("json"), asdict(state))
