@@ -11,8 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+import filelock
 import nbformat
+import papermill
 import pytest
+from nbclient.exceptions import DeadKernelError
 
 from lib import config, files, study
 from lib.config import ROOT
@@ -396,6 +399,66 @@ def test_what_is_edited_while_a_step_runs_is_newer_than_its_notebook(tmp_path, m
     step.source.touch()
     assert study.run(step, "")
     assert step.source.stat().st_mtime <= step.notebook.stat().st_mtime <= edited.stat().st_mtime
+
+
+def test_a_step_that_another_make_runs_is_left_to_it(tmp_path, monkeypatch):
+    step = sample_steps(tmp_path)[0]
+    monkeypatch.setattr(study, "_execute", lambda *_: pytest.fail("executed at once with the other one"))
+    step.lock.parent.mkdir(parents=True)
+    with (
+        filelock.FileLock(step.lock),
+        pytest.raises(study.StudyError, match="another `make all` of profile demo runs 01_a; wait for it"),
+    ):
+        study.run(step, "")
+
+
+def test_a_step_that_was_killed_before_its_state_was_kept_is_not_taken_for_done(tmp_path, monkeypatch):
+    (step,) = sample_steps(tmp_path, ("04_b",))
+    executed = []
+
+    def execute(step, *_):
+        executed.append(step.name)
+        write_notebook(step.partial, "1")
+        return {}
+
+    monkeypatch.setattr(study, "_execute", execute)
+    with monkeypatch.context() as killed:
+        killed.setattr(Step, "keep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            study.run(step, "")
+    assert step.notebook.exists(), "a state that says done is never of an older notebook"
+    assert step.notebook.stat().st_mtime < step.source.stat().st_mtime, "make finds it out of date"
+    assert study.run(step, "")
+    assert len(executed) == 2
+    assert step.notebook.stat().st_mtime >= step.source.stat().st_mtime
+
+
+@pytest.mark.parametrize(
+    ("error", "name", "said"),
+    [
+        (RuntimeError("Kernel didn't respond in 600 seconds"), "the kernel did not start", "didn't respond"),
+        (DeadKernelError("Kernel died"), "the kernel died", "memory or the disk ran out"),
+    ],
+)
+def test_a_kernel_that_does_not_start_or_dies_is_a_step_that_failed(
+    tmp_path, monkeypatch, capsys, error, name, said
+):
+    (step,) = sample_steps(tmp_path, ("04_b",))
+    asked = []
+
+    def execute_notebook(*_, **settings):
+        asked.append(settings["start_timeout"])
+        raise error
+
+    for variable in ("JUPYTER_PATH", "PYDEVD_DISABLE_FILE_VALIDATION"):
+        monkeypatch.setenv(variable, "")  # and back to what it was before, afterwards
+    monkeypatch.setattr(papermill, "execute_notebook", execute_notebook)
+    assert not study.run(step, "")
+    assert asked == [study.START_TIMEOUT]
+    assert step.state().status == "failed"
+    assert step.state().error["name"] == name
+    assert said in step.state().error["message"]
+    assert f"  {name}: " in capsys.readouterr().out
 
 
 def test_a_step_whose_models_were_removed_trains_them_again(tmp_path, monkeypatch):

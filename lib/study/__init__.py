@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from lib import config as configs
 from lib import files
 from lib.config import Config, ConfigError
@@ -27,6 +29,7 @@ from lib.study.story import Teller, expect
 from lib.trouble import Trouble, told
 
 STOPPED = "stopped by hand"
+START_TIMEOUT = 600  # seconds for a kernel to answer; its imports alone may take minutes on a busy machine
 
 
 class StudyError(Trouble, RuntimeError):
@@ -121,7 +124,21 @@ def command_for(config: Config, settings: str) -> str:
 
 
 def run(step: Step, settings: str, *, reads: tuple[str, ...] = (), fresh: bool = False) -> bool:
-    """Execute a step's notebook, unless its inputs are those of its last good run. False when a cell fails."""
+    """Execute a step's notebook, unless its inputs are those of its last good run. False when a cell fails.
+
+    Raises StudyError while another process runs the step.
+    """
+    step.lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(step.lock, timeout=0):
+            return _run(step, settings, reads, fresh)
+    except filelock.Timeout:
+        raise StudyError(
+            f"another `make all` of profile {step.config.profile} runs {step.name}; wait for it to end"
+        ) from None
+
+
+def _run(step: Step, settings: str, reads: tuple[str, ...], fresh: bool) -> bool:
     began = time.time()
     inputs, last = step.inputs(reads), step.state()
     done = last is not None and last.status == "done" and step.notebook.exists() and step.is_trained()
@@ -139,13 +156,16 @@ def run(step: Step, settings: str, *, reads: tuple[str, ...] = (), fresh: bool =
     with teller:
         error = _execute(step, overrides(settings), teller)
     status = "failed" if error else "done"
-    step.keep(State(status, inputs, started, round(teller.elapsed, 1), command, reads, error))
+    state = State(status, inputs, started, round(teller.elapsed, 1), command, reads, error)
     if error:
+        step.keep(state)
         _tell_failure(step, teller, error)
         return False
+    _date(step.partial, 1)  # out of date for make, until all that belongs to it is written
     os.replace(step.partial, step.notebook)
-    _date(step.notebook, began)
+    step.keep(state)
     step.write_dependencies()
+    _date(step.notebook, began)
     teller.end(f"done in {spoken(teller.elapsed)}  {_shown(step.page, step.config)}")
     return True
 
@@ -186,13 +206,24 @@ def _execute(step: Step, settings: dict[str, Any], teller: Teller) -> dict[str, 
             progress_bar=False,
             stdout_file=teller,
             cwd=str(step.config.root),
+            start_timeout=START_TIMEOUT,
             extra_arguments=["--IPKernelApp.log_level=50"],
             shutdown_kernel="immediate",  # one that is asked to go may still write to the terminal (an assertion of libzmq)
         )
     except papermill.PapermillExecutionError as error:
         return {"cell": error.source, "name": error.ename, "message": error.evalue}
     except DeadKernelError:
-        return {"cell": "", "name": "the kernel died", "message": "most often because memory ran out"}
+        return {
+            "cell": "",
+            "name": "the kernel died",
+            "message": "most often because memory or the disk ran out",
+        }
+    except RuntimeError as error:  # of a kernel that does not answer, or ends before it has
+        return {
+            "cell": "",
+            "name": "the kernel did not start",
+            "message": f"{error}; most often because other work keeps the machine busy, or memory or the disk ran out",
+        }
     except KeyboardInterrupt:
         return {
             "cell": "",
