@@ -103,6 +103,26 @@ def test_a_stopped_computation_goes_on(cfg, tmp_path, monkeypatch):
     assert not list(found.folder.parent.glob("*.part"))
 
 
+def small_disk(monkeypatch):
+    monkeypatch.setattr(features.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
+
+
+TOO_SMALL = r"need \d\.\d\d GB in .*, where 0\.00 GB are free; free some disk space and run again$"
+
+
+def test_a_small_disk_is_told_before_the_maps_are_computed(cfg, tmp_path, monkeypatch):
+    fresh = dataclasses.replace(cfg, root=tmp_path)
+
+    def backbone(images):
+        return images[:, :1, ::32, ::32].expand(-1, 2048, -1, -1)
+
+    monkeypatch.setattr(features, "_backbone", lambda *_: backbone)
+    small_disk(monkeypatch)
+    with pytest.raises(OSError, match=TOO_SMALL):
+        features.extract(fresh, make_store(), progress=False)
+    assert not list(tmp_path.rglob("*.npy"))
+
+
 def test_missing_weights_say_what_to_do(cfg):
     pretrained = dataclasses.replace(
         cfg, xception_lstm=dataclasses.replace(cfg.xception_lstm, pretrained=True)
@@ -143,6 +163,13 @@ def test_a_new_projection_replaces_the_old_one(small):
     assert not first.folder.exists()
     assert second.values.shape == (10, 6, 2)
     assert small.values.shape == (10, 6, 7)
+
+
+def test_a_small_disk_is_told_before_the_projection_is_written(small, monkeypatch):
+    small_disk(monkeypatch)
+    with pytest.raises(OSError, match=TOO_SMALL):
+        projection.project(small, np.arange(6), 3)
+    assert [path.name for path in small.folder.parent.iterdir() if path.is_dir()] == [small.folder.name]
 
 
 def test_the_test_images_have_no_say_in_the_projection(small):

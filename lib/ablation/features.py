@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -76,7 +78,7 @@ def extract(config: Config, store: pixels.PixelStore, *, progress: bool = True) 
     """The backbone's maps of all images of `store`: found, resumed or computed.
 
     ImageNet weights where the profile has them, else random ones (seed 0) with BatchNorm statistics of training images.
-    Raises FileNotFoundError, saying what to do, when the ImageNet weights are not there.
+    Raises FileNotFoundError, saying what to do, when the ImageNet weights are not there, OSError when the disk is too small.
     """
     family = f"features-{config.store_dir.name}"
     folder = config.store_dir.parent / f"{family}-{_key(config, store)}"
@@ -143,11 +145,25 @@ def _compute(config: Config, store: pixels.PixelStore, folder: Path, *, progress
 
 
 def _open(part: Path, shape: tuple[int, ...]) -> tuple[np.memmap, int]:
-    """The array to fill and the rows that an earlier, stopped computation filled."""
+    """The array to fill and the rows that an earlier, stopped computation filled. Raises OSError as `check_space` does."""
     done = files.read_json(part / "done.json")["rows"] if (part / "done.json").exists() else 0
+    check_space(part, (shape[0] - done) * math.prod(shape[1:]) * np.dtype(np.float16).itemsize)
     if done:
         return np.lib.format.open_memmap(part / "values.npy", mode="r+"), done
     return np.lib.format.open_memmap(part / "values.npy", mode="w+", dtype=np.float16, shape=shape), 0
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raises OSError, saying what to do, unless the disk of `folder` has `needed` bytes left.
+
+    A memory-mapped file takes its space only while it is filled, and where there is none left the process dies without a word.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(
+            f"the tokens of the frozen features need {needed / 1e9:.2f} GB in {folder}, where {free / 1e9:.2f} GB are free; "
+            "free some disk space and run again"
+        )
 
 
 def _backbone(config: Config, store: pixels.PixelStore) -> Callable[[Tensor], Tensor]:

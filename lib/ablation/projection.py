@@ -10,7 +10,7 @@ import numpy as np
 import scipy.linalg
 
 from lib import files
-from lib.ablation.features import Tokens, writing
+from lib.ablation.features import Tokens, check_space, writing
 from lib.config import fingerprint
 
 BLOCK = 128  # images whose tokens are held as float32 at once
@@ -21,7 +21,7 @@ def project(tokens: Tokens, rows: np.ndarray, components: int) -> Tokens:
 
     rows  the training images; no other image has a say in the components, the mean or the scale
     The projection keeps distances (it is not whitened); one number scales it to a mean variance of 1 a component.
-    Raises ValueError when there are fewer channels or training tokens than components.
+    Raises ValueError when there are fewer channels or training tokens than components, OSError when the disk is too small.
     """
     _check(tokens, rows, components)
     name = tokens.folder.name.replace("features", "tokens", 1)
@@ -80,6 +80,7 @@ def _moments(values: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def _write(values: np.ndarray, path: Path, mean: np.ndarray, axes: np.ndarray) -> None:
     images, tokens, _ = values.shape
+    check_space(path.parent, images * tokens * axes.shape[1] * np.dtype(np.float16).itemsize)
     target = np.lib.format.open_memmap(
         path, mode="w+", dtype=np.float16, shape=(images, tokens, axes.shape[1])
     )
