@@ -83,8 +83,12 @@ def _wanted(config: Config) -> dict[str, Any]:
 
 
 def _drawn(config: Config) -> bool:
+    """Whether the phantoms that the config asks for are there, each with its mask: a deletion that was interrupted leaves some."""
     with contextlib.suppress(FileNotFoundError, ValueError):
-        return files.read_json(config.raw_dir / "phantoms.json") == _wanted(config)
+        if files.read_json(config.raw_dir / "phantoms.json") == _wanted(config):
+            names = tree.find_images(config.raw_dir)
+            masks = config.raw_dir / "masks"
+            return len(names) == config.data.phantoms and all((masks / name).is_file() for name in names)
     return False
 
 

@@ -170,6 +170,18 @@ def test_damaged_description_of_the_phantoms_has_them_drawn_again(tmp_path, dama
     assert prepare(cfg).fingerprint == before
 
 
+@pytest.mark.parametrize("lost", ["chest_xray/**/*.png", "masks/**/*.png"])
+def test_phantoms_of_which_a_deletion_left_some_are_drawn_again(tmp_path, lost):
+    cfg = config.load("demo", root=tmp_path, **{"data.phantoms": 40, "data.image_size": 32})
+    before = prepare(cfg)
+    assert len(before.index) == 40
+    files.remove(cfg.store_dir)
+    next(cfg.raw_dir.glob(lost)).unlink()
+    after = prepare(cfg)
+    assert after.fingerprint == before.fingerprint
+    assert len(list(cfg.raw_dir.glob(lost))) == 40
+
+
 def test_no_process_draws_other_phantoms_before_the_store_of_these_is_open(tmp_path, monkeypatch):
     cfg = config.load("demo", root=tmp_path, **{"data.phantoms": 40, "data.image_size": 32})
     waiting = {}
