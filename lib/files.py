@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -97,7 +98,20 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
+    write_text(path, as_json(value) + "\n")
+
+
+def as_json(value: object) -> str:
+    """JSON as others read it, too: a number that is missing or infinite, for which JSON has no word, is null."""
+    return json.dumps(_finite(value), indent=1, sort_keys=True, default=str, allow_nan=False)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: Path) -> dict:

@@ -1,10 +1,12 @@
 """Whatever happens to a writer, there is the old or the new."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from lib import files
@@ -66,6 +68,15 @@ def test_a_folder_is_replaced_whole(tmp_path):
 def test_json_is_read_as_written(tmp_path):
     files.write_json(tmp_path / "a" / "b.json", {"auc": 0.958, "n": 624})
     assert files.read_json(tmp_path / "a" / "b.json") == {"auc": 0.958, "n": 624}
+
+
+def test_what_json_has_no_word_for_is_null(tmp_path):
+    value = {"rows": [{"ppv": np.float64("nan"), "f": float("inf")}], "pair": (1.5, None)}
+    files.write_json(tmp_path / "a.json", value)
+    found = json.loads(
+        (tmp_path / "a.json").read_text(), parse_constant=pytest.fail
+    )  # NaN and the like are no JSON
+    assert found == {"rows": [{"ppv": None, "f": None}], "pair": [1.5, None]}
 
 
 @pytest.mark.parametrize("error", [OSError("the disk is gone"), KeyboardInterrupt()], ids=["error", "ctrl-c"])

@@ -96,8 +96,9 @@ def best(results: Path, among: tuple[str, ...] = PROFILES) -> dict[str, tuple[Pa
 
 
 def interval(row: dict, name: str, form: str, scale: int = 1) -> str:
-    """`estimate [low, high]` of a headline row."""
-    value, low, high = (row[key] * scale for key in (name, f"{name}_low", f"{name}_high"))
+    """`estimate [low, high]` of a headline row; nan for what is not defined, which JSON holds as null."""
+    found = (row[key] for key in (name, f"{name}_low", f"{name}_high"))
+    value, low, high = (float("nan") if one is None else one * scale for one in found)
     return f"{value:{form}} [{low:{form}}, {high:{form}}]"
 
 

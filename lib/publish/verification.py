@@ -76,7 +76,7 @@ def renew(results: Path) -> list[str]:
     for folder in published(results):
         for name, found in renewed(folder).items():
             same = files.read_json(folder / name)
-            if json.dumps(found, sort_keys=True) != json.dumps(same, sort_keys=True):
+            if files.as_json(found) != files.as_json(same):
                 files.write_json(folder / name, found)
                 lines.append(f"{folder.name}: {name} renewed")
             else:
@@ -95,7 +95,7 @@ def renewed(folder: Path) -> dict[str, dict]:
 def _computed(folder: Path, name: str) -> tuple[dict, dict]:
     """What a file states, and what follows from the predictions, as JSON would hold it."""
     stated = files.read_json(folder / name)
-    return stated, json.loads(json.dumps(COMPUTERS[name](folder, stated), default=str))
+    return stated, json.loads(files.as_json(COMPUTERS[name](folder, stated)))
 
 
 def _check_ablation(folder: Path) -> None:
