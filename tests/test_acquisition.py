@@ -197,7 +197,7 @@ def test_what_is_said_of_it(small_ill_large_normal, monkeypatch, tmp_path):
         "outside test, 79% of the ill ones and 6% of the normal ones have sides of whole JPEG blocks (multiples of 8 pixels)"
         in said
     )
-    assert f"It classifies {rightly.estimate:.1%}".rstrip("%") in said
+    assert f"Xception-LSTM classifies {rightly.estimate:.1%}".rstrip("%") in said
     cuts = acquisition.by_cut({"": size._measured()}).set_index("cut")["specificity"]
     gap = acquisition.cut_apart(size._measured())
     assert gap.estimate == pytest.approx(cuts["whole blocks"].estimate - cuts["others"].estimate)

@@ -43,7 +43,7 @@ def test_the_readme_takes_all_recipes_together_that_asked_whether_the_lstm_helps
     assert found.startswith("- Of all heads, token orders and read-outs that were tried")
     assert both.split("\n\n")[1:3] == [read, table]
     assert (
-        "With the backbone trained too: over the 2 recipes that compared them (`balanced`, `tuned`; 4 runs of each head) the difference to mean-pooling is "
+        "With the backbone trained too: over the 2 recipes that compared the LSTM with mean-pooling (`balanced`, `tuned`; 4 runs of each head) the difference to mean-pooling is "
         f"{np.mean(gaps):+.4f} [" in both
     )
 
@@ -217,7 +217,7 @@ def test_recipes_of_one_model_are_not_taken_together_with_those_of_the_other(tmp
         names = ", ".join(f"`{folder.name}`" for folder in folders)
         mean = np.mean([effects_of(folder).row("lstm-raster")["difference"] for folder in folders])
         assert (
-            f"2 recipes that compared them ({names}; 4 runs of each head) the difference to mean-pooling is {mean:+.4f} ["
+            f"2 recipes that compared the LSTM with mean-pooling ({names}; 4 runs of each head) the difference to mean-pooling is {mean:+.4f} ["
             in part
         )
 
@@ -261,9 +261,21 @@ def test_each_model_has_its_own_verdict_and_each_regime_that_says_otherwise(tmp_
 @pytest.mark.parametrize(
     ("differs", "value", "recipes"),
     [
-        ("xception_lstm.dropout", 0.9, "the one recipe that compared them (`custom` with `reframed`"),
-        ("ablation.seeds", [1, 2], "the one recipe that compared them (`custom` with `reframed`"),
-        ("custom_cnn_lstm.dropout_rate", 0.9, "2 recipes that compared them (`custom`, `reframed`"),
+        (
+            "xception_lstm.dropout",
+            0.9,
+            "the one recipe that compared the LSTM with mean-pooling (`custom` with `reframed`",
+        ),
+        (
+            "ablation.seeds",
+            [1, 2],
+            "the one recipe that compared the LSTM with mean-pooling (`custom` with `reframed`",
+        ),
+        (
+            "custom_cnn_lstm.dropout_rate",
+            0.9,
+            "2 recipes that compared the LSTM with mean-pooling (`custom`, `reframed`",
+        ),
     ],
 )
 def test_a_recipe_is_told_by_the_settings_of_its_model(tmp_path, monkeypatch, differs, value, recipes):
@@ -407,11 +419,11 @@ def test_that_read_out_is_told_over_all_recipes_that_asked_for_it(tmp_path):
     names = "`tuned`, `reframed`; 4 runs of each head"
     said = sequence.left_open([one, lacks, other])
     assert (
-        f"adjusted for 2 comparisons; over the 2 recipes that compared them ({names}) the difference to mean-pooling is {gap} (p = "
+        f"adjusted for 2 comparisons; over the 2 recipes that compared the two ({names}) the difference to mean-pooling is {gap} (p = "
         in said
     )
     assert said.endswith("). At length: [models/README.md](models/README.md).")
-    assert "recipes that compared them" not in sequence.left_open([one, lacks])
+    assert "recipes that compared" not in sequence.left_open([one, lacks])
 
 
 @pytest.mark.parametrize(
@@ -504,6 +516,6 @@ def test_profiles_that_differ_in_their_ablation_alone_are_one_recipe(tmp_path):
     ]
     said = at_length(folders)
     assert (
-        "over the 2 recipes that compared them (`calibrated` with `grid`, `tuned`; 6 runs of each head)"
+        "over the 2 recipes that compared the LSTM with mean-pooling (`calibrated` with `grid`, `tuned`; 6 runs of each head)"
         in said
     )

@@ -22,7 +22,7 @@ def rightly(models: dict[str, Measured]) -> list[str]:
         "Classified correctly at the threshold, by the height of the original in pixels:",
         _table("height", acquisition.by_height(models)),
         "The same by how the original was cut: sides of whole JPEG blocks (8 pixels), which one in 64 has by chance, go with the class "
-        "(data card). The AUC is that of the row's images alone:",
+        "(data/README.md). The AUC is that of the row's images alone:",
         _table("cut", acquisition.by_cut(models)),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -243,12 +244,14 @@ def masses(study: Study, found: dict[str, list[Maps]]) -> dict[str, dict[str, Ma
     several draws of each on the costly images."""
     chosen, images, made = study.costly, study.images[study.costly], {}
     for model in study.runs:
+        # One permutation would make near copies of networks that share their frozen layers, so no two draws have the same.
+        draws = itertools.count(study.config.explain.seed)
         blind = [
             gradcam.explain_in_batches(
-                randomised.shuffled(network, images, seed=study.config.explain.seed + k), images, target=1
+                randomised.shuffled(network, images, seed=next(draws)), images, target=1
             )
             for network in _networks(study, model)
-            for k in range(SHUFFLES)
+            for _ in range(SHUFFLES)
         ]
         made[model] = trust.masses(found[model], blind, study.patients, study.patients[chosen], **study.boot)
     return made

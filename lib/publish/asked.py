@@ -164,9 +164,12 @@ def _together(
     recipes = _recipes(question[0], profiles)
     names = ", ".join(" with ".join(f"`{folder.name}`" for folder in own) for own in recipes)
     count = f"{len(recipes)} recipes" if len(recipes) > 1 else "one recipe"
+    heads = (
+        "the LSTM with mean-pooling" if variant == ablation.BASE else "the two"
+    )  # whom the sentence before names
     scope = "; for these recipes, not for recipes in general" if len(recipes) > 1 else ""
     text = (
-        f"the {count} that compared them ({names}; {runs(profiles, variant)} runs of each head) the difference to mean-pooling is {gap(over[question])} "
+        f"the {count} that compared {heads} ({names}; {runs(profiles, variant)} runs of each head) the difference to mean-pooling is {gap(over[question])} "
         f"({p_value(over[question])}{scope})"
     )
     if question in chosen and any(folder.name in ORIGINAL for folder, _ in profiles):
@@ -191,7 +194,8 @@ def counted(model: str, profiles: Profiles) -> str:
 
 
 def _recipes(model: str, profiles: Profiles) -> list[list[Path]]:
-    """The profiles by recipe: those that differ in the variants and seeds of their ablation alone are one."""
+    """The profiles by recipe: those that train the model by the same settings are one, whatever their seeds, their device and the
+    variants of their ablation."""
     recipes: dict[str, list[Path]] = {}
     for folder, _ in profiles:
         settings = config.load(folder.name).as_dict()

@@ -54,7 +54,7 @@ def render(results: Path) -> str:
         "Figures are means over seeds, on the 624 images of the official test set, in the copy that [data/README.md](data/README.md) describes. The threshold and the epoch "
         f"were chosen on patients held out of train. {INTERVALS} {_minutes(shown)}",
         foremost.recipes(shown),
-        "A profile is a way of training (listed further down); profiles that differ only in the seeds and variants of their ablation count as one recipe. Every recipe that was scored: [models/README.md](models/README.md).",
+        "A profile is a way of training (listed further down); profiles that train a model by the same settings, whatever their seeds, device and the variants of their ablation, count as one recipe of it. Every recipe that was scored: [models/README.md](models/README.md).",
         markdown(anchors),
         f"Several of these figures are of one run or do not say of how many runs, and few of the sources state how the epoch and the threshold were chosen. {foremost.squares(shown)}",
         foremost.figure(results),

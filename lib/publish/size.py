@@ -29,18 +29,18 @@ def sentence(results: Path) -> str:
         "A part of such figures may come from how images were taken and of whom ([data/README.md](data/README.md)). The originals (the files before they were "
         f"squashed) differ by class in size, and in how they were cut: outside test, {ill:.0%} of the ill ones and {normal:.0%} of the normal ones have sides of whole JPEG "
         f"blocks (multiples of 8 pixels). When the test images are weighted so that size tells nothing of the class, {style.NAMES[model]} (`{folder.name}`) has an AUC of "
-        f"{sizes} instead of {interval(row, 'auc', '.3f')}; when size and cut tell nothing, of {both}. The images that weigh most there may be harder for other reasons too. {_blocks(found)}"
+        f"{sizes} instead of {interval(row, 'auc', '.3f')}; when size and cut tell nothing, of {both}. The images that weigh most there may be harder for other reasons too. {_blocks(model, found)}"
     ).rstrip()
 
 
-def _blocks(found: Measured) -> str:
+def _blocks(model: str, found: Measured) -> str:
     """How normal test images fare by their originals' cut; empty without both kinds."""
     gap = acquisition.cut_apart(found)
     if gap is None:
         return ""
     rows = acquisition.by_cut({"": found}).set_index("cut")["specificity"]
     return (
-        f"It classifies {_percent(rows['whole blocks'])} of the normal test images with whole blocks correctly, and {_percent(rows['others'])} of the "
+        f"{style.NAMES[model]} classifies {_percent(rows['whole blocks'])} of the normal test images with whole blocks correctly, and {_percent(rows['others'])} of the "
         f"other normal test images, a difference of {gap.estimate * 100:+.0f} [{gap.low * 100:+.0f}, {gap.high * 100:+.0f}] points."
     )
 

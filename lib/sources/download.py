@@ -146,8 +146,10 @@ class _Resuming:
         if response.headers.get("Content-Type", "").lower().startswith("text/html"):
             raise requests.HTTPError("a web page came instead of the file")
         ranged, offered = response.status_code == 206, _offered(response, have)
-        if have and (offered is None or (offered != self.remote.bytes and not ranged)):
-            raise requests.HTTPError("something else came than the rest of the file")
+        if have and not ranged and offered != self.remote.bytes:
+            raise requests.HTTPError(
+                f"something else came than the rest of the file; delete {self.part} to begin anew"
+            )
         if offered is not None and offered != self.remote.bytes:
             raise self._another(offered)
         begins = response.headers.get("Content-Range", f"bytes {have}-").startswith(f"bytes {have}-")
