@@ -124,6 +124,8 @@ def test_shares_and_gaps_that_are_not_defined_are_left_out():
     assert np.isnan(attribution.last_tenth(shares))
     shares[1] = np.arange(20) == 19
     assert attribution.last_tenth(shares) == 1
+    assert attribution.last_tenth(np.full((1, 20), 1 / 20)) == pytest.approx(0.1)
+    assert attribution.last_tenth((np.arange(20) == 17)[None].astype(float)) == 0
     found = attribution.attribute(model_of(), features(), method="occlusion")
     assert np.isnan(attribution.largest_gap(found))  # occlusion need not add up
     own = dataclasses.replace(found, gap=np.array([0.01, np.nan, 0.03]))

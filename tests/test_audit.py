@@ -250,6 +250,12 @@ def test_no_shift_is_found_in_noise_and_a_planted_one_is(store):
     assert shift.tell_apart(shifted, measured, **options).low > 0.9
     found = shift.differences(shifted, measured, **options).set_index(["label", "measurement"])["difference"]
     assert found[0, "mean"].low > 1
+    train, tested = (
+        measured.loc[shifted.index["split"].eq(split) & shifted.index["label"].eq(0), "mean"]
+        for split in ("train", "test")
+    )
+    unit = train.std(ddof=0)  # of the class in train, which the shift does not widen
+    assert found[0, "mean"].estimate == pytest.approx((tested.mean() - train.mean()) / unit)
     assert not found[1, "sharpness"].excludes(0.0)
     assert (0, "width") not in found.index  # the same for all
 
@@ -312,6 +318,22 @@ def test_probes_find_nothing_in_noise_and_a_planted_mark(store):
     loud = loud.set_index(["probe", "split"])["auc"]
     assert loud["edge", "test"].low > 0.9
     assert loud["no lungs", "val"].low > 0.9
+
+
+def test_what_lies_in_the_lungs_is_hidden_from_the_probes_without_them(store):
+    marked, ill = store.pixels.copy(), store.index["label"].to_numpy() == 1
+    side = marked.shape[1]
+    high, left, right = (
+        slice(round(a * side), round(b * side)) for a, b in ((0.3, 0.7), (0.2, 0.4), (0.6, 0.8))
+    )
+    for columns in (left, right):
+        marked[:, high, columns] //= 3  # two dark lungs, in every image
+    middle = slice(round(0.43 * side), round(0.57 * side)), slice(round(0.23 * side), round(0.37 * side))
+    marked[(ill, *middle)] = 0  # the sign, inside one of them
+    found = shortcuts.probes(dataclasses.replace(store, pixels=marked), n_boot=200, seed=0)
+    auc = found.set_index(["probe", "split"])["auc"]
+    assert auc["thumbnail", "test"].low > 0.9
+    assert auc["edge", "test"].low < 0.6 and auc["no lungs", "test"].low < 0.6
 
 
 def test_a_split_without_a_class_is_not_asked(store):

@@ -106,12 +106,30 @@ def test_rotation_keeps_lengths(monkeypatch):
     y, x = torch.meshgrid(torch.linspace(-1, 1, 65), torch.linspace(-1, 1, 65), indexing="ij")
     disc = torch.where(x**2 + y**2 < 0.4, 0.7, -0.7).expand(20, 1, 65, 65)
     assert ((augment(disc, 1, seeded()) - disc).abs().mean((1, 2, 3)) < 0.04).all()
+    bar = torch.where(y.abs() < 0.1, 0.7, -0.7).expand(20, 1, 65, 65)
+    assert (augment(bar, 1, seeded()) - bar).abs().mean((1, 2, 3)).max() > 0.1
 
 
-def test_gray_curves_are_monotone(monkeypatch):
-    only(monkeypatch, "BRIGHTNESS", "CONTRAST", "GAMMA")
+def test_scale_changes_sizes_by_at_most_its_bound(monkeypatch):
+    only(monkeypatch, "SCALE")
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 81), torch.linspace(-1, 1, 81), indexing="ij")
+    square = torch.where((x.abs() < 0.5) & (y.abs() < 0.5), 1.0, -1.0).expand(200, 1, 81, 81)
+    varied = augment(square, 1, seeded()).add(1).squeeze(1) / 2
+    for size in (varied.sum(2).amax(1), varied.sum(1).amax(1)):
+        ratio = size / 40
+        assert ratio.max() < 1 / (1 - module.SCALE) + 0.05 and ratio.min() > 1 / (1 + module.SCALE) - 0.05
+        assert ratio.max() > 1 + 0.5 * module.SCALE and ratio.min() < 1 - 0.5 * module.SCALE
+
+
+@pytest.mark.parametrize(
+    "kept", [("BRIGHTNESS",), ("CONTRAST",), ("GAMMA",), ("BRIGHTNESS", "CONTRAST", "GAMMA")]
+)
+def test_gray_curves_are_monotone(monkeypatch, kept):
+    only(monkeypatch, *kept)
     ramp = torch.linspace(-1, 1, 64).expand(50, 1, 64, 64).contiguous()
-    assert (augment(ramp, 1, seeded()).diff(dim=-1) >= -1e-5).all()
+    varied = augment(ramp, 1, seeded())
+    assert (varied.diff(dim=-1) >= -1e-5).all()
+    assert (varied - ramp).abs().max() > 0.1
 
 
 def test_half_precision(images):

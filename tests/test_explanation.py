@@ -482,6 +482,8 @@ def test_profiles_of_both_states_have_the_same_readings_and_leave_the_network(ne
     assert list(trained) == list(untrained) == list(attribution.readings(network))
     assert {shares.shape for own in found.values() for shares in own.values()} == {(4, CELLS * CELLS)}
     assert not np.allclose(trained[reading], untrained[reading])
+    features = attribution.features_of(network, study.images[study.costly])
+    np.testing.assert_allclose(trained[reading], attribution.profile(network, features), rtol=1e-5)
     assert attribution.reading_of(network) == reading
     assert [module.training for module in network.modules()] == modes
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())

@@ -157,3 +157,6 @@ def test_the_store_divides_by_it(kind, tmp_path):
     prepared = pixels.prepare(cfg, progress=False)
     assert pixels.prepare(cfg, progress=False).fingerprint == prepared.fingerprint
     assert set(prepared.index["label"].iloc[prepared.rows("val")]) == {0, 1}
+    at_random = pixels.prepare(config.changed(cfg, {"data.val_kind": "random"}), progress=False)
+    held, others = (set(one.index["patient"].iloc[one.rows("val")]) for one in (prepared, at_random))
+    assert held != others

@@ -71,6 +71,18 @@ def test_calibration_images_are_read_with_the_chosen_weights_and_decide_the_thre
     )
 
 
+@pytest.mark.parametrize("every", [True, False])
+def test_every_logit_stands_beside_its_own_image(tmp_path, monkeypatch, every):
+    """The logits of so small a training hardly differ, so here each is its image's place in the index."""
+    monkeypatch.setattr(loop, "evaluate", lambda state, task, rows: torch.tensor(rows, dtype=torch.float32))
+    given = {"data.calibration_share": 0.3, "train.test_every_epoch": every}
+    done = train.fit(tiny.custom(tmp_path, train={"epochs": 1}, **given), MODEL, 0, progress=False)
+    index = pixels.prepare(done.config, progress=False).index
+    place = {image: k for k, image in enumerate(index["image"])}
+    assert set(done.predictions["split"]) == {"val", "test", "calibration"}
+    assert done.predictions["logit"].tolist() == done.predictions["image"].map(place).tolist()
+
+
 def test_it_learns(run):
     assert run.history["train_loss"].iloc[-1] < run.history["train_loss"].iloc[0]
     assert run.history["val_auc"].max() > 0.85
@@ -221,10 +233,13 @@ def test_every_choice_trains(root, settings, epochs):
 def test_the_moving_average_is_what_is_evaluated_and_kept(root):
     config = tiny.custom(root, train={"ema": 0.99999, "epochs": 1})
     store = pixels.prepare(config, progress=False)
-    state, _ = train.start(config, MODEL, 5, store)
+    state, task = train.start(config, MODEL, 5, store)
     averaged = weights(train.fit(config, MODEL, 5, progress=False))
     for name, value in state.model.state_dict().items():  # a decay this slow has hardly left the first step
         torch.testing.assert_close(averaged[name], value, atol=5e-3, rtol=0)
+    with torch.no_grad():
+        state.model.classifier[-1].bias.fill_(7.0)
+    assert loop.evaluate(state, task, store.rows("val")).abs().max() < 3
 
 
 def test_a_loss_that_is_no_number_is_told_and_no_checkpoint_is_promised(root, monkeypatch):

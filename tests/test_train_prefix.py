@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import devices, inference, models, pixels, prefix, train
+from lib import devices, inference, models, pixels, prefix, sequence, train
 from tests import tiny
 
 MODEL = "xception_lstm"
@@ -41,6 +41,18 @@ def test_folding_changes_no_number(xception):
         )
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, xception(images), rtol=0.1, atol=0.03)
+
+
+@pytest.mark.parametrize("order", ["reverse", "spiral"])
+def test_the_fast_copy_reads_the_tokens_in_the_models_order(order):
+    torch.manual_seed(0)
+    model, images = models.CustomCNNLSTM(order=order).eval(), torch.randn(3, 3, 28, 28)
+    with torch.no_grad():
+        model.classifier[-1].weight *= 30
+        fast, wanted = inference.FastRest(model, torch.float32)(images), model(images)
+        model.reorder = sequence.Reorder("raster")
+        assert (model(images) - wanted).abs().max() > 1e-3  # the order matters
+    torch.testing.assert_close(fast, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_the_folded_copy_has_no_batchnorm_left_and_the_model_keeps_its_own(xception):
@@ -92,6 +104,18 @@ def test_stored_outputs_train_the_same_model(tmp_path):
     np.testing.assert_allclose(plain.predictions["logit"], stored.predictions["logit"], atol=0.02)
     again = train.fit(stored.config, MODEL, 0, progress=False, fresh=True)  # reads what the first has written
     np.testing.assert_array_equal(again.predictions["logit"], stored.predictions["logit"])
+
+
+def test_a_task_reads_the_stored_rows_of_its_own_images(tmp_path):
+    cfg = tiny.xception(tmp_path, train={"cache_frozen": 1})
+    store = pixels.prepare(cfg, progress=False)
+    _, task = train.start(cfg, MODEL, 0, store, progress=False)
+    computed = dataclasses.replace(task, stored=None)
+    for split, epoch in (("train", 0), ("val", None), ("test", None)):
+        rows = store.rows(split)[:7]
+        found, wanted = (one.inputs(rows, epoch=epoch)[0].float() for one in (task, computed))
+        unlike = (wanted.roll(1, 0) - wanted).abs().mean()  # of two images
+        assert (found - wanted).abs().mean() < unlike / 5
 
 
 @pytest.fixture

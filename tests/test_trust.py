@@ -29,7 +29,7 @@ from lib.gradcam import (
     telling,
     trust,
 )
-from lib.models import CustomCNNLSTM
+from lib.models import CustomCNNLSTM, XceptionLSTM
 from lib.plots import explain as plots
 from lib.stats import Interval
 
@@ -227,6 +227,21 @@ def test_shuffling_keeps_the_values_and_changes_their_order(model):
     assert torch.equal(part.weight.sort().values, before["weight"].sort().values)
     assert not torch.equal(part.weight, before["weight"])
     assert torch.equal(part.bias, -before["bias"])
+
+
+def test_frozen_layers_are_shuffled_too_and_statistics_follow():
+    torch.manual_seed(0)
+    model, images = XceptionLSTM(lstm_hidden=4, dense=4).eval(), torch.randn(4, 3, 64, 64)
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight, 0.7, 1.4), nn.init.normal_(layer.bias)
+    assert not all(parameter.requires_grad for parameter in model.parameters())
+    twin, own = randomised.shuffled(model, images, seed=0), dict(model.named_parameters())
+    assert not [name for name, parameter in twin.named_parameters() if torch.equal(parameter, own[name])]
+    body = twin.backbone.body
+    with torch.no_grad():
+        seen = body.conv1(images).mean((0, 2, 3))
+    torch.testing.assert_close(body.bn1.running_mean, seen, rtol=1e-3, atol=1e-4)
 
 
 def test_shuffled_is_the_end_of_the_cascade(model):
@@ -516,6 +531,17 @@ def test_no_line_is_drawn_where_no_interval_may_be_read():
     plt.close(ax.figure)
     assert [list(line) for line in lines] == [[0.4, 0.6]]
     assert marks == [0, 1]
+
+
+def test_an_area_is_that_under_the_curve():
+    scores = {"a": (1, 0, 0), "b": (1, 1, 0)}
+    rows = [
+        (name, "deletion", 0, share, score)
+        for name, own in scores.items()
+        for share, score in zip((0.0, 0.5, 1.0), own, strict=True)
+    ]
+    found = deletion.areas(pd.DataFrame(rows, columns=["map", "kind", "image", "share", "score"]))
+    assert found.loc[0].to_dict() == pytest.approx({("deletion", "a"): 0.25, ("deletion", "b"): 0.75})
 
 
 def test_what_is_left_when_everything_is_deleted():
