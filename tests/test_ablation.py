@@ -137,6 +137,28 @@ def test_one_seed_gives_the_same_bits_and_leaves_the_generator_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_seed_sets_both_the_start_and_the_order_of_the_batches(monkeypatch):
+    starts, seen, real = [], [], fitting.make_optimizer
+
+    class Watched(Toy):
+        def maps(self, variant):
+            read = super().maps(variant)
+            return lambda rows: (seen.append(tuple(rows)), read(rows))[1]
+
+    def begin(model, train):
+        starts.append(next(model.parameters()).detach().clone())
+        return real(model, train)
+
+    monkeypatch.setattr(fitting, "make_optimizer", begin)
+    orders = set()
+    for seed in (0, 1):
+        seen.clear()
+        toy_fit(seed=seed, epochs=2, toy=Watched())
+        orders |= {sum(seen[:3], ()), sum(seen[4:7], ())}  # three batches, then validation
+    assert len(orders) == 4
+    assert not torch.equal(*starts)
+
+
 def test_a_fit_learns_what_is_plain():
     done = toy_fit(epochs=10, toy=Toy(shift=3.0), name="mean-mlp")
     assert done.history["val_auc"].max() == 1

@@ -184,3 +184,14 @@ def test_an_original_checkpoint_is_read_as_data(tmp_path):
 def test_missing_imagenet_weights_say_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match="run `make data`"):
         models.build(config.load("full", root=tmp_path), "xception_lstm")
+
+
+def test_dropout_is_as_strong_as_asked():
+    for model in (models.XceptionLSTM(lstm_hidden=4, dropout=0.4), models.CustomCNNLSTM(dropout_rate=0.4)):
+        torch.manual_seed(0)
+        given, (dropout,) = (
+            torch.ones(10_000),
+            [m for m in model.modules() if isinstance(m, torch.nn.Dropout)],
+        )
+        assert (dropout.train()(given) == 0).float().mean() == pytest.approx(0.4, abs=0.03)
+        assert torch.equal(dropout.eval()(given), given)

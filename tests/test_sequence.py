@@ -50,6 +50,22 @@ def test_known_orders_of_a_small_map():
     for name, order in expected.items():
         assert token_order(name, 2, 3).tolist() == order, name
     assert token_order("spiral", 3, 3).tolist() == [0, 1, 2, 5, 8, 7, 6, 3, 4]
+    hilbert = [0, 1, 5, 4, 8, 12, 13, 9, 10, 14, 15, 11, 7, 6, 2, 3]
+    assert token_order("hilbert", 4, 4).tolist() == hilbert
+    assert len({tuple(token_order(name, 7, 7)) for name in FIXED}) == len(FIXED)
+
+
+def test_each_recurrent_head_has_the_cell_that_it_is_named_after():
+    cells = {name: type(make_head(name, 6, 8).rnn) for name in ("lstm", "bilstm", "gru")}
+    assert cells == {"lstm": torch.nn.LSTM, "bilstm": torch.nn.LSTM, "gru": torch.nn.GRU}
+
+
+@pytest.mark.parametrize("readout", sequence.READOUTS)
+@pytest.mark.parametrize("name", ["lstm", "gru", "transformer"])
+def test_a_head_is_read_out_as_asked(name, readout):
+    torch.manual_seed(0)
+    head, tokens = make_head(name, 6, 8, readout=readout).eval(), torch.randn(4, 9, 6)
+    torch.testing.assert_close(head(tokens), sequence.read_out(head.states(tokens), readout))
 
 
 def test_the_random_order_is_fixed_by_its_seed():
@@ -72,7 +88,12 @@ def test_shuffle_is_fresh_for_every_image_and_step_of_training_and_repeats_in_ev
     assert not torch.equal(first[0], first[1])
     assert torch.equal(first.sort(1).values, tokens)
     shuffle.eval()
-    assert torch.equal(shuffle(tokens, 7, 7), shuffle(tokens, 7, 7))
+    evaluated = shuffle(tokens, 7, 7)
+    assert torch.equal(evaluated, shuffle(tokens, 7, 7))
+    assert torch.equal(evaluated.sort(1).values, tokens)
+    assert (
+        len({tuple(image.ravel().tolist()) for image in (*evaluated, tokens[0])}) == 4
+    )  # no raster, none alike
 
 
 @pytest.mark.parametrize("name", HEADS)

@@ -71,6 +71,16 @@ def test_calibration_images_are_read_with_the_chosen_weights_and_decide_the_thre
     )
 
 
+def test_every_seed_starts_from_weights_of_its_own(root):
+    config = tiny.custom(root)
+    store = pixels.prepare(config, progress=False)
+    first, again, other = (
+        train.start(config, MODEL, seed, store, progress=False)[0].model.state_dict() for seed in (3, 3, 4)
+    )
+    assert same(first, again)
+    assert not any(torch.equal(value, other[name]) for name, value in first.items())
+
+
 @pytest.mark.parametrize("every", [True, False])
 def test_every_logit_stands_beside_its_own_image(tmp_path, monkeypatch, every):
     """The logits of so small a training hardly differ, so here each is its image's place in the index."""
@@ -240,6 +250,20 @@ def test_the_moving_average_is_what_is_evaluated_and_kept(root):
     with torch.no_grad():
         state.model.classifier[-1].bias.fill_(7.0)
     assert loop.evaluate(state, task, store.rows("val")).abs().max() < 3
+
+
+def test_the_moving_average_follows_the_weights_by_its_decay(root):
+    config = tiny.custom(root, train={"ema": 0.75, "precision": "32-true"})
+    store = pixels.prepare(config, progress=False)
+    state, task = train.start(config, MODEL, 5, store, progress=False)
+    seen = []
+    for state.step in (0, 1):
+        loop.train_step(state, task, store.rows("train")[:6], torch.ones(2, device=task.fabric.device))
+        seen.append({name: p.detach().clone() for name, p in state.model.named_parameters()})
+    assert not same(*seen)
+    for name, value in state.evaluated_model.named_parameters():  # the first step is copied
+        followed = 0.75 * seen[0][name] + 0.25 * seen[1][name]
+        torch.testing.assert_close(value.detach(), followed, rtol=1e-4, atol=1e-6)
 
 
 def test_a_loss_that_is_no_number_is_told_and_no_checkpoint_is_promised(root, monkeypatch):

@@ -85,7 +85,7 @@ def test_weight_decay_adds_that_share_of_the_weights_to_the_gradient(stepped, pl
 def epochs(root, store, monkeypatch):
     """A function: options -> of each of two epochs, all the rows that its steps were given, and their class weights."""
 
-    def run(**options):
+    def run(seed=0, **options):
         seen = []
 
         def look(state, task, batch, weights):
@@ -93,7 +93,7 @@ def epochs(root, store, monkeypatch):
             return torch.ones(3, device=weights.device)
 
         monkeypatch.setattr(loop, "train_step", look)
-        state, task = train.start(configured(root, **options), MODEL, 0, store, progress=False)
+        state, task = train.start(configured(root, **options), MODEL, seed, store, progress=False)
         for state.epoch in (0, 1):
             state.step = 0
             loop.train_epoch(state, task, after_step=lambda *_: None)
@@ -101,6 +101,31 @@ def epochs(root, store, monkeypatch):
         return rows, [weights for *_, weights in seen]
 
     return run
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_every_epoch_of_every_seed_has_an_order_and_a_draw_of_its_own(epochs, balanced):
+    found = [rows for seed in (0, 1) for rows in epochs(seed, balanced=balanced)[0]]
+    assert len({tuple(rows) for rows in found}) == 4
+    assert not balanced or len({frozenset(rows) for rows in found}) > 2
+
+
+def test_every_step_epoch_and_seed_varies_its_images_anew(root, store, monkeypatch):
+    drawn = []
+
+    def look(self, rows, *, epoch, seed):
+        drawn.append((seed, torch.initial_seed()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.Task, "inputs", look)
+    for own in (0, 1):
+        state, task = train.start(configured(root), MODEL, own, store, progress=False)
+        for state.epoch in (0, 1):
+            for state.step in (0, 1):
+                with pytest.raises(KeyboardInterrupt):
+                    loop.train_step(state, task, store.rows("train")[:2], torch.ones(2))
+    assert len({seed for seed, _ in drawn}) == 8
+    assert all(given == torchs for given, torchs in drawn)
 
 
 def test_a_balanced_epoch_has_as_many_images_of_each_class_drawn_anew(store, epochs):

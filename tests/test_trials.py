@@ -29,6 +29,18 @@ def predictions(*, test_logit: float) -> pd.DataFrame:
     )
 
 
+def test_the_figures_of_a_trial_are_those_of_the_definition():
+    table = predictions(test_logit=0.0)
+    val = table[table["split"] == "val"]
+    y, logit = val["y_true"], val["logit"]
+    found = trials.scores(table)
+    assert found["sensitivity"] == pytest.approx((logit >= 0)[y == 1].mean(), abs=1e-4)
+    assert found["specificity"] == pytest.approx((logit < 0)[y == 0].mean(), abs=1e-4)
+    assert found["log_loss"] == pytest.approx(np.log1p(np.exp((1 - 2 * y) * logit)).mean(), abs=1e-4)
+    above = np.subtract.outer(logit[y == 1].to_numpy(), logit[y == 0].to_numpy()) > 0
+    assert found["val_auc"] == pytest.approx(above.mean(), abs=1e-5)
+
+
 def test_a_trial_is_judged_by_validation_alone(monkeypatch):
     shown = []
     for logit in (-9.0, 9.0):
@@ -59,9 +71,12 @@ def test_on_few_pairs_a_trial_is_also_judged_with_swapped_widths_and_borders(mon
 
 @pytest.fixture
 def written(monkeypatch, tmp_path):
-    """Later trials are better; none is trained."""
+    """The second trial on each validation set is the best; none is trained."""
     monkeypatch.setattr(config, "ROOT", tmp_path)
-    aucs = dict(zip(trials.TRIALS, np.linspace(0.9, 0.99, len(trials.TRIALS)), strict=True))
+    tried_on = {k: [name for name, (own, _) in trials.TRIALS.items() if own == k] for k in trials.VALIDATIONS}
+    aucs = {
+        name: 0.95 if place == 1 else 0.9 for names in tried_on.values() for place, name in enumerate(names)
+    }
     monkeypatch.setattr(
         trials, "judged", lambda name: {"trial": name, "validation": trials.TRIALS[name][0], "val_auc": aucs[name]}
     )  # fmt: skip
@@ -72,7 +87,7 @@ def test_the_best_on_each_validation_set_is_named(written, capsys):
     assert trials.main([]) == 0
     found, said = files.read_json(written), capsys.readouterr().out
     for kind in trials.VALIDATIONS:
-        best = [name for name, (validation, _) in trials.TRIALS.items() if validation == kind][-1]
+        best = [name for name, (validation, _) in trials.TRIALS.items() if validation == kind][1]
         assert found["best"][kind] == best
         assert f"best on {kind} validation: {best}" in said
 

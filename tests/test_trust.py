@@ -109,6 +109,12 @@ def test_a_mask_without_lesion_is_refused():
 
 def test_border_and_corner_mass_of_known_maps():
     regions = localisation.regions((40, 40))
+    frame, squares = np.ones((40, 40), bool), np.zeros((40, 40), bool)
+    frame[4:-4, 4:-4] = False
+    for rows, columns in itertools.product((slice(8), slice(-8, None)), repeat=2):
+        squares[rows, columns] = True
+    np.testing.assert_array_equal(regions["border"], frame)
+    np.testing.assert_array_equal(regions["corners"], squares)
     values = np.stack([np.ones((40, 40)), blob(20, 20, 40), blob(0, 0, 40), np.zeros((40, 40))])
     values[0, 0, 0] += 1e-3  # not blank
     border, corners = (localisation.mass_ratio(values, regions[name]) for name in ("border", "corners"))
