@@ -21,7 +21,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
         if isinstance(node, yaml.MappingNode):
             names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-            if twice := next((name for name in names if names.count(name) > 1), ""):
+            if (twice := next((name for name in names if names.count(name) > 1), None)) is not None:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {twice} is there twice", node.start_mark
                 )

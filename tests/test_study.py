@@ -36,6 +36,20 @@ def write_notebook(path: Path, *cells: str, title: str = "Sample") -> None:
 
 
 @pytest.fixture
+def executed(monkeypatch):
+    """The names of the steps that were executed: each writes a notebook at once, and none fails."""
+    names = []
+
+    def execute(step, *_):
+        names.append(step.name)
+        write_notebook(step.partial, "1")
+        return {}
+
+    monkeypatch.setattr(study, "_execute", execute)
+    return names
+
+
+@pytest.fixture
 def project(tmp_path):
     """A project whose study has one notebook of its own."""
     shutil.copytree(ROOT / "lib", tmp_path / "lib", ignore=shutil.ignore_patterns("__pycache__"))
@@ -412,16 +426,10 @@ def test_a_step_that_another_make_runs_is_left_to_it(tmp_path, monkeypatch):
         study.run(step, "")
 
 
-def test_a_step_that_was_killed_before_its_state_was_kept_is_not_taken_for_done(tmp_path, monkeypatch):
+def test_a_step_that_was_killed_before_its_state_was_kept_is_not_taken_for_done(
+    tmp_path, monkeypatch, executed
+):
     (step,) = sample_steps(tmp_path, ("04_b",))
-    executed = []
-
-    def execute(step, *_):
-        executed.append(step.name)
-        write_notebook(step.partial, "1")
-        return {}
-
-    monkeypatch.setattr(study, "_execute", execute)
     with monkeypatch.context() as killed:
         killed.setattr(Step, "keep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
@@ -461,16 +469,8 @@ def test_a_kernel_that_does_not_start_or_dies_is_a_step_that_failed(
     assert f"  {name}: " in capsys.readouterr().out
 
 
-def test_a_step_whose_models_were_removed_trains_them_again(tmp_path, monkeypatch):
+def test_a_step_whose_models_were_removed_trains_them_again(tmp_path, executed):
     (step,) = sample_steps(tmp_path, ("02_train_xception_lstm",))
-    executed = []
-
-    def execute(step, *_):
-        executed.append(step.name)
-        write_notebook(step.partial, "1")
-        return {}
-
-    monkeypatch.setattr(study, "_execute", execute)
     for seed in step.config.seeds:
         files.write_json(step.config.run_dir("xception_lstm", seed) / "run.json", {})
     for _ in range(2):
