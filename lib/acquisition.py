@@ -131,8 +131,18 @@ def share_of_blocks(tables: Sequence[pd.DataFrame]) -> tuple[float, float]:
     return float(found[~normal].mean()), float(found[normal].mean())
 
 
+def counting(table: pd.DataFrame, *, blocks: bool = False) -> str:
+    """How many evenly weighted ill and normal images are worth as much as these under the weights of `balanced` (Kish 1965), in words."""
+    y_true = table["y_true"].to_numpy()
+    share = overlap.weights(sized(table), y_true, blocks=blocks)
+    ill, normal = (
+        share[y_true == label].sum() ** 2 / (share[y_true == label] ** 2).sum() for label in (1, 0)
+    )
+    return f"{ill:.0f} ill and {normal:.0f} normal ones"
+
+
 def balanced_auc(found: Measured, *, blocks: bool = False) -> Draws:
-    """The AUC on the test images, weighted so that the size of the original (and its cut) does not tell the classes apart."""
+    """The AUC on the test images, weighted so that the size of the original (and its cut) is alike in the mean of either class."""
     return balanced(found.tests, n_boot=found.n_boot, seed=found.seed, stream=found.stream, blocks=blocks)
 
 

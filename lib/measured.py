@@ -216,12 +216,13 @@ def subgroups(models: dict[str, Measured]) -> pd.DataFrame:
             if images["patient"].nunique() < 2:
                 continue
             measure = "specificity" if subtype == "normal" else "sensitivity"
-            share = found.interval(measure, subtypes=(subtype,))
+            # Of all normal images it is the model's specificity, with the interval that is published as such.
+            share = found.interval(measure, subtypes=() if subtype == "normal" else (subtype,))
             row = {
                 "model": model,
                 "subtype": subtype,
                 "n": len(images),
-                "n_patients": share.n_patients,
+                "n_patients": images["patient"].nunique(),
                 "measure": measure,
                 "share": share,
                 "auc": None,

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from lib import ablation, stats
-from lib.ablation import effects
-from lib.ablation.effects import analyse, differences, largest_deviation, order_components
+from lib.ablation import conclusions, effects
+from lib.ablation.effects import analyse, differences, largest_deviations, order_components
 from lib.metrics import auc
 from lib.stats import Draws
 from tests.predictions import sample
@@ -255,12 +255,43 @@ def test_a_null_family_at_half_the_level_is_rejected_about_half_of_the_time():
 
 def test_the_adjusted_reach_is_that_of_the_largest_of_many():
     values = np.random.default_rng(0).normal(0, [[1.0], [5.0], [0.1]], (3, 20_000))
-    assert largest_deviation(values[:1], 0.95) == pytest.approx(1.96, abs=0.05)
-    assert largest_deviation(values, 0.95) == pytest.approx(
-        2.39, abs=0.05
-    )  # three independent: 1 - 0.95 ** (1 / 3)
-    same = np.repeat(values[:1], 3, axis=0)
-    assert largest_deviation(same, 0.95) == pytest.approx(1.96, abs=0.05)  # three of one: no price
+
+    def reach(family):
+        return np.quantile(largest_deviations(family), 0.95)
+
+    assert reach(values[:1]) == pytest.approx(1.96, abs=0.05)
+    assert reach(values) == pytest.approx(2.39, abs=0.05)  # three independent: 1 - 0.95 ** (1 / 3)
+    assert reach(np.repeat(values[:1], 3, axis=0)) == pytest.approx(1.96, abs=0.05)  # three of one: no price
+
+
+def test_the_adjusted_p_says_what_the_adjusted_interval_says():
+    """Also where Holm's, stepping down from a clear difference, would not: 0.03 for the second of two here."""
+    rng = np.random.default_rng(0)
+    pairs, verdicts, holm_apart = [("a", "c"), ("b", "c")], set(), 0
+    for second in np.linspace(1.5, 3.0, 61):
+        values = rng.normal([[5.0], [second]], 1, (2, 1999))
+        gaps = [
+            Draws(np.array([estimate]), own, 100, 50)
+            for estimate, own in zip((5.0, second), values, strict=True)
+        ]
+        found = effects.judged(gaps, pairs)
+        near = np.abs(found["p_adjusted"] - 0.05) < 0.001  # the width of a resample or two
+        assert ((found["p_adjusted"] < 0.05) == found["differs"])[~near].all()
+        verdicts |= set(found["differs"])
+        holm_apart += bool((stats.holm(found["p"]) < 0.05)[1] != found["differs"][1])
+        assert (found["p_adjusted"] >= found["p"] - 0.005).all() and (found["comparisons"] == 2).all()
+    assert verdicts == {True, False} and holm_apart > 5
+    alone = effects.judged(gaps[:1], pairs[:1]).iloc[0]
+    assert (alone["p_adjusted"], alone["comparisons"]) == (alone["p"], 1)
+
+
+def test_heads_that_have_no_room_to_differ_are_not_said_to_have_been_compared_well():
+    sure = Draws(np.zeros(3), np.zeros(200), 100, 50)
+    row = effects.judged([sure], [("lstm-raster", "mean-mlp")]).iloc[0].to_dict()
+    assert not row["differs"] and np.isnan(row["detectable"])
+    assert conclusions._numbers(row).endswith(
+        "(interval +0.0000 to +0.0000, p = 1). Resamples leave no room for a difference here, so what could have been found is unknown."
+    )
 
 
 def test_heads_that_tie_exactly_do_not_differ():
@@ -330,7 +361,8 @@ def test_answers_claim_nothing_where_nothing_is():
     assert found[ablation.HELPS].startswith("Not shown.")
     assert found[ablation.PATTERNS].startswith("Not shown.")
     assert found[ablation.ORDER].startswith("Not shown: none of 2")
-    assert "could have shown 0.0" in found[ablation.HELPS]
+    assert "A difference of 0.0" in found[ablation.HELPS]
+    assert "or more would have been found with 80% power." in found[ablation.HELPS]
 
 
 def test_what_the_arrangement_adds_is_minus_what_shuffling_does():
@@ -358,7 +390,14 @@ def test_answers_tell_harm_and_a_gain_that_is_not_the_sequence():
     assert harm.startswith("No, it hurts.")
     assert "what it gains" not in harm
     nonlinear = said(mean_mlp=0, token_mean=1.0, lstm_raster=1.0)
-    assert "cannot be put down to the sequence" in nonlinear[ablation.HELPS]
+    assert "what it gains is not shown to be due to the sequence" in nonlinear[ablation.HELPS]
+    better = said(mean_mlp=0, token_mean=2.0, lstm_raster=1.0)  # the head without a sequence gains even more
+    assert "what it gains is not shown to be due to the sequence" in better[ablation.HELPS]
+    own = said(mean_mlp=0, token_mean=0, lstm_raster=1.0)
+    assert "what it gains" not in own[ablation.HELPS]
+    # Two heads against mean-pooling are a family of two, one against the head without a sequence is none.
+    assert own[ablation.HELPS].count("(adjusted interval ") == own[ablation.HELPS].count("(interval ") == 1
+    assert own[ablation.HELPS].count(", adjusted p = ") == own[ablation.HELPS].count(", p = ") == 1
     costs = said(mean_mlp=0, lstm_raster=0, lstm_shuffle=1.0)
     assert costs[ablation.PATTERNS].startswith("No: the fixed arrangement even costs AUC.")
 
@@ -368,7 +407,8 @@ def test_answers_tell_an_order_that_matters_only_at_the_last_step():
         ablation.ORDER
     ]
     assert "lstm-reverse -0." in found
-    assert found.endswith("only to a head that is read out at its last step.")
+    assert "is seen to matter to a head that is read out at its last step, and is not seen to where" in found
+    assert found.endswith("whether the two heads differ in this was not tested.")
     both = said(mean_mlp=0, lstm_raster=1, lstm_reverse=0, lstm_raster_mean=1, lstm_reverse_mean=0)[
         ablation.ORDER
     ]

@@ -189,9 +189,7 @@ def test_what_is_said_of_it(small_ill_large_normal, monkeypatch, tmp_path):
     )
     assert str(sizes) != str(both)
     assert f"Xception-LSTM (`quick`) has an AUC of {sizes} instead of {row['auc']:.3f} [" in said
-    assert (
-        f"; when size and cut tell nothing, of {both}. The images that weigh most there may be harder" in said
-    )
+    assert f"; when their cut is alike too, of {both}. The images that weigh most there may be harder" in said
     rightly = acquisition.by_cut({"": size._measured()}).set_index("cut")["specificity"]["whole blocks"]
     assert (
         "outside test, 79% of the ill ones and 6% of the normal ones have sides of whole JPEG blocks (multiples of 8 pixels)"

@@ -195,16 +195,31 @@ def test_numbers_of_two_kinds(store):
     assert patients.two_kinds(store.index) == 16
     assert patients.two_kinds(store.index[store.index["patient"] != "virus-3"]) == 15
     assert patients.two_kinds(store.index[store.index["label"] == 0]) == 0
+    assert patients.two_kinds(store.index, patients.NORMAL) == 16
+    assert patients.two_kinds(store.index[store.index["patient"] != "IM-3"], patients.NORMAL) == 15
 
 
-def test_kinship_is_seen_where_it_was_planted():
-    strangers = patients.kinship(crafted(), n_boot=200, seed=0)
+@pytest.mark.parametrize("kinds", [patients.ILL, patients.NORMAL])
+def test_kinship_is_seen_where_it_was_planted(kinds):
+    strangers = patients.kinship(crafted(), kinds, n_boot=200, seed=0)
     assert all(abs(found.estimate) < 0.1 for found in strangers.values())
-    kin = patients.kinship(crafted(kin=True), n_boot=200, seed=0)
+    kin = patients.kinship(crafted(kin=True), kinds, n_boot=200, seed=0)
     assert kin["within a kind"].low > 0.3
     assert kin["across kinds"].high < 0.2
     assert kin["within a kind"].n == 32  # 16 patients of either kind
     assert kin["across kinds"].n == 16  # numbers
+
+
+def test_kinship_of_normal_images_is_that_of_normal_images():
+    """Patients of IM are those of NORMAL2-IM here; those of bacteria and virus are strangers."""
+    store = crafted()
+    pixels, index = store.pixels.copy(), store.index
+    for number in range(1, 17):
+        rows = [index.index[index["patient"] == f"{kind}-{number}"] for kind in patients.NORMAL]
+        pixels[rows[1]] = pixels[rows[0]]
+    twins = dataclasses.replace(store, pixels=pixels)
+    assert patients.kinship(twins, patients.NORMAL, n_boot=200, seed=0)["across kinds"].low > 0.3
+    assert patients.kinship(twins, patients.ILL, n_boot=200, seed=0)["across kinds"].high < 0.2
 
 
 def test_what_all_images_of_a_kind_share_is_no_kinship(store):
@@ -564,14 +579,29 @@ def test_shift_in_words(audited, test, val, verdict, blind):
 @pytest.mark.parametrize(
     ("within", "across", "said"),
     [
-        (auc(0.17, 0.20), auc(-0.01, 0.02), "so the number alone is no patient."),
+        (
+            auc(0.17, 0.20),
+            auc(-0.01, 0.02),
+            "so the number alone is no patient: at most about 11% of such numbers can be one.",
+        ),
+        (
+            auc(0.17, 0.20),
+            auc(-0.03, -0.01),
+            "so the number alone is no patient: at most about 0% of such numbers can be one.",
+        ),
         (auc(0.17, 0.20), auc(0.08, 0.12), "so some of the numbers that both kinds have may be one patient."),
         (auc(0.01, 0.20), auc(-0.01, 0.12), "which does not settle"),
     ],
 )
 def test_the_bare_number_in_words(audited, within, across, said):
     kinship = {"within a kind": within, "across kinds": across}
-    assert said in found_of(audited, findings._naive, kinship=kinship)[0]
+    numbers = dataclasses.replace(audited.naive, kinship=kinship)
+    assert said in found_of(audited, findings._naive, naive=numbers)[0]
+    normal, verdict = found_of(audited, findings._naive_normal, naive_normal=numbers)
+    assert said in normal and "normal test patients" in normal
+    assert verdict == ("caution" if across.low > 0 else "info")
+    apart = dataclasses.replace(numbers, both=0)
+    assert findings._naive_normal(dataclasses.replace(audited, naive_normal=apart)) is None
 
 
 def test_patients_across_splits_in_words(audited):
@@ -631,7 +661,8 @@ def test_set_without_patients(cfg, store):
     found = audit.run(cfg, dataclasses.replace(store, index=index, source=source))
     assert verdict(found, "Patients across splits") == "bad"
     assert "carries no patient ids" in found.finding("Patients across splits")
-    assert found.sentences("The naive patient key", "How test was chosen") == []
+    naive = ("The naive patient key", "The naive patient key, normal")
+    assert found.sentences(*naive, "How test was chosen") == []
     json.dumps(found.record())
 
 

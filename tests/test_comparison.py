@@ -283,6 +283,15 @@ class TestMistakes:
         assert found["image"].tolist() == ["test002"]
         assert found["custom_cnn_lstm_wrong"].tolist() == pytest.approx([2 / 3])
 
+    def test_seeds_that_err_apart_are_not_said_to_be_always_right(self):
+        tables = {
+            "xception_lstm": [planted({"test001": -2.0}), planted({"test002": -2.0}), planted({})],
+            "custom_cnn_lstm": [planted({})] * 3,
+        }
+        found = mistakes.table(tables)
+        said = mistakes.sentence(found, tables, dict(zip(tables, NAMES, strict=True)))
+        assert said == "Neither model gets any of the 90 test images wrong in more than half of their seeds."
+
     def test_the_sentence_counts_and_says_what_chance_would_share(self):
         tables = self.tables()
         said = mistakes.sentence(mistakes.table(tables), tables, dict(zip(tables, NAMES, strict=True)))
@@ -513,7 +522,10 @@ class TestSentences:
             in said
         )
         assert f"{row['accuracy']:.1%} accuracy (sensitivity {row['sensitivity']:.1%}" in said
-        assert said.endswith("90 images of 45 patients, 1 seed(s) a model.")
+        assert said.count("; 1 seed)") == 2 and said.endswith("90 images of 45 patients.")
+        found.headline = found.headline.assign(seeds=[5, 2])
+        said = compared.headline_sentence(found)
+        assert "; 5 seeds); Custom CNN-LSTM" in said and "; 2 seeds). 90 images" in said
 
     def test_curves_and_operating_points_are_said_in_figures(self, found):
         found.operating = measured.operating_table(measured.of(found.predictions, n_boot=100))

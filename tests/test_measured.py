@@ -110,7 +110,8 @@ class TestFigures:
             assert row["accuracy"].estimate == pytest.approx((tp + tn) / 90)
 
     def test_subgroups_share_one_threshold_and_are_set_against_normal_images(self):
-        found = measured.subgroups(measured.of({"xception_lstm": [table(1)]}, n_boot=40)).set_index("subtype")
+        models = measured.of({"xception_lstm": [table(1)]}, n_boot=40)
+        found = measured.subgroups(models).set_index("subtype")
         test, cut = evaluate.part(table(1), "test"), evaluate.thresholds(table(1))["youden"]
         normal = test["subtype"] == "normal"
         for kind in ("bacterial", "viral"):
@@ -126,7 +127,13 @@ class TestFigures:
         assert found.loc["normal", "share"].estimate == pytest.approx(
             (test["probability"][normal] < cut).mean()
         )
+        published = models["xception_lstm"].interval("specificity")
+        assert (found.loc["normal", "share"].low, found.loc["normal", "share"].high) == (
+            published.low,
+            published.high,
+        )
         assert found.loc["normal", "auc"] is None
+        assert found["n_patients"].tolist() == [15, 15, 15]
         assert found["n"].tolist() == [30, 30, 30]
 
     def test_a_share_of_one_has_the_width_that_its_patients_leave(self):
@@ -169,7 +176,7 @@ class TestFigures:
             Measured([table()], n_boot=10, seed=1).draws("gini")
 
     def test_every_figure_is_computed_once(self, predictions, monkeypatch):
-        """Of 3 seeds: 4 rankings, 3 of probabilities and 3 of them scaled, the cells of 5 points, 3 subgroups and 2 AUCs of them."""
+        """Of 3 seeds: 4 rankings, 3 of probabilities and 3 of them scaled, the cells of 5 points, 2 kinds of ill images and 2 AUCs of them."""
         asked, counted = stats.over_patients, []
         monkeypatch.setattr(
             stats, "over_patients", lambda *one, **how: counted.append(one) or asked(*one, **how)
@@ -177,7 +184,7 @@ class TestFigures:
         models = measured.of(predictions, n_boot=10)
         measured.headline(models), measured.operating_table(models)
         measured.subgroups(models), comparison.differences(models)
-        assert len(counted) == 2 * 3 * (4 + 3 + 3 + 5 + 3 + 2)
+        assert len(counted) == 2 * 3 * (4 + 3 + 3 + 5 + 2 + 2)
 
     def test_the_patients_of_a_subgroup_are_its_trials(self):
         """Fifteen viral patients are ill, and all are found."""

@@ -152,11 +152,22 @@ def test_differences_over_recipes_are_one_family_of_comparisons(tmp_path):
     found = recipes.over_recipes(recipes.questions([*xception, *custom]))
     both = found[question]
     assert len(found) == 2 and both["difference"] == alone["difference"]
-    assert both["adjusted_low"] < alone["adjusted_low"] and both["p_holm"] > both["p"]
-    assert alone["p_holm"] == alone["p"]
-    assert (recipes.p_value(alone)[:2], recipes.p_value(both)[:5]) == ("p ", "Holm ")
+    assert both["adjusted_low"] < alone["adjusted_low"] and both["p_adjusted"] > both["p"]
+    assert alone["p_adjusted"] == alone["p"]
+    assert (ablation.p_value(alone)[:4], ablation.p_value(both)[:13]) == ("p = ", "adjusted p = ")
     silent = recipes.over_recipes(recipes.questions([xception[0], *custom]))
     assert list(silent) == [question]  # one profile has no mean over recipes
+
+
+def test_a_recipe_of_one_seed_does_not_count_as_if_all_seeds_agreed(tmp_path):
+    folders = [asked(tmp_path / name, 0.9, model=CUSTOM) for name in ("custom", "custom_cpu")]
+    ((question, profiles),) = recipes.questions(folders).items()
+    single = [(folder, found | {"seeds": [42]}) for folder, found in profiles]
+    assert list(recipes.over_recipes({question: profiles})) == [question]
+    assert recipes.over_recipes({question: [profiles[0], single[1]]}) == {}  # one is left, which has no mean
+    assert recipes.over_recipes({question: single}) == recipes.to_unordered(CUSTOM, single) == {}
+    said = answer._of_model(CUSTOM, {question: single}, {})
+    assert "80% power" not in said and "80% power" in answer._of_model(CUSTOM, {question: profiles}, {})
 
 
 def test_several_profiles_have_a_common_difference_to_heads_without_an_order(tmp_path):
@@ -175,7 +186,7 @@ def test_several_profiles_have_a_common_difference_to_heads_without_an_order(tmp
     for said, whose in ((at_length(folders), ""), (at_length([*folders, lacks]), of_two)):
         for words, (row, _) in rows.items():
             gap = written(row["difference"], row["adjusted_low"], row["adjusted_high"])
-            assert f"; to {words} it is {gap} (Holm p = {row['p_holm']:.2g}{whose})" in said
+            assert f"; to {words} it is {gap} (adjusted p = {row['p_adjusted']:.2g}{whose})" in said
     few = asked(tmp_path / "reframed", 0.3, model=CUSTOM)
     ((_, profiles),) = recipes.questions([folders[0], few]).items()
     assert recipes.to_unordered(CUSTOM, profiles) == {}  # one profile had them: its table says it

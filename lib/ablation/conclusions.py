@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lib.ablation.effects import FIXED_ORDERS, Effects
+from lib.ablation.effects import FIXED_ORDERS, Effects, gains
 from lib.ablation.variants import BASE, REFERENCE
 
 HELPS = "Does sequence processing help?"
@@ -71,8 +71,8 @@ def _helps(effects: Effects) -> str:
             f" Against a head that applies its nonlinearity to every token and then averages, without any sequence, "
             f"the LSTM's difference is {_numbers(beyond)}"
             + (
-                " So what it gains cannot be put down to the sequence."
-                if row["differs"] and row["difference"] > 0 and not beyond["differs"]
+                " So what it gains is not shown to be due to the sequence."
+                if gains(row) and not gains(beyond)
                 else ""
             )
         )
@@ -92,8 +92,7 @@ def _patterns(effects: Effects) -> str:
     )  # fmt: skip
     text = (
         f"{start} When every image is read in a fresh random order, in training and evaluation, the LSTM cannot use where a "
-        f"token comes from; raster order changes its AUC by {gain:+.4f} [{low:+.4f}, {high:+.4f}] (Holm p = "
-        f"{row['p_holm']:.3g})."
+        f"token comes from; raster order changes its AUC by {gain:+.4f} [{low:+.4f}, {high:+.4f}] ({p_value(row)})."
     )
     other = row_of(effects.orders, "transformer-shuffle")
     if other is not None:
@@ -102,7 +101,7 @@ def _patterns(effects: Effects) -> str:
             f"[{-other['adjusted_high']:+.4f}, {-other['adjusted_low']:+.4f}]."
         )
     if not row["differs"]:
-        text += f" A difference of {row['detectable']:.4f} or more would have been found with 80% power."
+        text += f" {_power(row['detectable'])}"
     return text
 
 
@@ -118,8 +117,8 @@ def _order(effects: Effects) -> str:
         text += "."
     else:
         text = (
-            f"Not shown: none of {len(fixed)} other fixed orders differs from raster order after correction; a difference of "
-            f"{fixed['detectable'].max():.4f} or more would have been found with 80% power."
+            f"Not shown: none of {len(fixed)} other fixed orders differs from raster order after correction. "
+            f"{_power(fixed['detectable'].max())}"
         )
     averaged = row_of(effects.orders, "lstm-reverse-mean")
     if averaged is not None:
@@ -128,12 +127,15 @@ def _order(effects: Effects) -> str:
             f"{averaged['difference']:+.4f} [{averaged['adjusted_low']:+.4f}, {averaged['adjusted_high']:+.4f}]."
         )
         if fixed.set_index("variant")["differs"].get("lstm-reverse", False) and not averaged["differs"]:
-            text += " So reverse order is seen to matter only to a head that is read out at its last step."
+            text += (
+                " So reverse order is seen to matter to a head that is read out at its last step, and is not seen to where states are "
+                "averaged; whether the two heads differ in this was not tested."
+            )
     parts = effects.components
     if parts:
         text += (
-            f" Between {len(parts['orders'])} fixed orders the AUC's standard deviation is {parts['between_orders']:.4f}, "
-            f"between seeds {parts['between_seeds']:.4f}, and what is left {parts['residual']:.4f} (F test of the orders on "
+            f" Between {len(parts['orders'])} fixed orders the AUC's standard deviation is {_component(parts['between_orders'])}, "
+            f"between seeds {_component(parts['between_seeds'])}, and what is left {parts['residual']:.4f} (F test of the orders on "
             f"these test images as they are, without resampling patients as the comparisons above do: p = {parts['p']:.3g})."
         )
     return text
@@ -152,13 +154,25 @@ def verdict(row: dict) -> str:
     )
 
 
+def p_value(row: dict, form: str = ".3g") -> str:
+    """Of a difference; adjusted where it is not the only one of its family."""
+    return f"{'adjusted ' if row['comparisons'] > 1 else ''}p = {row['p_adjusted']:{form}}"
+
+
 def _numbers(row: dict) -> str:
+    adjusted = "adjusted " if row["comparisons"] > 1 else ""
     text = (
-        f"{row['difference']:+.4f} (adjusted interval {row['adjusted_low']:+.4f} to {row['adjusted_high']:+.4f}, Holm "
-        f"p = {row['p_holm']:.3g})"
+        f"{row['difference']:+.4f} ({adjusted}interval {row['adjusted_low']:+.4f} to {row['adjusted_high']:+.4f}, "
+        f"{p_value(row)})."
     )
-    return text + (
-        "."
-        if row["differs"]
-        else f"; this comparison could have shown {row['detectable']:.4f} or more (80% power)."
-    )
+    return text if row["differs"] else f"{text} {_power(row['detectable'])}"
+
+
+def _power(detectable: float) -> str:
+    if pd.isna(detectable):
+        return "Resamples leave no room for a difference here, so what could have been found is unknown."
+    return f"A difference of {detectable:.4f} or more would have been found with 80% power."
+
+
+def _component(spread: float) -> str:
+    return f"{spread:.4f}" if spread > 0 else "not told apart from 0"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.ablation import published
-from lib.ablation.effects import Effects, analyse
+from lib.ablation.effects import Effects, analyse, gains
 from lib.ablation.variants import BASE, REFERENCE, Variant
 
 TASKS = ("place", "relation", "amount")
@@ -61,24 +61,24 @@ def findings(controls: dict[str, Control]) -> list[dict[str, str]]:
     asked, null = relation.row(BASE), amount.row(BASE)
     loses = bool(null["differs"] and null["difference"] < 0)
     # What the head of the ablation's first question cannot learn here, its silence on radiographs says nothing about.
-    limit = "" if _gains(asked) else f"; where {BASE} shows no difference, such a relation may still be there"
+    limit = "" if gains(asked) else f"; where {BASE} shows no difference, such a relation may still be there"
     return [
         _finding(
             "The place of an opacity is seen",
             f"Where only the place of one opacity tells, {_gap(place.row(BASE))} against mean-pooling",
-            _gains(place.row(BASE)),
+            gains(place.row(BASE)),
         ),
         _finding(
             "The relation of two opacities is seen",
             f"Where only their being in one lung or in both tells, {_gap(relation.row(LSTM))} against mean-pooling ("
             f"{reached(relation.per_seed, LSTM)})",
-            _gains(relation.row(LSTM)),
+            gains(relation.row(LSTM)),
         ),
         _finding(
             f"{BASE} sees the relation too",
             f"On the same images {_gap(asked)} against mean-pooling, for the head that the first question is about "
             f"({reached(relation.per_seed, BASE)}){limit}",
-            _gains(asked),
+            gains(asked),
         ),
         _finding(
             "Without the arrangement nothing is left to see",
@@ -88,7 +88,7 @@ def findings(controls: dict[str, Control]) -> list[dict[str, str]]:
         _finding(
             "No sequence helps where none can",
             f"Where the sum over the patches tells all there is to know, {_gap(null)} against mean-pooling{COST if loses else ''}",
-            not _gains(null),
+            not gains(null),
             caution=loses,
         ),
     ]
@@ -118,10 +118,6 @@ def aucs(controls: dict[str, Control]) -> pd.DataFrame:
     table = pd.concat(found).pivot(index="variant", columns="task", values="auc")
     order = dict.fromkeys(variant.name for heads in HEADS.values() for variant in heads)
     return table.loc[list(order), list(controls)].rename_axis(columns=None).reset_index()
-
-
-def _gains(row: dict) -> bool:
-    return bool(row["differs"] and row["difference"] > 0)
 
 
 def _finding(check: str, result: str, holds: bool, *, caution: bool = False) -> dict[str, str]:

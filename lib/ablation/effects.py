@@ -12,7 +12,7 @@ import scipy.stats
 
 from lib.ablation.variants import BASE, REFERENCE
 from lib.metrics import auc
-from lib.stats import Draws, holm, resample
+from lib.stats import Draws, resample
 
 Tables = Mapping[str, pd.DataFrame]  # by variant: image, patient, y_true, seed, logit; the test split
 FIXED_ORDERS = ("raster", "reverse", "column", "snake", "spiral", "hilbert", "random")
@@ -148,9 +148,12 @@ def differences(
     adjusted_low, _high     the interval that holds for the whole family at once: the estimate -+ c standard errors, c
                             being the quantile of the largest deviation in a resample (max-t; Westfall & Young 1993),
                             carried over from the normal to Student's distribution for the few seeds
-    p, p_holm               two-sided, from the bootstrap's standard error and Student's distribution; adjusted by Holm
+    p, p_adjusted           two-sided, from the bootstrap's standard error and Student's distribution; for the whole family, by
+                            the same largest deviations, so that it says what that interval says
+    comparisons             how many rows the family has
     differs                 whether the adjusted interval excludes zero
-    detectable              the smallest true difference that would differ so in four studies of five (80% power)
+    detectable              the smallest true difference that would differ so in four studies of five (80% power); nan where
+                            resamples leave no room to differ, as between heads that rank every image rightly
     """
     return judged([draws[variant] - draws[reference] for variant, reference in pairs], pairs, level=level)
 
@@ -158,13 +161,13 @@ def differences(
 def judged(gaps: Sequence[Draws], pairs: Sequence[tuple[str, str]], *, level: float = 0.95) -> pd.DataFrame:
     """The rows of `differences` from the draws themselves, which were made with one `seed`, so that they share their patients."""
     columns = ["variant", "reference", "difference", "low", "high", "adjusted_low", "adjusted_high"]
-    columns += ["p", "p_holm", "differs", "detectable"]
+    columns += ["p", "p_adjusted", "comparisons", "differs", "detectable"]
     if not pairs:
         return pd.DataFrame(columns=columns)
     estimate, error = np.array([g.estimate for g in gaps]), np.array([g.error for g in gaps])
     freedom = np.array([g.freedom for g in gaps])
-    c = largest_deviation(np.stack([g.values for g in gaps]), level)
-    reach = scipy.stats.t.isf(scipy.stats.norm.sf(c), freedom) * error
+    largest = largest_deviations(np.stack([g.values for g in gaps]))
+    reach = scipy.stats.t.isf(scipy.stats.norm.sf(np.quantile(largest, level)), freedom) * error
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(error > 0, np.abs(estimate) / error, np.where(estimate == 0, 0.0, np.inf))
     p = 2 * scipy.stats.t.sf(ratio, freedom)
@@ -179,20 +182,31 @@ def judged(gaps: Sequence[Draws], pairs: Sequence[tuple[str, str]], *, level: fl
             "adjusted_low": estimate - reach,
             "adjusted_high": estimate + reach,
             "p": p,
-            "p_holm": holm(p),
+            "p_adjusted": p if len(pairs) == 1 else [_share_beyond(largest, one) for one in p],
+            "comparisons": len(pairs),
             "differs": (estimate - reach > 0) | (estimate + reach < 0),
-            "detectable": reach + scipy.stats.t.ppf(POWER, freedom) * error,
+            "detectable": np.where(error > 0, reach + scipy.stats.t.ppf(POWER, freedom) * error, np.nan),
         }
     )
 
 
-def largest_deviation(values: np.ndarray, level: float) -> float:
-    """How many standard errors the whole family keeps within in a share `level` of resamples; values [pairs, n_boot]."""
+def largest_deviations(values: np.ndarray) -> np.ndarray:
+    """How many standard errors the family's worst row lies off in each resample [n_boot]; values [pairs, n_boot]."""
     values = values[:, ~np.isnan(values).any(0)]
     error = values.std(1, ddof=1, keepdims=True)
     centred = np.abs(values - values.mean(1, keepdims=True))
     scaled = np.divide(centred, error, out=np.zeros_like(centred), where=error > 0)
-    return float(np.quantile(scaled.max(0), level))
+    return scaled.max(0)
+
+
+def _share_beyond(largest: np.ndarray, p: float) -> float:
+    """The p-value `p` of one row for its whole family: in what share of resamples, itself among them, some row lies as far off."""
+    return float((1 + (largest >= scipy.stats.norm.isf(p / 2)).sum()) / (1 + len(largest)))
+
+
+def gains(row: dict) -> bool:
+    """Whether a difference is shown, and is one for the better."""
+    return bool(row["differs"] and row["difference"] > 0)
 
 
 def order_components(per_seed: Mapping[str, Mapping[int, float]]) -> dict:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def headline(effects: Effects, costs: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row a variant, best first: AUC with interval, spread over seeds, difference to mean-pooling and what of it would have been
     found; costs beside it."""
-    heads = effects.heads.drop(columns=["low", "high", "p"])
+    heads = effects.heads.drop(columns=["low", "high", "p", "comparisons"])
     table = effects.auc.merge(heads, on="variant", how="left").sort_values("auc", ascending=False)
     if costs is not None:
         table = table.merge(costs[["variant", "parameters", "val_auc", "seconds"]], on="variant", how="left")
@@ -140,6 +140,6 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
                 "" if np.isnan(d) else f"{d:+.4f} [{low:+.4f}, {high:+.4f}]"
                 for d, low, high in table[["difference", "adjusted_low", "adjusted_high"]].to_numpy(float)
             ],
-            "p (Holm)": table["p_holm"].map(lambda p: "" if np.isnan(p) else f"{p:.3g}"),
+            "p, adjusted": table["p_adjusted"].map(lambda p: "" if np.isnan(p) else f"{p:.3g}"),
         }
     )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import Any
 
 import pandas as pd
 
 from lib.audit import copies, duplicates, findings, patients, shift, shortcuts
 from lib.audit.duplicates import Duplicates
-from lib.audit.patients import Sharing
+from lib.audit.patients import Numbers, Sharing
 from lib.config import Config
 from lib.splits import SPLITS
 from lib.stats import Interval
@@ -30,9 +29,8 @@ class Audit:
     duplicates: Duplicates
     made: pd.DataFrame  # copies made on purpose, and the share that is found
     right: Sharing  # test patients under the right key
-    naive: Sharing  # and under the bare number, of names that carry one
-    two_kinds: int  # numbers that bacteria and virus share
-    kinship: dict[str, Interval]
+    naive: Numbers  # what the bare number would make of bacterial and viral patients
+    naive_normal: Numbers  # and of normal ones
     blocks: pd.DataFrame
     differences: pd.DataFrame
     shift: dict[tuple[str, int | None], Interval | None]
@@ -77,17 +75,14 @@ def run(config: Config, store: PixelStore) -> Audit:
     """Every check on the prepared images; resampling and folds are drawn with the config's first seed."""
     index, n_boot, seed = store.index, config.n_boot, config.seeds[0]
     measured = shift.measure(store)
-    people = index[index["patient"].str.match(r"(bacteria|virus)-\d+$")]
-    naive_keys = people["image"].map(lambda image: patients.naive_key(PurePosixPath(image).name))
     alike = duplicates.find(store)
     return Audit(
         store=store,
         duplicates=alike,
         made=copies.found(store, alike.threshold, seed=seed),
         right=patients.sharing(index, index["patient"]),
-        naive=patients.sharing(people, naive_keys),
-        two_kinds=patients.two_kinds(index),
-        kinship=patients.kinship(store, n_boot=n_boot, seed=seed),
+        naive=patients.by_number(store, patients.ILL, n_boot=n_boot, seed=seed),
+        naive_normal=patients.by_number(store, patients.NORMAL, n_boot=n_boot, seed=seed),
         blocks=patients.blocks(index),
         differences=shift.differences(store, measured, n_boot=n_boot, seed=seed),
         shift={

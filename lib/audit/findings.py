@@ -9,6 +9,7 @@ import pandas as pd
 from lib import originals, overlap
 from lib.audit import apart
 from lib.audit.apart import Finding
+from lib.audit.patients import Numbers
 from lib.splits import SPLITS
 from lib.stats import Interval
 
@@ -26,6 +27,7 @@ def of(audit: Audit) -> list[Finding]:
         _patients(audit),
         _repeats(audit),
         _naive(audit),
+        _naive_normal(audit),
         _identical(audit),
         _alike(audit),
         _found(audit),
@@ -169,24 +171,40 @@ def _repeats(audit: Audit) -> Finding:
 
 
 def _naive(audit: Audit) -> Finding | None:
-    naive, kin, both = audit.naive, audit.kinship, audit.two_kinds
-    if not naive.test:
+    if not audit.naive.sharing.test:
         return None
-    said = f"By the number alone, {naive.shared} of {naive.test} bacterial and viral test patients would seem to occur in train"
-    if both:
-        said += f"; {both:,} numbers occur as bacteria and as virus"
+    said = _by_number(audit.naive, "bacterial and viral", "bacteria and as virus")
+    return "The naive patient key", said, "info"
+
+
+def _naive_normal(audit: Audit) -> Finding | None:
+    """The same of the two series of normal patients; nothing where they share no number."""
+    found = audit.naive_normal
+    if not (found.sharing.test and found.both):
+        return None
+    across = found.kinship.get("across kinds")
+    said = _by_number(found, "normal", "IM and as NORMAL2-IM")
+    return "The naive patient key, normal", said, "caution" if across and across.low > 0 else "info"
+
+
+def _by_number(found: Numbers, kind: str, twice: str) -> str:
+    naive, kin = found.sharing, found.kinship
+    said = f"By the number alone, {naive.shared} of {naive.test} {kind} test patients would seem to occur in train"
+    if found.both:
+        said += f"; {found.both:,} numbers occur as {twice}"
     if len(kin) == 2:
         within, across = kin["within a kind"], kin["across kinds"]
-        said += f"; images that share a number correlate {within} within a kind and {across} across kinds, {_kin(within, across)}"
-    return "The naive patient key", f"{said}.", "info"
+        said += f"; images that share a number correlate {within} within a kind and {across} across kinds (strangers: 0), {_kin(within, across)}"
+    return f"{said}."
 
 
 def _kin(within: Interval, across: Interval) -> str:
-    """What the two correlations say of a number that bacteria and virus share; strangers are at 0."""
+    """What the two correlations say of a number that two series share; strangers are at 0, images of one patient at `within`."""
     if across.low > 0:
         return "so some of the numbers that both kinds have may be one patient"
     if across.high < within.low:
-        return "so the number alone is no patient"
+        most = max(across.high, 0) / within.estimate
+        return f"so the number alone is no patient: at most about {most:.0%} of such numbers can be one"
     return "which does not settle whether the number alone is a patient"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from lib.splits import series
 from lib.stats import Interval, interval
 from lib.store import PixelStore
 
+ILL, NORMAL = ("bacteria", "virus"), ("IM", "NORMAL2-IM")  # series whose numbers may be taken for one
 SIDE = 32  # pixels of the thumbnails whose kinship is measured
 
 
@@ -43,29 +45,54 @@ def sharing(table: pd.DataFrame, keys: pd.Series) -> Sharing:
     return Sharing(len(test), len(test & set(keys[table["split"] != "test"])))
 
 
-def two_kinds(table: pd.DataFrame) -> int:
-    """How many numbers occur as bacteria and as virus."""
-    numbers = number(table["patient"])
-    bacteria, virus = (set(numbers[table["subtype"] == kind].dropna()) for kind in ("bacterial", "viral"))
-    return len(bacteria & virus)
+@dataclass(frozen=True)
+class Numbers:
+    """What the bare number would make of the patients of two series.
+
+    sharing  of their test patients
+    both     numbers that occur in both series
+    kinship  of images that share a number (see `kinship`)
+    """
+
+    sharing: Sharing
+    both: int
+    kinship: dict[str, Interval]
 
 
-def kinship(store: PixelStore, *, n_boot: int, seed: int) -> dict[str, Interval]:
-    """Mean correlation of image pairs that share a patient number, within a kind and across bacteria and virus.
+def by_number(store: PixelStore, kinds: tuple[str, str], *, n_boot: int, seed: int) -> Numbers:
+    """The patients of two series under the bare number."""
+    table = store.index
+    people = table[series(table).isin(kinds) & number(table["patient"]).notna()]
+    keys = people["image"].map(lambda image: naive_key(PurePosixPath(image).name))
+    found = kinship(store, kinds, n_boot=n_boot, seed=seed)
+    return Numbers(sharing(people, keys), two_kinds(table, kinds), found)
 
-    Thumbnails minus the mean of their subtype are correlated, so that what all images of a subtype share counts for
+
+def two_kinds(table: pd.DataFrame, kinds: tuple[str, str] = ILL) -> int:
+    """How many numbers occur in both series."""
+    numbers, named = number(table["patient"]), series(table)
+    first, second = (set(numbers[named == kind].dropna()) for kind in kinds)
+    return len(first & second)
+
+
+def kinship(
+    store: PixelStore, kinds: tuple[str, str] = ILL, *, n_boot: int, seed: int
+) -> dict[str, Interval]:
+    """Mean correlation of image pairs that share a patient number, within a kind (a series of numbers) and across two.
+
+    Thumbnails minus the mean of their series are correlated, so that what all images of a series share counts for
     nothing: 0 is what strangers have. Within a kind each patient (kind and number) is one observation, across kinds each
     number; intervals resample these. What has no such pairs is left out.
     """
     vectors, table = _residuals(store), store.index
-    person = table["subtype"].isin(["bacterial", "viral"]) & number(table["patient"]).notna()
-    rows = table[person].assign(number=number(table.loc[person, "patient"]))
+    named, numbers = series(table), number(table["patient"])
+    rows = table.assign(series=named, number=numbers)[named.isin(kinds) & numbers.notna()]
     within, across = [], []
     for _, group in rows.groupby("number"):
-        kinds = [vectors[part.index] for _, part in group.groupby("subtype")]
-        within += [_mean_pair(kind) for kind in kinds if len(kind) > 1]
-        if len(kinds) == 2:
-            across.append(float((kinds[0] @ kinds[1].T).mean()))
+        own = [vectors[part.index] for _, part in group.groupby("series")]
+        within += [_mean_pair(kind) for kind in own if len(kind) > 1]
+        if len(own) == 2:
+            across.append(float((own[0] @ own[1].T).mean()))
     found = {"within a kind": within, "across kinds": across}
     return {
         name: _mean_interval(np.array(values), n_boot=n_boot, seed=seed)
@@ -94,9 +121,9 @@ def blocks(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _residuals(store: PixelStore) -> np.ndarray:
-    """Thumbnails minus the mean of their subtype, standardised; float32 (N, SIDE * SIDE)."""
+    """Thumbnails minus the mean of their series, standardised; float32 (N, SIDE * SIDE)."""
     vectors = _standardised(shrunk(store.pixels, SIDE).reshape(len(store.pixels), -1))
-    for rows in store.index.groupby("subtype").indices.values():
+    for rows in store.index.groupby(series(store.index)).indices.values():
         vectors[rows] -= vectors[rows].mean(0)
     return _standardised(vectors) / SIDE
 

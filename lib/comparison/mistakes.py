@@ -57,8 +57,9 @@ def sentence(mistakes: pd.DataFrame, predictions: Predictions, names: dict[str, 
     """How many mistakes are shared, beside how many would be if the models erred independently within each class."""
     test = evaluate.part(next(iter(predictions.values()))[0], "test")
     first, second = predictions
+    often = " in more than half of their seeds" if max(map(len, predictions.values())) > 1 else ""
     if not len(mistakes):
-        return f"Neither model gets any of the {len(test)} test images wrong."
+        return f"Neither model gets any of the {len(test)} test images wrong{often}."
     expected = 0.0
     for label, images in test.groupby("y_true"):
         wrong = mistakes[mistakes["y_true"] == label]
@@ -66,7 +67,6 @@ def sentence(mistakes: pd.DataFrame, predictions: Predictions, names: dict[str, 
         expected += own[0] * own[1] / len(images)
     by = mistakes["by"].value_counts()
     shared = mistakes.loc[mistakes["by"] == BOTH, "y_true"]
-    often = " in more than half of their seeds" if max(map(len, predictions.values())) > 1 else ""
     return (
         f"Both models call the same {len(shared)} of {len(test)} images wrongly{often} ({int((shared == 1).sum())} missed pneumonia, "
         f"{int((shared == 0).sum())} normal; independent mistakes would share {expected:.1f}); {by.get(first, 0)} are wrong in {names[first]} alone and {by.get(second, 0)} in {names[second]} alone."

@@ -150,11 +150,12 @@ def stated(found: Scored, readings: list[dict] | None = None) -> dict:
 def headline_sentence(found: Scored) -> str:
     parts = [
         f"{NAMES[row.model]} reaches a test AUC of {row.auc:.3f} [{row.auc_low:.3f}, {row.auc_high:.3f}] and, at the threshold chosen on "
-        f"images held out, {row.accuracy:.1%} accuracy (sensitivity {row.sensitivity:.1%}, specificity {row.specificity:.1%})"
+        f"images held out, {row.accuracy:.1%} accuracy (sensitivity {row.sensitivity:.1%}, specificity {row.specificity:.1%}; "
+        f"{row.seeds} seed{'' if row.seeds == 1 else 's'})"
         for row in found.headline.itertuples()
     ]
     row = found.headline.iloc[0]
-    return f"{'; '.join(parts)}. {row['n']} images of {row['n_patients']} patients, {row['seeds']} seed(s) a model."
+    return f"{'; '.join(parts)}. {row['n']} images of {row['n_patients']} patients."
 
 
 def curve_sentence(found: Scored) -> str:

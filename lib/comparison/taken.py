@@ -28,7 +28,7 @@ def rightly(models: dict[str, Measured]) -> list[str]:
 
 
 def left(models: dict[str, Measured]) -> str:
-    """What is left of the AUC of two models, by the name shown, and of their difference, where size and cut tell nothing of the class."""
+    """What is left of the AUC of two models, by the name shown, and of their difference, where size and cut are balanced."""
     first, second = (acquisition.balanced_auc(found, blocks=True) for found in models.values())
     own = " and ".join(
         f"{found.interval()} of {name} ({models[name].interval('auc')} as they are)"
@@ -36,7 +36,7 @@ def left(models: dict[str, Measured]) -> str:
     )
     gap = (first - second).interval()
     return (
-        "Weighted so that neither the size of their originals nor their cut tells the classes apart (overlap weights, Li, Morgan & Zaslavsky "
+        "Weighted so that height, shape and cut of their originals are alike in the mean of either class (overlap weights, Li, Morgan & Zaslavsky "
         f"2018, held as fitted), the test images leave an AUC of {own}; {' minus '.join(models)} is then {gap.estimate:+.3f} "
         f"[{gap.low:+.3f}, {gap.high:+.3f}]. The images that weigh most may be harder for other reasons too."
     )

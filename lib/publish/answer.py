@@ -16,9 +16,9 @@ from lib.publish.asked import (
     counted,
     gap,
     of_several,
+    of_several_seeds,
     one_by_one,
     over_recipes,
-    p_value,
     questions,
     row_of,
     runs,
@@ -52,12 +52,14 @@ def _of_model(model: str, asked: dict[Question, Profiles], over: dict[Question, 
         f" {question[1]}: {verdict}." for question, verdict in verdicts.items() if verdict != verdicts[own[0]]
     ]
     row, change = row_of(found), ""
-    seen = f"where a true difference of {row['detectable']:.3f} would have been detected with 80% power"
+    seen = ""
+    if len(found["seeds"]) > 1 and row["detectable"] is not None:
+        seen = f", where a true difference of {row['detectable']:.3f} would have been detected with 80% power"
     if all_runs := over.get(own[0]):
         said = within(ablation.verdict(all_runs))
         other = f": {said}" if said != verdicts[own[0]] else ""
-        change = f", and {gap(all_runs)} over all profiles that compared the two ({counted(model, asked[own[0]])}){other}"
-    first = f"{verdicts[own[0]]}.** Test AUC of the LSTM minus that of mean-pooling: {gap(row)} in profile `{folder.name}`, {seen}{change}."
+        change = f", and {gap(all_runs)} over all profiles that compared the two ({counted(model, of_several_seeds(asked[own[0]]))}){other}"
+    first = f"{verdicts[own[0]]}.** Test AUC of the LSTM minus that of mean-pooling: {gap(row)} in profile `{folder.name}`{seen}{change}."
     return "".join([first, *others])
 
 
@@ -87,7 +89,7 @@ def at_length(folders: list[Path]) -> list[str]:
     ]
     at_once = (
         [
-            "The intervals of the differences to mean-pooling over all recipes of a model hold for all models at once, on the same test images; their Holm p is corrected for the number of these differences."
+            "The intervals of the differences to mean-pooling over all recipes of a model hold for all models at once, on the same test images; their adjusted p is corrected for the number of these differences."
         ]
         if len(over) > 1
         else []
@@ -102,7 +104,7 @@ def _unordered(model: str, profiles: Profiles) -> str:
     for head, (row, having) in to_unordered(model, profiles).items():
         names = ", ".join(f"`{folder.name}`" for folder, _ in having)
         whose = "" if len(having) == len(profiles) else f"; {names}, {runs(having)} runs of each head"
-        told += f"; to {head} it is {gap(row)} ({p_value(row)}{whose})"
+        told += f"; to {head} it is {gap(row)} ({ablation.p_value(row, '.2g')}{whose})"
     return told
 
 
@@ -135,7 +137,7 @@ def _line(question: Question, profiles: Profiles) -> dict[str, str]:
         "AUC, LSTM": f"{row['auc']:.3f}",
         "LSTM better?": within(verdict),
         "LSTM minus mean-pooling": f"{gap(row)}{of_several(found['headline'])}",
-        "Detectable": f"{row['detectable']:.3f}",
+        "Detectable": "" if row["detectable"] is None else f"{row['detectable']:.3f}",
         "LSTM minus one by one": one_by_one(profiles),
         "Raster minus shuffled": arrangement(profiles),
     }

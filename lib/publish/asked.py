@@ -114,11 +114,12 @@ def over_recipes(
 
     without  profiles that are left out
     """
-    several = {
-        question: kept
-        for question, profiles in asked.items()
-        if len(profiles) > 1 and (kept := [one for one in profiles if one[0].name not in without])
-    }
+    several = {}
+    for question, profiles in asked.items():
+        seeded = of_several_seeds(profiles)
+        kept = [one for one in seeded if one[0].name not in without]
+        if len(seeded) > 1 and kept:
+            several[question] = kept
     gaps = [(profiles, model, variant, ablation.REFERENCE) for (model, _), profiles in several.items()]
     return dict(zip(several, _family(gaps), strict=True))
 
@@ -126,10 +127,15 @@ def over_recipes(
 def to_unordered(model: str, profiles: Profiles) -> dict[str, tuple[dict, Profiles]]:
     """By head that cannot make use of the tokens' order and that several profiles had, in words: the LSTM's difference to it over
     their recipes, these being a family of their own, and those profiles."""
-    having = {head: [one for one in profiles if has(one[1], head)] for head in UNORDERED}
+    having = {head: [one for one in of_several_seeds(profiles) if has(one[1], head)] for head in UNORDERED}
     heads = [head for head, own in having.items() if len(own) > 1]
     rows = _family([(having[head], model, ablation.BASE, head) for head in heads])
     return {UNORDERED[head]: (row, having[head]) for head, row in zip(heads, rows, strict=True)}
+
+
+def of_several_seeds(profiles: Profiles) -> Profiles:
+    """Without those of one seed, whose figures say nothing of another seed and would count as if all seeds agreed."""
+    return [one for one in profiles if len(one[1]["seeds"]) > 1]
 
 
 def _family(gaps: list[tuple[Profiles, str, str, str]]) -> list[dict]:
@@ -145,8 +151,9 @@ def _family(gaps: list[tuple[Profiles, str, str, str]]) -> list[dict]:
         ]
         draws.append(ablation.pooled(tables, *pair, n_boot=n_boot, stream=stream))
         stream += len(profiles)
-    rows = ablation.judged(draws, [(variant, reference) for *_, variant, reference in gaps])
-    return rows.assign(comparisons=len(gaps)).to_dict("records")
+    return ablation.judged(draws, [(variant, reference) for *_, variant, reference in gaps]).to_dict(
+        "records"
+    )
 
 
 def together(asked: dict[Question, Profiles], variant: str = ablation.BASE) -> dict[Question, str]:
@@ -155,7 +162,10 @@ def together(asked: dict[Question, Profiles], variant: str = ablation.BASE) -> d
     Where trials chose the others, also without the original protocol, which is far from them.
     """
     over, chosen = (over_recipes(asked, variant, without=left_out) for left_out in ((), ORIGINAL))
-    return {question: _together(question, asked[question], over, chosen, variant) for question in over}
+    return {
+        question: _together(question, of_several_seeds(asked[question]), over, chosen, variant)
+        for question in over
+    }
 
 
 def _together(
@@ -170,7 +180,7 @@ def _together(
     scope = "; for these recipes, not for recipes in general" if len(recipes) > 1 else ""
     text = (
         f"the {count} that compared {heads} ({names}; {runs(profiles, variant)} runs of each head) the difference to mean-pooling is {gap(over[question])} "
-        f"({p_value(over[question])}{scope})"
+        f"({ablation.p_value(over[question], '.2g')}{scope})"
     )
     if question in chosen and any(folder.name in ORIGINAL for folder, _ in profiles):
         text += f"; without the original protocol (`{ORIGINAL[0]}`) it is {gap(chosen[question])}, a figure that was added when the others were known"
@@ -180,11 +190,6 @@ def _together(
 def runs(profiles: Profiles, variant: str = ablation.BASE) -> int:
     """How many trained models of a head the profiles have."""
     return sum(row_of(found, variant)["seeds"] for _, found in profiles)
-
-
-def p_value(row: dict) -> str:
-    """Of a difference over recipes; adjusted where it is not the only one of its family."""
-    return f"{'Holm ' if row['comparisons'] > 1 else ''}p = {row['p_holm']:.2g}"
 
 
 def counted(model: str, profiles: Profiles) -> str:

@@ -25,11 +25,12 @@ def sentence(results: Path) -> str:
         return ""
     ill, normal = acquisition.share_of_blocks(found.tests)
     sizes, both = (acquisition.balanced_auc(found, blocks=blocks).interval() for blocks in (False, True))
+    count = acquisition.counting(found.tests[0])
     return (
         "A part of such figures may come from how images were taken and of whom ([data/README.md](data/README.md)). The originals (the files before they were "
         f"squashed) differ by class in size, and in how they were cut: outside test, {ill:.0%} of the ill ones and {normal:.0%} of the normal ones have sides of whole JPEG "
-        f"blocks (multiples of 8 pixels). When the test images are weighted so that size tells nothing of the class, {style.NAMES[model]} (`{folder.name}`) has an AUC of "
-        f"{sizes} instead of {interval(row, 'auc', '.3f')}; when size and cut tell nothing, of {both}. The images that weigh most there may be harder for other reasons too. {_blocks(model, found)}"
+        f"blocks (multiples of 8 pixels). When the test images are weighted so that height and shape of the originals are alike in the mean of either class (as many images as {count} then count), "
+        f"{style.NAMES[model]} (`{folder.name}`) has an AUC of {sizes} instead of {interval(row, 'auc', '.3f')}; when their cut is alike too, of {both}. The images that weigh most there may be harder for other reasons too. {_blocks(model, found)}"
     ).rstrip()
 
 
@@ -57,11 +58,17 @@ def section(results: Path) -> list[str]:
         "### The size of the original",
         "Originals differ in size by class, in train and in test (data card).",
         *taken.rightly(shown),
-        "AUC on the test images as they are, and on the same images weighted: so that height and width tell nothing of the class (sizes balanced), and so that height, width and "
-        "whole blocks do not (overlap weights, Li, Morgan & Zaslavsky 2018, held as fitted). What then counts are images whose size is common in both classes; these may be harder for other reasons too:",
+        "AUC on the test images as they are, and on the same images weighted (overlap weights, Li, Morgan & Zaslavsky 2018, held as fitted): so that the logs of height and aspect ratio, "
+        "their squares and their product have the same mean in both classes (sizes balanced), and so that whole blocks do too. What then counts are images whose size is common in both "
+        f"classes, as many as {_counts(next(iter(shown.values())))}; these may be harder for other reasons too:",
         markdown(pd.DataFrame([_balanced(folder, row) for folder, row in foremost.rows(results)])),
         *_heads(published(results)),
     ]
+
+
+def _counts(found: Measured) -> str:
+    sizes, both = (acquisition.counting(found.tests[0], blocks=blocks) for blocks in (False, True))
+    return f"{sizes}, and {both} with the blocks"
 
 
 def _heads(folders: list[Path]) -> list[str]:

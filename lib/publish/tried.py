@@ -21,7 +21,7 @@ CHOSEN_ON = {
 SWAPPED = (
     " In the column on widths, normal images are narrowed by 13% and ill ones widened by 11%: squashing turned the originals' "
     "aspect ratios into widths, and a model that leans on them loses there. In the column on borders, each image wears the "
-    "outer 12% of one of the other class. The widths helped to choose `stretched` and nothing since, the borders nothing ([EXPERIMENTS.md](EXPERIMENTS.md), which begins with what the words mean)."
+    "outer 12% of one of the other class. The widths helped to choose `stretched` and nothing since, the borders nothing ([EXPERIMENTS.md](EXPERIMENTS.md), which explains its words)."
 )
 
 

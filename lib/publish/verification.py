@@ -41,7 +41,7 @@ NAMING = (
     "check",
     "seed",
 )  # what tells rows apart
-P_VALUES = ("p", "p_holm", "p_value")
+P_VALUES = ("p", "p_adjusted", "p_holm", "p_value")
 CLOSE = 1.5e-6  # figures are published with 6 digits
 
 
