@@ -235,7 +235,6 @@ def test_normal_and_pneumonia_are_opposite_scores(model):
     images = batch(2)
     ill, well = (gradcam.explain(model, images, target=t).values for t in (1, 0))
     assert ((ill > 0) & (well > 0)).sum() == 0  # what speaks for one speaks against the other
-    np.testing.assert_array_equal(gradcam.explain(model, images, target="logit").values, ill)
 
 
 def test_without_a_target_the_predicted_class_is_explained(model):
@@ -320,11 +319,12 @@ def test_a_whole_backbone_is_a_layer_for_every_method(custom):
         assert maps.values.shape == (1, 7, 7)
 
 
-def test_every_offered_layer_works_by_name_and_as_a_module(custom):
+def test_every_offered_layer_works(custom):
+    images = batch(1, 28)
     for name in question.layer_names(custom):
-        by_name = gradcam.explain(custom, batch(1, 28), layer=name)
-        by_module = gradcam.explain(custom, batch(1, 28), layer=custom.get_submodule(name))
-        np.testing.assert_array_equal(by_name.values, by_module.values)
+        shape = custom.backbone[: int(name.removeprefix("backbone.")) + 1](images).shape
+        maps = gradcam.explain(custom, images, layer=name)
+        assert (maps.layer, maps.values.shape) == (name, (1, *shape[2:]))
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,6 @@ def test_every_offered_layer_works_by_name_and_as_a_module(custom):
     [
         ({"layer": "backbone.66"}, "no layer 'backbone.66'; near it are backbone.6"),
         ({"layer": ""}, "no layer ''"),
-        ({"layer": nn.ReLU()}, "not part of CustomCNNLSTM"),
         ({"layer": "classifier.0"}, "'classifier.0' is not spatial.*\\(2, 64\\)"),
         ({"layer": "sequence"}, "'sequence' is not spatial"),
         ({"layer": "sequence.rnn"}, "'sequence.rnn' is not spatial"),

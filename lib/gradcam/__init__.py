@@ -88,17 +88,17 @@ def explain(
     model: CNNLSTM,
     images: Tensor,
     *,
-    layer: str | nn.Module | None = None,
-    target: int | str | Sequence[int] | Tensor | None = None,
+    layer: str | None = None,
+    target: int | Sequence[int] | Tensor | None = None,
     method: str = "gradcam",
     fast: bool = False,
 ) -> Maps:
     """Class activation maps of a batch (B, 3, H, W): one forward pass, and one backward pass down to the layer.
 
-    layer   a module of the model or its dotted name; None: the last layer of Xception, the last convolution of the
-            custom model, as in the original notebook, both after their ReLU
-    target  1 (pneumonia, the logit), 0 (normal, minus the logit), "logit" (the same as 1), one of these for each image,
-            or None: the class that each image's logit predicts, at probability 0.5
+    layer   the dotted name of a module; None: the last layer of Xception, the last convolution of the custom model, as in
+            the original notebook, both after their ReLU
+    target  1 (pneumonia, the logit), 0 (normal, minus the logit), one of these for each image, or None: the class that
+            each image's logit predicts, at probability 0.5
     method  gradcam (Selvaraju et al. 2017), gradcam++ (Chattopadhay et al. 2018) or ablation, which takes no gradient:
             a channel's weight is the loss of score without it (Desai & Ramaswamy 2020), at one reading a live channel
     fast    a folded copy of the backbone in bfloat16, for about twice the speed where the processor has it; maps differ

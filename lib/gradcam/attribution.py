@@ -56,7 +56,7 @@ def attribute(
     features: Tensor,
     *,
     method: str = "integrated gradients",
-    target: int | str | Sequence[int] | Tensor | None = None,
+    target: int | Sequence[int] | Tensor | None = None,
 ) -> TokenScores:
     """What each token of `features` (B, C, h, w), from `features_of`, adds to the target's score.
 

@@ -56,18 +56,13 @@ def convolutions(model: CNNLSTM) -> list[str]:
     ]
 
 
-def find_layer(model: CNNLSTM, layer: str | nn.Module | None) -> tuple[str, nn.Module]:
+def find_layer(model: CNNLSTM, layer: str | None) -> tuple[str, nn.Module]:
     """The name and the module that `layer` means. Raises ExplainError if the model does not hold it."""
     modules = dict(model.named_modules())
-    if isinstance(layer, nn.Module):
-        for name, module in modules.items():
-            if module is layer:
-                return name, module
-        raise ExplainError(f"the layer {type(layer).__name__} given is not part of {type(model).__name__}")
     name = default_layer(model) if layer is None else layer
     if name not in modules or not name:
         offered = layer_names(model)
-        near = difflib.get_close_matches(str(name), [n for n in modules if n], 3, 0.4) or offered[-3:]
+        near = difflib.get_close_matches(name, [n for n in modules if n], 3, 0.4) or offered[-3:]
         raise ExplainError(
             f"{type(model).__name__} has no layer {name!r}; near it are {', '.join(near)}, "
             "and question.layer_names(model) lists the backbone's"
@@ -75,7 +70,7 @@ def find_layer(model: CNNLSTM, layer: str | nn.Module | None) -> tuple[str, nn.M
     return name, modules[name]
 
 
-def targets_of(target: int | str | Sequence[int] | Tensor | None, logits: Tensor) -> Tensor:
+def targets_of(target: int | Sequence[int] | Tensor | None, logits: Tensor) -> Tensor:
     """The class to explain for each image, (B,) of 0 and 1. Raises ExplainError for anything else."""
     if not torch.isfinite(logits).all():
         bad = int((~torch.isfinite(logits)).nonzero()[0])
@@ -84,8 +79,6 @@ def targets_of(target: int | str | Sequence[int] | Tensor | None, logits: Tensor
         )
     if target is None:
         return (logits > 0).long()
-    if isinstance(target, str):
-        target = 1 if target == "logit" else target
     given = target.tolist() if isinstance(target, (Tensor, np.ndarray)) else target
     each = list(given) if isinstance(given, (list, tuple)) else [given] * len(logits)
     if len(each) != len(logits):
@@ -95,7 +88,7 @@ def targets_of(target: int | str | Sequence[int] | Tensor | None, logits: Tensor
     wrong = [value for value in each if value not in (0, 1)]
     if wrong:
         raise ExplainError(
-            f"target is {wrong[0]!r}; it must be 0 (normal), 1 (pneumonia), 'logit' or None (the predicted class)"
+            f"target is {wrong[0]!r}; it must be 0 (normal), 1 (pneumonia) or None (the predicted class)"
         )
     return torch.tensor([int(value) for value in each], device=logits.device)
 
