@@ -282,17 +282,20 @@ def test_a_cascade_needs_three_steps(model):
 # agreement
 
 
+def agreed(*sets, patients=None):
+    """Of images that are all called the same; of a patient each unless `patients` says otherwise."""
+    n = len(sets[0])
+    return agreement.agree(sets, np.arange(n) if patients is None else patients, np.zeros(n), **BOOT)
+
+
 def test_agreement_beyond_what_all_images_share():
     n = 12
     shared = blob(16, 16, width=8)
     own = np.stack([blob(4 + 2 * i, 28 - 2 * i) for i in range(n)])
-    patients = np.arange(n)
-    alike = agreement.agree([shared + own, shared + own + 0.01 * RNG.random(own.shape)], patients, **BOOT)
+    alike = agreed(shared + own, shared + own + 0.01 * RNG.random(own.shape))
     assert alike.same.estimate > 0.9
     assert alike.beyond.low > 0
-    prior = agreement.agree(
-        [shared + 0.05 * RNG.random(own.shape), shared + 0.05 * RNG.random(own.shape)], patients, **BOOT
-    )
+    prior = agreed(shared + 0.05 * RNG.random(own.shape), shared + 0.05 * RNG.random(own.shape))
     assert prior.same.estimate > 0.7  # two maps that agree, and say nothing about the image
     assert prior.beyond.low < 0.02
     assert trust.on_agreement("models", alike)[0]["verdict"] == "good"
@@ -310,15 +313,14 @@ def test_agreement_that_is_mostly_shared_by_all_images_is_no_good_news():
 def test_agreement_takes_the_coarser_resolution():
     fine = np.stack([blob(4 + 2 * i, 20) for i in range(6)])
     coarse = fine.reshape(6, 8, 4, 8, 4).mean((2, 4))
-    assert agreement.agree([fine, coarse], np.arange(6), **BOOT).same.estimate > 0.99
+    assert agreed(fine, coarse).same.estimate > 0.99
 
 
 def test_several_pairs_agree_by_the_mean_of_their_pairs_and_no_set_meets_itself():
     a, b, c = RNG.random((3, 10, 6, 6))
-    patients = np.arange(10)
     pairs = [(a, b), (a, c), (b, c)]
-    alone = [agreement.agree(pair, patients, **BOOT) for pair in pairs]
-    found = agreement.agree([a, b, c], patients, **BOOT)
+    alone = [agreed(*pair) for pair in pairs]
+    found = agreed(a, b, c)
     assert found.same.estimate == pytest.approx(np.mean([one.same.estimate for one in alone]))
     assert found.other == pytest.approx(np.mean([one.other for one in alone]))
     assert found.beyond.estimate == pytest.approx(np.mean([one.beyond.estimate for one in alone]))
@@ -333,7 +335,7 @@ def test_maps_that_say_only_what_the_image_is_called_do_not_agree_on_the_image()
     found = agreement.agree([first, second], np.arange(n), called, **BOOT)
     assert abs(found.beyond.estimate) < 0.01
     assert trust.on_agreement("models", found)[0]["verdict"] != "good"
-    mixed = agreement.agree([first, second], np.arange(n), **BOOT)
+    mixed = agreed(first, second)
     assert mixed.beyond.low > 0.1  # what the classes taken together would have passed for
 
 
@@ -342,7 +344,7 @@ def test_seeds_that_differ_widen_the_interval_of_their_agreement():
     n = 30
     shared, other = RNG.random((2, n, 8, 8))
     sets = [shared + 0.01 * RNG.random(shared.shape) for _ in range(4)] + [other]
-    found = agreement.agree(sets, np.arange(n), **BOOT).same
+    found = agreed(*sets).same
     assert found.estimate == pytest.approx(0.6, abs=0.05)
     assert found.low < 0.4
     assert found.high > 0.9
@@ -377,7 +379,7 @@ def test_the_mean_over_pairs_is_as_uncertain_as_its_seeds():
 
 def test_images_of_one_patient_are_not_other_patients():
     maps = RNG.random((4, 6, 6))
-    found = agreement.agree([maps, maps], np.array([0, 0, 0, 0]), **BOOT)
+    found = agreed(maps, maps, patients=np.zeros(4))
     assert np.isnan(found.other)
     assert trust.on_agreement("models", found)[0]["verdict"] == "caution"
 
@@ -751,9 +753,7 @@ def test_a_model_with_blank_maps_alone_is_judged_without_numbers():
     blank, patients = maps_of(np.zeros((4, 4, 4))), np.arange(4)
     assert trust.on_blank("custom_cnn_lstm", blank)[0]["verdict"] == "bad"
     rows = trust.on_masses("custom_cnn_lstm", trust.masses([blank], [blank], patients, patients, **BOOT))
-    rows += trust.on_agreement(
-        "models", agreement.agree([blank.values, RNG.random((4, 4, 4))], patients, **BOOT)
-    )
+    rows += trust.on_agreement("models", agreed(blank.values, RNG.random((4, 4, 4))))
     maps = {"gradcam": blank.values, "random": RNG.random((4, 4, 4))}
     curve = deletion.curves(brightness_model, lesion_images(4), maps, np.ones(4), steps=3, seed=0)
     rows += trust.on_deletion("custom_cnn_lstm", deletion.advantages(curve, patients, of="gradcam", **BOOT))

@@ -34,7 +34,7 @@ class Agreement:
 def agree(
     sets: Sequence[np.ndarray],
     patients: np.ndarray,
-    called: np.ndarray | None = None,
+    called: np.ndarray,
     *,
     n_boot: int,
     seed: int,
@@ -42,12 +42,11 @@ def agree(
     """Agreement over every two of several sets of maps of the same B images, such as those of two models or of several seeds.
 
     sets    two or more, each (B, h, w), h and w its own; two are compared at the coarser resolution of them
-    called  (B,) what the images are called; maps of images called otherwise are not compared. None: all are called the same.
+    called  (B,) what the images are called; maps of images called otherwise are not compared
     Patients are resampled, and the sets along with them where there are more than two: two have but one pair.
     Each pair is compared by itself: in one long list of all pairs, a set would meet itself under other patients' maps.
     """
-    patients = np.asarray(patients)
-    called = np.zeros(len(patients)) if called is None else np.asarray(called)
+    patients, called = np.asarray(patients), np.asarray(called)
     pairs = list(itertools.combinations(range(len(sets)), 2))
     found = [_compared(sets[a], sets[b], patients, called) for a, b in pairs]
     same, expected = (np.stack(values) for values in zip(*found, strict=True))  # (pairs, B)
