@@ -186,14 +186,6 @@ class TestDifferences:
             assert "which excludes zero" in said
             assert "These 90 images of 45 patients could have shown (80% power)" in said
 
-    def test_where_lower_is_better_the_higher_one_is_worse(self):
-        found = comparison.differences(
-            measured.of({"a": [table(1, shift=0.2)], "b": [table(1, shift=5)]}, n_boot=200), ["brier"]
-        )
-        said = comparison.conclusion(found, NAMES, "brier")
-        assert said.startswith(f"{ALONE}{metrics.NAMES['brier']} of Xception-LSTM")
-        assert "higher (worse)" in said
-
     def test_an_unclear_difference_is_not_claimed(self):
         models = {"a": [table(1), table(3)], "b": [table(2), table(4)]}
         said = comparison.conclusion(comparison.differences(measured.of(models, n_boot=200), ["auc"]), NAMES)

@@ -76,14 +76,14 @@ def _two(models: dict) -> list:
     return list(models.values())
 
 
-def conclusion(table: pd.DataFrame, names: list[str], metric: str = PRIMARY) -> str:
-    """The sentence that `differences` supports: a difference only where its interval excludes zero.
+def conclusion(table: pd.DataFrame, names: list[str]) -> str:
+    """The sentence that `differences` supports of the PRIMARY metric: a difference only where its interval excludes zero.
 
     names  of the first and the second model, as they are to be written
     """
-    row = table.set_index("metric").loc[metric]
+    row = table.set_index("metric").loc[PRIMARY]
     found: Interval = row["difference"]
-    label = metrics.NAMES[metric]
+    label = metrics.NAMES[PRIMARY]
     size = f"{found.level:.0%} interval {_signed(found.low)} to {_signed(found.high)}"
     power = _power(found, row["detectable"])
     alone = ONE_SEED if row["seeds"] == 1 else ""
@@ -93,9 +93,8 @@ def conclusion(table: pd.DataFrame, names: list[str], metric: str = PRIMARY) -> 
             f"({size}, which includes zero). {power}"
         )
     higher, lower = names if found.estimate > 0 else names[::-1]
-    word = "higher" if metric not in metrics.LOWER_IS_BETTER else "higher (worse)"
     return (
-        f"{alone}{label} of {higher} is {abs(found.estimate):.3f} {word} than that of {lower} "
+        f"{alone}{label} of {higher} is {abs(found.estimate):.3f} higher than that of {lower} "
         f"({names[0]} minus {names[1]}: {size}, which excludes zero). {power}"
     )
 
