@@ -131,7 +131,7 @@ def test_zip_to_store_and_the_second_load_are_quick(prepared):
 
 def test_copies_are_the_identical_files_and_an_empty_gap_says_so(prepared):
     built, _, _, _ = prepared
-    found = duplicates.find(built, mirrored=False)
+    found = duplicates.find(built)
     copied = found.copies[["first", "second"]].to_numpy()
     files = built.index.iloc[np.unique(copied)]
     assert (files["sha256"].nunique(), len(files)) == (30, 62)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -49,13 +48,11 @@ class Duplicates:
         return self.pairs[self.pairs["identical"] | (self.pairs["correlation"] > self.threshold)]
 
 
-def find(store: PixelStore, *, mirrored: bool = True) -> Duplicates:
-    """Compare every image with every other one, and (`mirrored`) with its mirror image."""
+def find(store: PixelStore) -> Duplicates:
+    """Compare every image with every other one, and with its mirror image."""
     vectors = details(store.pixels)
-    straight = _alike(vectors, vectors)
-    straight["mirrored"] = False
-    flipped = _alike(vectors, _flip(vectors)) if mirrored else straight.iloc[:0]
-    flipped = flipped.assign(mirrored=True)
+    straight = _alike(vectors, vectors).assign(mirrored=False)
+    flipped = _alike(vectors, _flip(vectors)).assign(mirrored=True)
     pairs = pd.concat([straight, flipped], ignore_index=True)
     hashes = store.index["sha256"].to_numpy()
     pairs["identical"] = (hashes[pairs["first"]] == hashes[pairs["second"]]) & ~pairs["mirrored"]
@@ -95,17 +92,11 @@ def examples(found: Duplicates, table: pd.DataFrame, *, each: int = 3) -> pd.Dat
     return pd.concat(chosen)[list(found.pairs.columns)]
 
 
-def _correlations(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """(start, correlations (BLOCK, M)) of the rows of `first` from `start` on with all of `second`."""
-    other = torch.from_numpy(second).T
-    for start in range(0, len(first), BLOCK):
-        yield start, (torch.from_numpy(first[start : start + BLOCK]) @ other).numpy()
-
-
 def _alike(first: np.ndarray, second: np.ndarray) -> pd.DataFrame:
     """Pairs first < second above FLOOR."""
-    found = []
-    for start, block in _correlations(first, second):
+    other, found = torch.from_numpy(second).T, []
+    for start in range(0, len(first), BLOCK):
+        block = (torch.from_numpy(first[start : start + BLOCK]) @ other).numpy()  # (BLOCK, N) correlations
         a, b = np.nonzero(block > FLOOR)
         keep = a + start < b
         found.append(
