@@ -309,7 +309,8 @@ def test_images_of_one_patient_are_one_observation():
     assert [f.n_patients for f in four] == [f.n_patients for f in one]
     widths = [np.mean([f.high - f.low for f in found]) for found in (four, one)]
     assert widths[0] == pytest.approx(widths[1], rel=0.02)
-    probed = [shortcuts.probes(s, splits=("test",), **options).dropna()["auc"] for s in (store, once)]
+    found = [shortcuts.probes(s, **options).query("split == 'test'") for s in (store, once)]
+    probed = [one.dropna()["auc"] for one in found]
     assert [f.n_patients for f in probed[0]] == [f.n_patients for f in probed[1]]
     assert np.mean([f.high - f.low for f in probed[0]]) > 0.8 * np.mean([f.high - f.low for f in probed[1]])
 

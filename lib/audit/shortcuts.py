@@ -30,10 +30,8 @@ NAMES = {
 }
 
 
-def probes(
-    store: PixelStore, *, n_boot: int, seed: int, splits: tuple[str, ...] = ("val", "test")
-) -> pd.DataFrame:
-    """How well each probe, fitted on train, tells pneumonia from normal elsewhere.
+def probes(store: PixelStore, *, n_boot: int, seed: int) -> pd.DataFrame:
+    """How well each probe, fitted on train, tells pneumonia from normal in validation and test.
 
     columns: probe (a key of NAMES), split, auc (an Interval that resamples patients; None where all inputs are alike or a
     class is missing)
@@ -43,7 +41,7 @@ def probes(
     for name, inputs in _inputs(store).items():
         informative = np.ptp(inputs[train], axis=0).max() > 0
         scores = _score(inputs, train, truth[train], seed) if informative else None
-        for split in splits:
+        for split in ("val", "test"):
             found = store.rows(split)
             asked = informative and len(np.unique(truth[found])) == 2
             auc = _auc(store, found, truth[found], scores[found], n_boot, seed) if asked else None
