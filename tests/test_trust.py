@@ -423,8 +423,8 @@ def test_a_sample_is_balanced_and_prefers_new_patients():
     ill = index.iloc[rows].query("label == 1")
     assert ill["patient"].nunique() == 8
     assert len(cases.sample(index, 1000, seed=0)) == 40
-    with pytest.raises(ValueError, match="'val' holds no image with label 0"):
-        cases.sample(index, 4, seed=0, split="val")
+    with pytest.raises(ValueError, match="no test image has label 0"):
+        cases.sample(index.assign(split=["val"] * 10 + ["test"] * 30), 4, seed=0)
 
 
 # the table

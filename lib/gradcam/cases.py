@@ -58,18 +58,16 @@ def choose(predictions: pd.DataFrame, *, per_outcome: int, seed: int) -> pd.Data
     return pd.concat([picked[outcome] for outcome in OUTCOMES]).reset_index(drop=True)
 
 
-def sample(index: pd.DataFrame, n: int, *, seed: int, split: str = "test") -> np.ndarray:
-    """Rows of `index` for the trust measures: n images of `split`, as many of each class, a new patient while there is one.
+def sample(index: pd.DataFrame, n: int, *, seed: int) -> np.ndarray:
+    """Rows of `index` for the trust measures: n of the test images, as many of each class, a new patient while there is one.
 
-    Raises ValueError when the split does not hold both classes.
+    Raises ValueError when these are not of both classes.
     """
     chosen: list[int] = []
     for label in (0, 1):
-        rows = np.flatnonzero((index["split"] == split) & (index["label"] == label))
+        rows = np.flatnonzero((index["split"] == "test") & (index["label"] == label))
         if not len(rows):
-            raise ValueError(
-                f"the split {split!r} holds no image with label {label}; there is nothing to explain"
-            )
+            raise ValueError(f"no test image has label {label}; there is nothing to explain")
         rows = np.random.default_rng([seed, label]).permutation(rows)
         repeated = index["patient"].iloc[rows].duplicated().to_numpy()
         chosen += [*rows[~repeated], *rows[repeated]][: n // 2 + (n % 2) * label]
