@@ -164,13 +164,13 @@ def _both_aucs(runs: Sequence[Run]) -> str:
 
 def classification(runs: Sequence[Run]) -> pd.DataFrame:
     """scikit-learn's classification report of the test images at probability 0.5, the mean over seeds."""
-    reports = [report(evaluate.part(run.predictions, "test")) for run in runs]
+    reports = [_report(evaluate.part(run.predictions, "test")) for run in runs]
     return pd.concat(reports).groupby(level=0, sort=False).mean()
 
 
-def report(table: pd.DataFrame, *, threshold: float = 0.5) -> pd.DataFrame:
-    """scikit-learn's classification report of a test table: precision, recall, F1 and images of each class."""
-    called = (table["probability"] >= threshold).astype(int)
+def _report(table: pd.DataFrame) -> pd.DataFrame:
+    """That of one test table: precision, recall, F1 and images of each class."""
+    called = (table["probability"] >= 0.5).astype(int)
     found = classification_report(
         table["y_true"], called, labels=[0, 1], target_names=["normal", "pneumonia"], output_dict=True, zero_division=0
     )  # fmt: skip
