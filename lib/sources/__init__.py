@@ -14,7 +14,7 @@ from lib import config as configs
 from lib import files, index, tree
 from lib.config import Config
 from lib.sources import archive, download, medmnist
-from lib.trouble import IndexingError, SourceError, Trouble
+from lib.trouble import INTERRUPTED, IndexingError, SourceError, Trouble, said
 
 __all__ = ["PUBLIC", "SourceError", "fetch", "main"]
 
@@ -214,17 +214,11 @@ def main(argv: list[str] | None = None) -> int:
     asked = parser.parse_args(argv)
     try:
         fetch(configs.load("full", root=asked.root), source=asked.source, weights=asked.weights)
-    except Trouble as error:  # also a misspelt setting of the profile
-        print(f"make data: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(
-            f"make data: {error.strerror or error} ({error.filename or 'data/'}); free space or rights, then run it again",
-            file=sys.stderr,
-        )
+    except (Trouble, OSError) as error:  # also a misspelt setting of the profile
+        print(f"make data: {said(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("make data: interrupted; run it again to go on", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     print("Next: `make all` for the whole study, or `make all PROFILE=quick` for a short one.")
     return 0
