@@ -32,7 +32,7 @@ PROBED = 128  # test images whose tokens are read in other orders
 TIMED = 16  # images of the timed batch
 
 __all__ = [
-    "Comparison", "answers", "calibration_sentence", "curve_sentence", "findings", "gather", "headline_sentence", "keep", "labels", "operating_sentence", "patients_sentence", "pictures",
+    "Comparison", "calibration_sentence", "curve_sentence", "findings", "gather", "headline_sentence", "keep", "labels", "operating_sentence", "patients_sentence", "pictures",
     "reading_table", "record", "sequence_sentence", "shown", "subgroup_sentence",
 ]  # fmt: skip
 
@@ -142,11 +142,6 @@ def reading_rows(found: Comparison) -> list[dict]:
 def sequence_sentence(found: Comparison) -> str:
     """Whether the trained models rely on the order of their tokens."""
     return scored.sequence_sentence(reading_rows(found))
-
-
-def answers(found: Comparison) -> dict[str, str]:
-    """What the notebook answers, by question."""
-    return scored.answers(found, reading_rows(found))
 
 
 def keep(found: Comparison, figures: Mapping[str, plt.Axes]) -> None:
