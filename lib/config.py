@@ -110,7 +110,13 @@ class Config:
 
     def flat(self) -> dict[str, Any]:
         """Every setting by its key, such as `train.epochs`; `root` is left out."""
-        return _flat(self)
+        found: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if is_dataclass(value):
+                found |= {f"{name}.{key}": one for key, one in vars(value).items()}
+            elif name != "root":
+                found[name] = value
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, without `root`: what a fingerprint or a `run.json` records."""
@@ -280,14 +286,3 @@ def _converted(current: Any, value: Any, key: str) -> Any:
     if type(current) is type(value):
         return value
     raise ConfigError(f"{key} takes {type(current).__name__}, not {value!r}")
-
-
-def _flat(section: Any, where: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for f in fields(section):
-        value = getattr(section, f.name)
-        if is_dataclass(value):
-            found |= _flat(value, f"{where}{f.name}.")
-        elif f.name != "root":
-            found[where + f.name] = value
-    return found
