@@ -18,7 +18,7 @@ from lib.pixels import PixelStore
 
 
 def make_fabric(train: Train) -> Fabric:
-    """One device, or every process that `torchrun` or `fabric run` started, in the precision the config asks for."""
+    """One device, or every process that `torchrun` started, in the precision the config asks for."""
     precision = precision_of(train)
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32 where float32 is left
@@ -27,8 +27,6 @@ def make_fabric(train: Train) -> Fabric:
     else:
         memory.keep_freed_memory()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it announces stands in run.json
-    if "LT_CLI_USED" in os.environ:  # `fabric run` brings its own devices and strategy
-        return Fabric(precision=precision)
     world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     if world == 1:
         return Fabric(accelerator="auto", devices=1, precision=precision)
@@ -74,10 +72,8 @@ def compiled(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def precision_of(train: Train) -> str:
-    """What the config asks for, unless `fabric run --precision` says otherwise."""
-    return (
-        "LT_CLI_USED" in os.environ and os.environ.get("LT_PRECISION") or resolve_precision(train.precision)
-    )
+    """What the config asks for, on this machine."""
+    return resolve_precision(train.precision)
 
 
 def resolve_precision(asked: str) -> str:

@@ -1,6 +1,6 @@
 """How does a config become a trained model? `fit` finds a finished run or trains one.
 
-Without Jupyter: `python -m lib.train --profile full --model xception_lstm`, also under `torchrun` and `fabric run`.
+Without Jupyter: `python -m lib.train --profile full --model xception_lstm`, also under `torchrun`.
 """
 
 from __future__ import annotations

@@ -560,17 +560,6 @@ def test_a_training_that_goes_on_in_another_precision_says_so_and_records_both(r
     assert run.info["precision"] == "float32, then bfloat16"
 
 
-def test_what_fabric_run_says_of_precision_holds_for_evaluation_and_record_too(root, monkeypatch):
-    config = tiny.custom(root)
-    monkeypatch.setattr(devices, "_cpu_has_bf16", lambda: True)
-    monkeypatch.setenv("LT_CLI_USED", "1")
-    monkeypatch.setenv("LT_PRECISION", "32-true")
-    store = pixels.prepare(config, progress=False)
-    assert train.start(config, MODEL, 0, store, progress=False)[1].dtype == torch.float32
-    monkeypatch.delenv("LT_PRECISION")
-    assert devices.dtype_of(devices.precision_of(config.train_for(MODEL))) == torch.bfloat16
-
-
 def test_a_run_is_on_the_disk_before_its_checkpoint_goes(root, monkeypatch):
     order = []
     monkeypatch.setattr(files, "flush", lambda path: order.append(sorted(p.name for p in path.iterdir())))
