@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +12,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
@@ -81,7 +81,7 @@ def scan(raw_dir: Path, *, look: Callable, progress: bool = True) -> Iterator[tu
     """
     names = find_images(raw_dir)
     work = partial(_row, Path(raw_dir), look, note(raw_dir))
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(joblib.cpu_count()) as pool:
         rows = _in_order(pool, work, names)
         yield from tqdm(rows, total=len(names), desc="index", unit=" images", disable=not progress)
 
@@ -143,11 +143,6 @@ def contradiction(name: str, label: int, *, patients: bool = True) -> str | None
         folder = next(folder for folder, value in CLASSES.items() if value == label)
         return f"the label contradicts the name: {subtype} in {folder}"
     return None
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _in_order(pool: ThreadPoolExecutor, work: Callable, items: list, *, ahead: int = 128) -> Iterator[Any]:

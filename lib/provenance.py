@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.metadata
-import os
 import platform
 import subprocess
 import sys
@@ -76,11 +75,12 @@ def commit(root: Path = ROOT) -> str:
 
 def device() -> str:
     """The processor or GPU in words."""
-    import torch  # here, so that whoever only fingerprints code need not wait for it
+    import joblib  # here, so that whoever only fingerprints code need not wait for it and for torch
+    import torch
 
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"{_processor()}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+    return f"{_processor()}, {joblib.cpu_count()} cores"
 
 
 def _processor() -> str:
