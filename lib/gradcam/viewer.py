@@ -12,6 +12,7 @@ import ipywidgets as widgets
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import expit
 
 from lib import gradcam, pixels
 from lib.gradcam import Maps, cases, overlay, question
@@ -177,13 +178,13 @@ class Viewer:
         """The recorded probability, and where it is a mean over zooms that of the one reading that the map explains."""
         logit, here, zooms = self._recorded(image), float(maps.logits[0]), self.zooms[self.model.value]
         if logit is None:
-            return f"{_probability(here):.3f} (at zoom 1; none is recorded for this image)"
+            return f"{expit(here):.3f} (at zoom 1; none is recorded for this image)"
         if cases.read_once(zooms):
-            return f"{_probability(logit):.3f}"
+            return f"{expit(logit):.3f}"
         turned = ", the other class" if cases.called(logit) != cases.called(here) else ""
         return (
-            f"{_probability(logit):.3f} (its logit is {cases.readings(zooms)}; at zoom 1 alone, which the map reads, "
-            f"{_probability(here):.3f}{turned})"
+            f"{expit(logit):.3f} (its logit is {cases.readings(zooms)}; at zoom 1 alone, which the map reads, "
+            f"{expit(here):.3f}{turned})"
         )
 
     def _words(self, maps: Maps, row: int) -> str:
@@ -197,10 +198,6 @@ class Viewer:
             f"with probability {self._says(maps, about['image'])}. Map for {CLASSES[maps.targets[0]]}, {maps.method} at {maps.layer} "
             f"({height} x {width}), scaled by its own range.{blank}"
         )
-
-
-def _probability(logit: float) -> float:
-    return 1 / (1 + np.exp(-logit))
 
 
 def _png(parts: list[np.ndarray]) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from lib.gradcam import Maps
 from lib.gradcam.attribution import TokenScores
@@ -39,8 +40,7 @@ def side_by_side(
         own = maps[name]
         heat, over = own.heat(), own.overlay(pixels)
         for row in range(len(pixels)):
-            probability = 1 / (1 + np.exp(-logits[name][row]))
-            said = f"{style.NAMES[name]}: {probability:.2f}\nfor {CLASSES[own.targets[row]]}"
+            said = f"{style.NAMES[name]}: {expit(logits[name][row]):.2f}\nfor {CLASSES[own.targets[row]]}"
             _picture(grid[row, 1 + 2 * k], heat[row], said + (", no map" if own.blank[row] else ""))
             _picture(grid[row, 2 + 2 * k], over[row], "overlay")
     return figure
