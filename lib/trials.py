@@ -17,7 +17,6 @@ import dataclasses
 import sys
 
 import pandas as pd
-from sklearn.metrics import log_loss
 
 from lib import config, evaluate, files, metrics, pixels, swapped, train
 from lib.config import Config
@@ -124,7 +123,7 @@ def scores(predictions: pd.DataFrame) -> dict:
     at_half = metrics.operating(metrics.cells(0.5)(y_true, probability))
     return {
         "val_auc": round(metrics.auc(y_true, validation["logit"]), 5),
-        "log_loss": round(float(log_loss(y_true, probability)), 4),
+        "log_loss": round(metrics.log_loss(y_true, probability), 4),
         **{name: round(float(at_half[name]), 4) for name in ("sensitivity", "specificity")},
         "images": len(validation),
         "patients": int(validation["patient"].nunique()),
