@@ -9,9 +9,14 @@ import time
 from tqdm.auto import tqdm
 
 
+def interactive() -> bool:
+    """Whether a person sits before this kernel: a Jupyter server started it. papermill starts kernels without one."""
+    return "JPY_SESSION_NAME" in os.environ
+
+
 def watched() -> bool:
-    """Whether a bar would be seen: papermill runs kernels without a Jupyter server, so JPY_SESSION_NAME is missing."""
-    return sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ
+    """Whether a bar would be seen."""
+    return sys.stderr.isatty() or interactive()
 
 
 class Progress:

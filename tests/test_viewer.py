@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from lib import progress
 from lib.gradcam import viewer
 from lib.models import CustomCNNLSTM
 from lib.pixels import PixelStore
@@ -171,6 +172,6 @@ def test_a_blank_map_is_said_to_be_blank(app):
 
 def test_it_is_interactive_only_under_a_jupyter_server(monkeypatch):
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    assert not viewer.interactive()
+    assert not progress.interactive()
     monkeypatch.setenv("JPY_SESSION_NAME", "notebooks/05_gradcam.ipynb")
-    assert viewer.interactive()
+    assert progress.interactive()

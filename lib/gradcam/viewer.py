@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import html
-import os
 from collections.abc import Iterator, Sequence
 
 import cv2
@@ -24,11 +23,6 @@ ANY = "any outcome"
 TARGETS = {"predicted class": None, "pneumonia": 1, "normal": 0}
 COLOUR_MAPS = ("inferno", "viridis", "cividis", "jet")
 SIDE = 320  # pixels of each of the three pictures
-
-
-def interactive() -> bool:
-    """Whether a person sits before this kernel: a Jupyter server started it. papermill starts kernels without one."""
-    return "JPY_SESSION_NAME" in os.environ
 
 
 class Viewer:
