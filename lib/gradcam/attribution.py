@@ -42,7 +42,6 @@ class TokenScores:
     steps: int = 0
 
 
-@torch.no_grad()
 def features_of(model: CNNLSTM, images: Tensor) -> Tensor:
     """The map that becomes tokens, (B, 3, H, W) -> (B, C, h, w), in eval mode."""
     images = checked(images)
