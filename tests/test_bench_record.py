@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -27,8 +28,8 @@ def pretend(monkeypatch):
     }
     monkeypatch.setattr(bench, "_turn", lambda what, *_, **__: known[what])
     monkeypatch.setattr(measurement, "operations", lambda *_: {"train": 1.0, "infer": 1.0})
-    monkeypatch.setattr(pixels, "prepare", lambda _: None)
-    monkeypatch.setattr(bench, "_image_folder", lambda *_: None)
+    monkeypatch.setattr(pixels, "prepare", lambda _: SimpleNamespace(index=range(8)))
+    monkeypatch.setattr(bench.notebook, "image_folder", lambda *_: None)
 
 
 @pytest.fixture

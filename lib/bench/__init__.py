@@ -20,13 +20,12 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import cv2
 import pandas as pd
 import torch
 
 from lib import config as configs
 from lib import files, pixels, provenance
-from lib.bench import map_speed, measurement, recipes
+from lib.bench import map_speed, measurement, notebook, recipes
 from lib.bench.unfinished import Unfinished
 from lib.config import Config
 from lib.models import WeightsError
@@ -66,7 +65,8 @@ def run(config: Config, kept: Unfinished, *, images: int, seconds: float, thread
         "limits_gflops": kept.once("limits", lambda: _turn("limits", config, threads=threads, seconds=min(seconds, 2.0))), "models": {},
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        tree = _image_folder(store, Path(folder), images)
+        rows = range(min(images, len(store.index)))
+        tree = notebook.image_folder(store, Path(folder), rows, "jpeg")
         for model in configs.MODELS:
             turns = []
             for number, recipe in enumerate(TURNS):
@@ -211,15 +211,6 @@ def _take_turn(asked: dict) -> dict:
     if asked["what"] == "project":
         return measurement.project(config, asked["model"], asked["seconds"])
     raise RuntimeError(f"there is no measurement {asked['what']!r}")
-
-
-def _image_folder(store: pixels.PixelStore, folder: Path, images: int) -> Path:
-    """The tree that the original reads: JPEG files of the first images of the store, by class."""
-    for row in range(min(images, len(store.index))):
-        path = folder / ("NORMAL", "PNEUMONIA")[store.index["label"].iloc[row]] / f"{row}.jpeg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), cv2.cvtColor(store.pixels[row], cv2.COLOR_GRAY2BGR))
-    return folder
 
 
 @told(WeightsError, RuntimeError)  # RuntimeError: of a measurement or a training that cannot go on

@@ -6,7 +6,6 @@ import dataclasses
 import tempfile
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -96,15 +95,15 @@ def _original(store, start: dict, chosen, held, seed: int, batch: int) -> np.nda
     network = notebook.XceptionLSTM()
     own = {key: value.clone() for key, value in network.state_dict().items()}
     for key, value in start.items():
-        own[key.replace("backbone.body.", _prefix(own)).replace("sequence.rnn.", "lstm.")] = value
+        own[key.replace("backbone.", "xception.").replace("sequence.rnn.", "lstm.")] = value
     network.load_state_dict(own)
     torch.manual_seed(seed)
     device = devices.fastest()
     run = notebook.Loop(network, notebook.LEARNING_RATES[MODEL], device)
     size = store.pixels.shape[1]
     with tempfile.TemporaryDirectory() as folder:
-        _write(store, Path(folder) / "train", chosen)
-        for images in notebook.loader(Path(folder) / "train", size, training=True, batch_size=batch):
+        tree = notebook.image_folder(store, Path(folder), chosen, "png")  # which loses nothing
+        for images in notebook.loader(tree, size, training=True, batch_size=batch):
             run.train_step(images)
     network.eval()
     logits = []
@@ -113,14 +112,3 @@ def _original(store, start: dict, chosen, held, seed: int, batch: int) -> np.nda
             images, _, _ = next(pixels.batches(store, held[start_at : start_at + notebook.TEST_BATCH], 999, device=device))  # fmt: skip
             logits.append(network(images).cpu())
     return torch.cat(logits).numpy()
-
-
-def _prefix(keys: dict) -> str:
-    return "xception.body." if any(key.startswith("xception.body.") for key in keys) else "xception."
-
-
-def _write(store, folder: Path, rows: np.ndarray) -> None:
-    for row in rows:
-        path = folder / ("NORMAL", "PNEUMONIA")[store.index["label"].iloc[row]] / f"{row}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), store.pixels[row])
