@@ -1,4 +1,4 @@
-"""How are training and its price drawn? Curves side by side, cost against AUC, the best test epoch."""
+"""How is the price of a training drawn? Cost against AUC, and the best test epoch."""
 
 from __future__ import annotations
 
@@ -7,49 +7,6 @@ import pandas as pd
 
 from lib.plots import style
 from lib.stats import Interval
-
-
-def training(histories: dict[str, list[pd.DataFrame]], best_epochs: dict[str, list[int]]) -> plt.Figure:
-    """Three panels: loss, accuracy, and the test accuracy of every epoch (validation AUC where that was not scored).
-
-    histories    by model, one history.csv table a seed; every seed is a line, training solid, validation dashed
-    best_epochs  by model, the epoch that validation chose, one a seed; marked in the third panel
-    """
-    figure, (loss, accuracy, third) = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
-    tested = all(h["test_accuracy_optimistic"].notna().any() for own in histories.values() for h in own)
-    last = "test_accuracy_optimistic" if tested else "val_auc"
-    for model, own in histories.items():
-        for number, (history, best) in enumerate(zip(own, best_epochs[model], strict=True)):
-            look = {"color": style.COLOURS[model], "marker": style.MARKERS[model], "ms": 4, "lw": 1.4}
-            named = {"label": style.NAMES[model]} if number == 0 else {}
-            for ax, column in ((loss, "loss"), (accuracy, "accuracy")):
-                ax.plot(history["epoch"], history[f"train_{column}"], **look, **named)
-                ax.plot(history["epoch"], history[f"val_{column}"], ls="--", mfc="white", **look)
-            third.plot(history["epoch"], history[last].astype(float), **look, **named)
-            chosen = history[history["epoch"] == best]
-            third.plot(
-                chosen["epoch"],
-                chosen[last].astype(float),
-                "*",
-                color=look["color"],
-                mec="black",
-                ms=13,
-                zorder=3,
-            )
-    loss.set(title="Loss (solid: training, dashed: validation)", ylabel="binary cross-entropy")
-    accuracy.set(title="Accuracy (solid: training, dashed: validation)", ylabel="accuracy at 0.5")
-    third.set(
-        title="Test accuracy every epoch (optimistic)" if tested else "Validation AUC",
-        ylabel="accuracy at 0.5" if tested else "AUC",
-    )
-    third.plot([], [], "*", color="white", mec="black", ms=13, label="chosen on validation")
-    for ax in (loss, accuracy, third):
-        ax.set_xlabel("epoch")
-        ax.xaxis.get_major_locator().set_params(integer=True)
-    loss.legend(fontsize="small")
-    third.legend(fontsize="small")
-    return figure
-
 
 COSTS = {
     "parameters": "million trainable parameters",
