@@ -191,7 +191,7 @@ def test_index_does_not_depend_on_the_number_of_threads(tmp_path, monkeypatch):
     good_tree(tmp_path, patients=9)
     found = []
     for threads in (1, 4):
-        monkeypatch.setattr(index, "cores", lambda threads=threads: threads)
+        monkeypatch.setattr(index.joblib, "cpu_count", lambda threads=threads: threads)
         found.append(tiny.indexed(tmp_path).to_dict("records"))
     one, four = found
     assert one == four == sorted(one, key=lambda row: row["image"])
