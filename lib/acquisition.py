@@ -1,4 +1,4 @@
-"""How much of a figure may be owed to how an image was taken? The size of its original, and what is left where that tells nothing."""
+"""How much of a figure may be owed to how an image was taken? The size of its original, and what is left with that balanced."""
 
 from __future__ import annotations
 

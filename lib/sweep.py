@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import dask
+import joblib
 import pandas as pd
 import torch
 from distributed import Client, LocalCluster, as_completed
@@ -119,13 +119,13 @@ def run(
         if scheduler:
             with _connected(scheduler) as opened:
                 return _gather(planned, opened)
-        workers = workers or min(len(planned), os.cpu_count() or 1)
+        workers = workers or min(len(planned), joblib.cpu_count())
         # Threads of one worker are torch's; a memory limit would kill a run that merely reads its pixels.
         with (
             LocalCluster(workers, threads_per_worker=1, memory_limit=0, dashboard_address=None) as cluster,
             Client(cluster) as opened,
         ):
-            return _gather(planned, opened, threads=max(1, (os.cpu_count() or 1) // workers))
+            return _gather(planned, opened, threads=max(1, joblib.cpu_count() // workers))
 
 
 def _connected(scheduler: str) -> Client:

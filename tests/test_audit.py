@@ -597,10 +597,11 @@ def test_shift_in_words(audited, test, val, verdict, blind):
 def test_the_bare_number_in_words(audited, within, across, said):
     kinship = {"within a kind": within, "across kinds": across}
     numbers = dataclasses.replace(audited.naive, kinship=kinship)
-    assert said in found_of(audited, findings._naive, naive=numbers)[0]
+    ill, both = found_of(audited, findings._naive, naive=numbers)
+    assert said in ill
     normal, verdict = found_of(audited, findings._naive_normal, naive_normal=numbers)
     assert said in normal and "normal test patients" in normal
-    assert verdict == ("caution" if across.low > 0 else "info")
+    assert verdict == both == ("caution" if across.low > 0 else "info")
     apart = dataclasses.replace(numbers, both=0)
     assert findings._naive_normal(dataclasses.replace(audited, naive_normal=apart)) is None
 

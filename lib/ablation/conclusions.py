@@ -36,12 +36,16 @@ def findings(effects: Effects) -> list[dict[str, str]]:
     ]
     differing = effects.heads[effects.heads["differs"]] if len(effects.heads) else effects.heads
     result = (
-        f"{len(differing)} of {len(effects.heads)} variants differ from mean-pooling after correction"
+        f"{len(differing)} of {_variants(len(effects.heads))} from mean-pooling"
         + (": " + "; ".join(map(gap, differing.to_dict("records"))) if len(differing) else "")
         + "."
     )
     row = {"check": "Variants against mean-pooling", "result": _settled(result, effects), "verdict": "info"}
     return [*rows, row]
+
+
+def _variants(count: int) -> str:
+    return "1 variant differs" if count == 1 else f"{count} variants differ, after correction,"
 
 
 def gap(row: dict) -> str:
@@ -117,8 +121,8 @@ def _order(effects: Effects) -> str:
         text += "."
     else:
         text = (
-            f"Not shown: none of {len(fixed)} other fixed orders differs from raster order after correction. "
-            f"{_power(fixed['detectable'].max())}"
+            f"Not shown: none of {len(fixed)} other fixed orders differs from raster order"
+            f"{' after correction' if len(effects.orders) > 1 else ''}. {_power(fixed['detectable'].max(skipna=False))}"
         )
     averaged = row_of(effects.orders, "lstm-reverse-mean")
     if averaged is not None:

@@ -149,7 +149,7 @@ def differences(
                             being the quantile of the largest deviation in a resample (max-t; Westfall & Young 1993),
                             carried over from the normal to Student's distribution for the few seeds
     p, p_adjusted           two-sided, from the bootstrap's standard error and Student's distribution; for the whole family, by
-                            the same largest deviations, so that it says what that interval says
+                            the same largest deviations, so that it says what that interval says; 1 / (n_boot + 1) at least
     comparisons             how many rows the family has
     differs                 whether the adjusted interval excludes zero
     detectable              the smallest true difference that would differ so in four studies of five (80% power); nan where
@@ -182,7 +182,7 @@ def judged(gaps: Sequence[Draws], pairs: Sequence[tuple[str, str]], *, level: fl
             "adjusted_low": estimate - reach,
             "adjusted_high": estimate + reach,
             "p": p,
-            "p_adjusted": p if len(pairs) == 1 else [_share_beyond(largest, one) for one in p],
+            "p_adjusted": [_share_beyond(largest, one) for one in p],
             "comparisons": len(pairs),
             "differs": (estimate - reach > 0) | (estimate + reach < 0),
             "detectable": np.where(error > 0, reach + scipy.stats.t.ppf(POWER, freedom) * error, np.nan),

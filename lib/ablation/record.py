@@ -125,7 +125,7 @@ def _plain(value: object) -> object:
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """The headline as a page shows it: intervals in one column, four decimals."""
+    """The headline as a page shows it: intervals in one column, four decimals; those of differences, and p, hold for all rows at once."""
     return pd.DataFrame(
         {
             "Variant": table["variant"],
@@ -136,10 +136,10 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
             ],
             "SD over seeds": table["spread"].map(lambda spread: "" if np.isnan(spread) else f"{spread:.4f}"),
             "Compared with": table["reference"].fillna(""),
-            "Difference, adjusted interval": [
+            "Difference, interval": [
                 "" if np.isnan(d) else f"{d:+.4f} [{low:+.4f}, {high:+.4f}]"
                 for d, low, high in table[["difference", "adjusted_low", "adjusted_high"]].to_numpy(float)
             ],
-            "p, adjusted": table["p_adjusted"].map(lambda p: "" if np.isnan(p) else f"{p:.3g}"),
+            "p": table["p_adjusted"].map(lambda p: "" if np.isnan(p) else f"{p:.3g}"),
         }
     )

@@ -173,8 +173,7 @@ def _repeats(audit: Audit) -> Finding:
 def _naive(audit: Audit) -> Finding | None:
     if not audit.naive.sharing.test:
         return None
-    said = _by_number(audit.naive, "bacterial and viral", "bacteria and as virus")
-    return "The naive patient key", said, "info"
+    return "The naive patient key", *_by_number(audit.naive, "bacterial and viral", "bacteria and as virus")
 
 
 def _naive_normal(audit: Audit) -> Finding | None:
@@ -182,12 +181,11 @@ def _naive_normal(audit: Audit) -> Finding | None:
     found = audit.naive_normal
     if not (found.sharing.test and found.both):
         return None
-    across = found.kinship.get("across kinds")
-    said = _by_number(found, "normal", "IM and as NORMAL2-IM")
-    return "The naive patient key, normal", said, "caution" if across and across.low > 0 else "info"
+    return "The naive patient key, normal", *_by_number(found, "normal", "IM and as NORMAL2-IM")
 
 
-def _by_number(found: Numbers, kind: str, twice: str) -> str:
+def _by_number(found: Numbers, kind: str, twice: str) -> tuple[str, str]:
+    """What the bare number would make of them, and the verdict: a caution where images say that some may be one patient."""
     naive, kin = found.sharing, found.kinship
     said = f"By the number alone, {naive.shared} of {naive.test} {kind} test patients would seem to occur in train"
     if found.both:
@@ -195,7 +193,8 @@ def _by_number(found: Numbers, kind: str, twice: str) -> str:
     if len(kin) == 2:
         within, across = kin["within a kind"], kin["across kinds"]
         said += f"; images that share a number correlate {within} within a kind and {across} across kinds (strangers: 0), {_kin(within, across)}"
-    return f"{said}."
+    kindred = len(kin) == 2 and kin["across kinds"].low > 0
+    return f"{said}.", "caution" if kindred else "info"
 
 
 def _kin(within: Interval, across: Interval) -> str:

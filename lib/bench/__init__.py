@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import joblib
 import pandas as pd
 import torch
 
@@ -60,7 +61,7 @@ def run(config: Config, kept: Unfinished, *, images: int, seconds: float, thread
     if kept.begun:
         print("going on with what an interrupted bench has measured", flush=True)
     found = {
-        **_circumstances(config), "cores": os.cpu_count(), "threads": threads or torch.get_num_threads(),
+        **_circumstances(config), "cores": joblib.cpu_count(), "threads": threads or torch.get_num_threads(),
         **kept.once("start", lambda: {"load_before": os.getloadavg()[0]}),
         "limits_gflops": kept.once("limits", lambda: _turn("limits", config, threads=threads, seconds=min(seconds, 2.0))), "models": {},
     }  # fmt: skip

@@ -53,14 +53,19 @@ def _of_model(model: str, asked: dict[Question, Profiles], over: dict[Question, 
     ]
     row, change = row_of(found), ""
     seen = ""
-    if len(found["seeds"]) > 1 and row["detectable"] is not None:
+    if _powered(found):
         seen = f", where a true difference of {row['detectable']:.3f} would have been detected with 80% power"
     if all_runs := over.get(own[0]):
         said = within(ablation.verdict(all_runs))
         other = f": {said}" if said != verdicts[own[0]] else ""
-        change = f", and {gap(all_runs)} over all profiles that compared the two ({counted(model, of_several_seeds(asked[own[0]]))}){other}"
+        change = f", and {gap(all_runs)} over all profiles that compared the two with several seeds ({counted(model, of_several_seeds(asked[own[0]]))}){other}"
     first = f"{verdicts[own[0]]}.** Test AUC of the LSTM minus that of mean-pooling: {gap(row)} in profile `{folder.name}`{seen}{change}."
     return "".join([first, *others])
+
+
+def _powered(found: dict) -> bool:
+    """Whether it is known what a profile's comparison with mean-pooling could have shown: not from one seed, or without room to differ."""
+    return len(found["seeds"]) > 1 and row_of(found)["detectable"] is not None
 
 
 def at_length(folders: list[Path]) -> list[str]:
@@ -89,7 +94,7 @@ def at_length(folders: list[Path]) -> list[str]:
     ]
     at_once = (
         [
-            "The intervals of the differences to mean-pooling over all recipes of a model hold for all models at once, on the same test images; their adjusted p is corrected for the number of these differences."
+            "The intervals of the differences to mean-pooling over all recipes of a model hold for all models at once, on the same test images; so does their adjusted p."
         ]
         if len(over) > 1
         else []
@@ -100,7 +105,7 @@ def at_length(folders: list[Path]) -> list[str]:
 
 def _unordered(model: str, profiles: Profiles) -> str:
     """The LSTM's difference to heads that cannot make use of the tokens' order, over the profiles that had them."""
-    told = ""
+    told, profiles = "", of_several_seeds(profiles)
     for head, (row, having) in to_unordered(model, profiles).items():
         names = ", ".join(f"`{folder.name}`" for folder, _ in having)
         whose = "" if len(having) == len(profiles) else f"; {names}, {runs(having)} runs of each head"
@@ -137,7 +142,7 @@ def _line(question: Question, profiles: Profiles) -> dict[str, str]:
         "AUC, LSTM": f"{row['auc']:.3f}",
         "LSTM better?": within(verdict),
         "LSTM minus mean-pooling": f"{gap(row)}{of_several(found['headline'])}",
-        "Detectable": "" if row["detectable"] is None else f"{row['detectable']:.3f}",
+        "Detectable": f"{row['detectable']:.3f}" if _powered(found) else "",
         "LSTM minus one by one": one_by_one(profiles),
         "Raster minus shuffled": arrangement(profiles),
     }

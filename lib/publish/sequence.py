@@ -160,8 +160,9 @@ def _on_radiographs(folder: Path, found: dict, regime: str, asking: Profiles, *,
     _, reached = _learned(found["control"]["relation"], "that relation", LARGEST)
     model, place = ablation.model_of(found), f"`{folder.name}`"
     change = f"{gap(row_of(found, LARGEST))}{family(found['headline'])}"
-    if len(asking) > 1:
-        (all_runs,) = together({(model, regime): asking}, LARGEST).values()
+    for all_runs in together(
+        {(model, regime): asking}, LARGEST
+    ).values():  # none, where fewer than two can say
         change += f"; over {all_runs}"
     if beside:
         return f"With the seeds of {place} it {reached}, and on radiographs ({within(regime)}) the difference is {change}."

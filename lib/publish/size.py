@@ -18,7 +18,7 @@ from lib.tables import markdown
 
 
 def sentence(results: Path) -> str:
-    """How much of the first model's AUC is left where the original's size (and cut) tells nothing; empty where sizes are not known."""
+    """How much of the first model's AUC is left with the original's size (and cut) balanced; empty where sizes are not known."""
     model, (folder, row) = next(iter(best(results).items()))
     found = _measured(folder, model)
     if not acquisition.known(found.tests[0]):
@@ -29,7 +29,7 @@ def sentence(results: Path) -> str:
     return (
         "A part of such figures may come from how images were taken and of whom ([data/README.md](data/README.md)). The originals (the files before they were "
         f"squashed) differ by class in size, and in how they were cut: outside test, {ill:.0%} of the ill ones and {normal:.0%} of the normal ones have sides of whole JPEG "
-        f"blocks (multiples of 8 pixels). When the test images are weighted so that height and shape of the originals are alike in the mean of either class (as many images as {count} then count), "
+        f"blocks (multiples of 8 pixels). When the test images are weighted so that height and shape of the originals are alike in the mean of either class (worth as much as {count} weighted evenly), "
         f"{style.NAMES[model]} (`{folder.name}`) has an AUC of {sizes} instead of {interval(row, 'auc', '.3f')}; when their cut is alike too, of {both}. The images that weigh most there may be harder for other reasons too. {_blocks(model, found)}"
     ).rstrip()
 
@@ -59,8 +59,8 @@ def section(results: Path) -> list[str]:
         "Originals differ in size by class, in train and in test (data card).",
         *taken.rightly(shown),
         "AUC on the test images as they are, and on the same images weighted (overlap weights, Li, Morgan & Zaslavsky 2018, held as fitted): so that the logs of height and aspect ratio, "
-        "their squares and their product have the same mean in both classes (sizes balanced), and so that whole blocks do too. What then counts are images whose size is common in both "
-        f"classes, as many as {_counts(next(iter(shown.values())))}; these may be harder for other reasons too:",
+        "their squares and their product have the same mean in both classes (sizes balanced), and so that whole blocks do too. What then counts most are images whose size is common in both "
+        f"classes (all are worth as much as {_counts(next(iter(shown.values())))}, weighted evenly); these may be harder for other reasons too:",
         markdown(pd.DataFrame([_balanced(folder, row) for folder, row in foremost.rows(results)])),
         *_heads(published(results)),
     ]
