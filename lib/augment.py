@@ -92,7 +92,7 @@ def mix_border(maps: Tensor, share: float) -> Tensor:
     """Maps (B, C, h, w) -> the same shape, where `share` of the images take the border of another image's map.
 
     What surrounds the lungs (arms, collimation, markers, background) goes with the class here, and less so in other places.
-    A border that may be anyone's says nothing. Each side's width is drawn on its own, up to BORDER: CutMix
+    A border that may be anyone's says less (the cells that are kept have seen their own). Each side's width is drawn on its own, up to BORDER: CutMix
     (Yun et al. 2019) with the window in the middle, whose label stays. Draws from torch's own random numbers.
     """
     count, (height, width) = len(maps), maps.shape[2:]

@@ -120,9 +120,7 @@ class Train:
     compile: bool = False  # torch.compile, where it pays
     augment: float = 0.0  # strength, 0 (none) to 1
     stretch: float = 0.0  # of training images: largest log of the factor by which the width alone is varied
-    mix_style: float = (
-        0.0  # share of the images whose map, after the frozen prefix, takes on another's style (lib.augment)
-    )
+    mix_style: float = 0.0  # share of the images whose map after the frozen prefix (or which, without one) takes another's style (lib.augment)
     mix_border: float = 0.0  # share of the images whose map, at the same place, takes the border of another's
     schedule: str = "constant"  # constant or cosine
     warmup_epochs: float = 0.0

@@ -253,7 +253,7 @@ def test_other_settings_have_other_stores(cfg):
 def test_store_does_not_depend_on_threads(cfg, tmp_path, monkeypatch):
     first = prepare(cfg)
     files.remove(cfg.store_dir)
-    monkeypatch.setattr(index, "cores", lambda: 5)
+    monkeypatch.setattr(index.joblib, "cpu_count", lambda: 5)
     assert prepare(cfg).fingerprint == first.fingerprint
 
 

@@ -95,8 +95,8 @@ def _patterns(effects: Effects) -> str:
         else "No: the fixed arrangement even costs AUC."
     )  # fmt: skip
     text = (
-        f"{start} When every image is read in a fresh random order, in training and evaluation, the LSTM cannot use where a "
-        f"token comes from; raster order changes its AUC by {gain:+.4f} [{low:+.4f}, {high:+.4f}] ({p_value(row)})."
+        f"{start} When every image is read in a fresh random order, in training and evaluation, the LSTM is not told where a "
+        f"token comes from (its content may still say so); raster order changes its AUC by {gain:+.4f} [{low:+.4f}, {high:+.4f}] ({p_value(row)})."
     )
     other = row_of(effects.orders, "transformer-shuffle")
     if other is not None:

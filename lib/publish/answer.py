@@ -78,11 +78,11 @@ def at_length(folders: list[Path]) -> list[str]:
         "How to read the table: differences are of the test AUC, mean over seeds, with 95% intervals.\n"
         "- *LSTM minus mean-pooling*: mean-pooling has as many weights as the LSTM. *Detectable* is the smallest true difference between them that such a study shows with 80% power.\n"
         "- *LSTM minus one by one*: the other head reads every token by itself and averages.\n"
-        "- *Raster minus shuffled*: raster order is row by row; shuffled is a fresh random order for each image, in training too.\n"
+        "- *Raster minus shuffled*: raster order is row by row; shuffled is a fresh random order for each image, in training too (and for each zoom at which an image is read).\n"
         '- In parentheses: the profile, where another one than that of the row had the comparison; and "1 of n", where the comparison is one of n. Its interval then holds for all n at once, and is wider.'
     )
     frozen = (
-        "\n- *On frozen features*: only a head is trained, a smaller one, on frozen ImageNet features."
+        "\n- *On frozen features*: only a head is trained, a smaller one, for a few epochs and without augmentation, on frozen ImageNet features."
         if any(regime == REGIMES["frozen"] for _, regime in asked)
         else ""
     )

@@ -91,7 +91,7 @@ def model_card(results: Path) -> str:
             "### Every recipe that was scored",
             _headline(every(results)),
             f"What each profile is: [README](../README.md). {_minutes(every(results))} `balanced` gives the custom model half as many images as `matched` and `quick` do, "
-            "which hardly trains it; its two seeds lie far apart, and intervals of so few are rather too narrow. All metrics of each: "
+            "and mixes their styles, and hardly trains it; its two seeds lie far apart, and intervals of so few are rather too narrow. All metrics of each: "
             "`reports/results/<profile>/headline.json` or `04_compare.json`.",
             *filter(None, [foremost.together(results)]),
             *tried.on_pairs(every(results)),
