@@ -59,6 +59,30 @@ def synchronize(module: nn.Module) -> None:
             layer.__class__, layer.process_group = Synchronized, None
 
 
+class _Float32:
+    """A recurrent layer that computes in float32 under autocast too: PyTorch's, on NVIDIA GPUs, would have it in float16 whatever is
+    asked (`AutocastRNN.cpp`), and the loss is not scaled for that."""
+
+    def forward(self, input: torch.Tensor, hx: torch.Tensor | tuple | None = None) -> tuple:
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.float(), hx)
+
+
+class Float32LSTM(_Float32, nn.LSTM):
+    """A long short-term memory in float32."""
+
+
+class Float32GRU(_Float32, nn.GRU):
+    """A gated recurrent unit in float32."""
+
+
+def recurrent_in_float32(module: nn.Module) -> None:
+    """Let every LSTM and GRU of `module` compute in float32; its weights and their names stay what they are."""
+    for layer in module.modules():
+        if type(layer) in (nn.LSTM, nn.GRU):
+            layer.__class__ = {nn.LSTM: Float32LSTM, nn.GRU: Float32GRU}[type(layer)]
+
+
 def compiled(module: nn.Module, device: torch.device) -> nn.Module:
     """`module` through torch.compile, or as it is where this machine has no working compiler."""
     try:

@@ -125,6 +125,8 @@ def start(config: Config, model: str, seed: int, store, *, progress: bool = True
     rest = Rest(network)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         devices.synchronize(rest)
+    if fabric.device.type == "cuda":
+        devices.recurrent_in_float32(rest)
     if train.compile:
         rest = devices.compiled(rest, fabric.device)
     rest, optimizer = fabric.setup(rest, optimizer)
