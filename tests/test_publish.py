@@ -274,11 +274,6 @@ def test_the_card_shows_recorded_operating_points_as_it_computes_them(compared, 
     assert reached.section([folder]) == recorded
 
 
-@pytest.mark.skipif(not published(RESULTS), reason="no results of the real study are recorded")
-def test_the_documents_of_this_repository_show_its_recorded_results():
-    assert all(documents.check_document(ROOT, RESULTS, name) for name in documents.DOCUMENTS)
-
-
 @pytest.mark.parametrize("folder", published(RESULTS), ids=lambda folder: folder.name)
 def test_what_is_recorded_is_json_that_others_read_too(folder):
     for path in folder.rglob("*.json"):
