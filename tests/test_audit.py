@@ -443,8 +443,14 @@ def test_run_repeats_itself(cfg, store, audited):
     pd.testing.assert_frame_equal(audit.run(cfg, store).findings, audited.findings)
 
 
-def test_copy_across_splits_is_bad(cfg, store):
-    found = audit.run(cfg, planted(store, row(store, "virus-2"), row(store, "IM-9")))
+def with_copy(audited, first: int, second: int) -> audit.Audit:
+    """The audit with the image of `first` copied to `second`; nothing else in it is measured again."""
+    copied = planted(audited.store, first, second)
+    return dataclasses.replace(audited, store=copied, duplicates=duplicates.find(copied))
+
+
+def test_copy_across_splits_is_bad(audited, store):
+    found = with_copy(audited, row(store, "virus-2"), row(store, "IM-9"))
     assert verdict(found, "Identical files") == "bad"
     assert "1 across splits, 1 with conflicting labels, 1 across patients (IM-9 = virus-2)" in found.finding(
         "Identical files"
@@ -452,12 +458,12 @@ def test_copy_across_splits_is_bad(cfg, store):
     assert "in doubt (identical files)" in findings.answer(found)
 
 
-def test_copies_within_a_split_do_not_put_the_splits_in_doubt(cfg, store):
+def test_copies_within_a_split_do_not_put_the_splits_in_doubt(audited, store):
     normal, ill = (
         np.flatnonzero((store.index["split"] == "train") & (store.index["label"] == label))[0]
         for label in (0, 1)
     )
-    found = audit.run(cfg, planted(store, normal, ill))
+    found = with_copy(audited, normal, ill)
     assert verdict(found, "Identical files") == "bad"
     said = findings.answer(found)
     assert said.startswith("The splits are apart: no patient crosses them")
@@ -730,9 +736,9 @@ def test_originals_are_told_by_their_own_sizes(audited, store):
     assert verdict == "info"
 
 
-def test_quarantined_images_are_counted(cfg, store):
+def test_quarantined_images_are_counted(audited, store):
     out = store.index.iloc[:3].assign(status=["empty file", "damaged: x", "damaged: y"])
-    found = audit.run(cfg, dataclasses.replace(store, quarantined=out))
+    found = dataclasses.replace(audited, store=dataclasses.replace(store, quarantined=out))
     assert "3 left out (2 x damaged; 1 x empty file)" in found.finding("Images")
     assert verdict(found, "Images") == "caution"
 
