@@ -118,12 +118,18 @@ def test_a_task_reads_the_stored_rows_of_its_own_images(tmp_path):
         assert (found - wanted).abs().mean() < unlike / 5
 
 
-@pytest.fixture
-def problem(tmp_path):
-    config = tiny.xception(tmp_path)
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """Images, and the frozen layers that see them."""
+    config = tiny.xception(tmp_path_factory.mktemp("prefix"))
     store = pixels.prepare(config, progress=False)
     torch.manual_seed(0)
-    return tmp_path / "kept", store, inference.Frozen(models.build(config, MODEL), torch.bfloat16)
+    return store, inference.Frozen(models.build(config, MODEL), torch.bfloat16)
+
+
+@pytest.fixture
+def problem(parts, tmp_path):
+    return tmp_path / "kept", *parts
 
 
 def make(problem, **settings):
