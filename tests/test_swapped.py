@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from lib import pixels, swapped, train
+from lib import models, pixels, swapped, train
 from lib.publish import tried
 from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Where the phantoms of the custom model are: the same for every test."""
+    return tmp_path_factory.mktemp("swapped")
 
 
 def column(width: int, side: int = 101) -> np.ndarray:
@@ -28,8 +34,8 @@ def test_the_edge_fills_what_becomes_free():
     assert (swapped.widened(np.full((20, 20), 90, np.uint8), 0.5) == 90).all()
 
 
-def test_only_the_asked_images_change(tmp_path):
-    store = pixels.prepare(tiny.custom(tmp_path), progress=False)
+def test_only_the_asked_images_change(root):
+    store = pixels.prepare(tiny.custom(root), progress=False)
     rows = store.rows("val")
     y_true = store.index["label"].to_numpy()[rows]
     changed = swapped.widths(store, rows, y_true)
@@ -41,8 +47,8 @@ def test_only_the_asked_images_change(tmp_path):
         )
 
 
-def test_the_border_comes_from_the_other_class_and_the_inside_stays(tmp_path):
-    store = pixels.prepare(tiny.custom(tmp_path), progress=False)
+def test_the_border_comes_from_the_other_class_and_the_inside_stays(root):
+    store = pixels.prepare(tiny.custom(root), progress=False)
     rows = store.rows("val")
     y_true = store.index["label"].to_numpy()[rows]
     changed = swapped.borders(store, rows, y_true)
@@ -66,8 +72,10 @@ def test_the_border_comes_from_the_other_class_and_the_inside_stays(tmp_path):
     ],
     ids=["moving average", "shuffle", "frozen"],
 )
-def test_a_swap_that_changes_nothing_leaves_the_logits_of_the_training(tmp_path, monkeypatch, name, changes):
-    cfg = (tiny.xception if name == "xception_lstm" else tiny.custom)(tmp_path, **changes)
+def test_a_swap_that_changes_nothing_leaves_the_logits_of_the_training(
+    root, tmp_path, monkeypatch, name, changes
+):
+    cfg = tiny.xception(tmp_path, **changes) if name == "xception_lstm" else tiny.custom(root, **changes)
     store = pixels.prepare(cfg, progress=False)
     state, task = train.start(cfg, name, 3, store, progress=False)
     expected = train._logits(state, task, store.rows("val"))
@@ -78,13 +86,27 @@ def test_a_swap_that_changes_nothing_leaves_the_logits_of_the_training(tmp_path,
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def leans(tmp_path, monkeypatch, image, read, swap) -> tuple[float, float]:
+def test_a_swap_is_looked_at_and_not_what_training_stored_of_the_images_before_it(tmp_path, monkeypatch):
+    """Outputs of frozen layers are stored by the images' fingerprint, which a swap leaves as it is."""
+    cfg, tasks = tiny.xception(tmp_path, train={"cache_frozen": 1}), []
+    store = pixels.prepare(cfg, progress=False)
+
+    def evaluate(_, task, rows):
+        tasks.append(task)
+        return torch.arange(len(rows))
+
+    monkeypatch.setattr(swapped.loop, "evaluate", evaluate)
+    swapped.auc(cfg, "xception_lstm", models.build(cfg, "xception_lstm"), store, swapped.widths)
+    assert [task.stored for task in tasks] == [None]
+
+
+def leans(root, monkeypatch, image, read, swap) -> tuple[float, float]:
     """AUC before and after the swap of a model that reads off (n, S, S) one number an image; `image(label)` are the images."""
-    cfg = tiny.xception(tmp_path, train={"cache_frozen": 1})
+    cfg = tiny.custom(root)
     store = pixels.prepare(cfg, progress=False)
     label = store.index["label"].to_numpy()
     store = type(store)(**(vars(store) | {"pixels": np.stack([image(ill) for ill in label])}))
-    state, task = train.start(cfg, "xception_lstm", 0, store, progress=False)
+    state, task = train.start(cfg, "custom_cnn_lstm", 0, store, progress=False)
 
     def measured(self, rows, **_):
         return read(torch.as_tensor(self.store.pixels[rows], dtype=torch.float32)), torch.zeros(len(rows))
@@ -93,24 +115,24 @@ def leans(tmp_path, monkeypatch, image, read, swap) -> tuple[float, float]:
     monkeypatch.setattr(swapped.loop, "FastRest", lambda *_: torch.neg)
     rows = store.rows("val")
     plain = swapped.metrics.auc(label[rows], swapped.loop.evaluate(state, task, rows).numpy())
-    return plain, swapped.auc(cfg, "xception_lstm", state.model, store, swap)
+    return plain, swapped.auc(cfg, "custom_cnn_lstm", state.model, store, swap)
 
 
-def test_a_model_that_leans_on_the_width_is_found_out(tmp_path, monkeypatch):
+def test_a_model_that_leans_on_the_width_is_found_out(root, monkeypatch):
     """Nothing but the width tells the classes apart, and then it is swapped."""
     monkeypatch.setattr(swapped, "FACTORS", (0.6, 1.6))
     found = leans(
-        tmp_path, monkeypatch, lambda ill: column(21 if ill else 31, 64), lambda x: x.mean((1, 2)), swapped.widths
-    )  # fmt: skip
+        root, monkeypatch, lambda ill: column(21 if ill else 31, 64), lambda x: x.mean((1, 2)), swapped.widths
+    )
     assert found == (1.0, 0.0)
 
 
 @pytest.mark.parametrize(("place", "after"), [(0, 0.0), (32, 1.0)], ids=["border", "middle"])
-def test_a_model_that_leans_on_the_border_is_found_out(tmp_path, monkeypatch, place, after):
+def test_a_model_that_leans_on_the_border_is_found_out(root, monkeypatch, place, after):
     """One that reads the middle does not mind."""
     shades = np.uint8([200, 50])
     found = leans(
-        tmp_path, monkeypatch, lambda ill: np.full((64, 64), shades[ill]), lambda x: x[:, place, place], swapped.borders
+        root, monkeypatch, lambda ill: np.full((64, 64), shades[ill]), lambda x: x[:, place, place], swapped.borders
     )  # fmt: skip
     assert found == (1.0, after)
 
