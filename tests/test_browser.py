@@ -87,18 +87,10 @@ def watched(page, path: Path):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_a_page_asks_for_nothing_and_complains_of_nothing(opened, path, name, width):
-    page = opened(path, width=width)
-    page.mouse.wheel(0, 20_000)
-    page.wait_for_timeout(100)
-    asked = [url for url in page.requests if not url.startswith("data:")]
-    assert asked == [path.as_uri()]
-    assert page.complaints == []
-
-
-@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_overflows_sideways(opened, path, name, width, scheme):
+def test_a_page_fits_warns_of_synthetic_images_asks_for_nothing_and_complains_of_nothing(
+    opened, path, name, width, scheme
+):
     page = opened(path, width=width, scheme=scheme)
     if os.environ.get("STUDY_TREE"):  # for whoever works on the pages to look at
         SCREENSHOTS.mkdir(exist_ok=True)
@@ -112,6 +104,16 @@ def test_nothing_overflows_sideways(opened, path, name, width, scheme):
         width,
     )
     assert beyond == []
+    assert page.locator(".banner").count() == 1
+    assert "Synthetic images" in page.locator(".banner").inner_text()
+    assert page.locator(".banner").is_visible()
+    assert page.get_attribute("html", "lang") == "en"
+    assert page.title()
+    page.mouse.wheel(0, 20_000)
+    page.wait_for_timeout(100)
+    asked = [url for url in page.requests if not url.startswith("data:")]
+    assert asked == [path.as_uri()]
+    assert page.complaints == []
 
 
 def test_every_link_and_anchor_resolves(opened, path, name, demo_study):
@@ -171,15 +173,6 @@ def test_axe_finds_no_serious_barrier(opened, path, name, width, scheme):
         if rule["impact"] in ("serious", "critical")
     ]
     assert serious == []
-
-
-def test_every_page_warns_of_synthetic_images(opened, path, name):
-    page = opened(path)
-    assert page.locator(".banner").count() == 1
-    assert "Synthetic images" in page.locator(".banner").inner_text()
-    assert page.locator(".banner").is_visible()
-    assert page.get_attribute("html", "lang") == "en"
-    assert page.title()
 
 
 def test_contents_stand_beside_the_text_where_there_is_room(opened, demo_study):
