@@ -166,12 +166,12 @@ def test_ablations_of_different_images_have_no_common_difference():
 
 def test_heads_that_do_not_differ_are_told_apart_in_few_pooled_studies():
     """Recipes at different levels, five seeds each, and patients whom one head happens to read better in all of them."""
-    rng, y, rejected, halves = np.random.default_rng(8), np.arange(160) % 2, 0, 0
+    rng, images, y, rejected, halves = np.random.default_rng(8), table(), np.arange(160) % 2, 0, 0
     for study in range(200):
         base, taste = rng.normal(0, 1, 160), rng.normal(0, 0.5, (2, 160))
         settings = [
             {
-                name: table().assign(
+                name: images.assign(
                     logit=np.concatenate(
                         [base + level * y + taste[k] + rng.normal(0, 0.5, 160) for _ in range(5)]
                     )
