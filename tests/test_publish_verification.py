@@ -1,3 +1,4 @@
+import contextlib
 import copy
 import functools
 import json
@@ -41,20 +42,22 @@ def leaves(value, path=()):
         yield path
 
 
+@contextlib.contextmanager
 def changed(document, path):
-    """The document with one value made another: a word or a digit more, a missing number given."""
-    again = copy.deepcopy(document)
-    place = again
-    for key in path[:-1]:
-        place = place[key]
-    value = place[path[-1]]
+    """The document with one value made another, for a while: a word or a digit more, a missing number given."""
+    *way, last = path
+    place = functools.reduce(lambda part, key: part[key], way, document)
+    value = place[last]
     if isinstance(value, bool):
-        place[path[-1]] = not value
+        place[last] = not value
     elif isinstance(value, str):
-        place[path[-1]] = value + "x"
+        place[last] = value + "x"
     else:
-        place[path[-1]] = 1.0 if value is None or np.isnan(value) else value * 1.001 + 1e-5
-    return again
+        place[last] = 1.0 if value is None or np.isnan(value) else value * 1.001 + 1e-5
+    try:
+        yield
+    finally:
+        place[last] = value
 
 
 def check_every_value(folder: Path, name: str) -> set:
@@ -63,11 +66,9 @@ def check_every_value(folder: Path, name: str) -> set:
     kept = verification.KEPT[name]
     unseen = set()
     for path in leaves(stated):
-        try:
-            verification._agree(name, changed(stated, path), again, kept)
+        with contextlib.suppress(PublishError), changed(stated, path):
+            verification._agree(name, stated, again, kept)
             unseen.add(next((key for key in path if key in kept), path))
-        except PublishError:
-            pass
     return unseen
 
 
