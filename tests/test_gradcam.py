@@ -254,8 +254,10 @@ def fingerprints(model):
     )
 
 
-@pytest.mark.parametrize("method", gradcam.METHODS)
-@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize(
+    ("method", "fails"),
+    [*((method, False) for method in gradcam.METHODS), ("gradcam", True)],  # refused before a method is used
+)
 def test_the_model_is_left_exactly_as_it_was(method, fails):
     torch.manual_seed(0)
     model = XceptionLSTM(lstm_hidden=4, dense=4, freeze_layers=30).train()
