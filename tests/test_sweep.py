@@ -130,7 +130,6 @@ def test_a_run_that_fails_is_named_after_the_others_have_finished(tmp_path):
         ),
         (["--profile", "demo", "--variant", "a:train.emma=1"], "did you mean 'ema'"),
         (["--profile", "demo", "--variant", "a:train.zooms=[1"], "train.zooms is '[1', which cannot be read"),
-        (["--profile", "demo", "--variant", "a:custom_cnn_lstm.head=gru2"], "custom_cnn_lstm.head is 'gru2'"),
         (
             ["--profile", "demo", "--variant", "train.ema=0.5"],
             "'train.ema=0.5' needs a name that",
