@@ -308,32 +308,22 @@ def test_models_that_were_removed_are_looked_for_again(bench):
 
 
 @pytest.mark.parametrize(
-    ("words", "waits"),
+    ("profile", "settings", "trained"),
     [
-        (["PROFILE=full"], True),
-        (["PROFILE=quick"], False),
-        (["PROFILE=quick", "SET=ablation.regime=finetuned"], True),
+        ("full", "", ["run 02_train_xception_lstm"]),
+        ("full", "ablation.model=custom_cnn_lstm", ["run 03_train_custom_cnn_lstm"]),
+        ("custom", "", ["run 03_train_custom_cnn_lstm"]),
+        ("custom", "ablation.model=xception_lstm", ["run 02_train_xception_lstm"]),
+        ("quick", "", []),
+        ("quick", "ablation.regime=finetuned", ["run 02_train_xception_lstm"]),
     ],
 )
-def test_a_fine_tuned_ablation_waits_for_the_model_it_takes_over(bench, words, waits):
-    (profile,) = (word.removeprefix("PROFILE=") for word in words if word.startswith("PROFILE="))
-    bench.make(f"reports/{profile}/06_ablation.ipynb", *words)
-    assert ("run 02_train_xception_lstm" in bench.calls) == waits
+def test_a_fine_tuned_ablation_waits_for_the_model_it_takes_over_and_no_other(
+    bench, profile, settings, trained
+):
+    bench.make(f"reports/{profile}/06_ablation.ipynb", f"PROFILE={profile}", f"SET={settings}")
+    assert [call for call in bench.calls if "_train_" in call] == trained
     assert bench.calls[-1] == "run 06_ablation"
-
-
-@pytest.mark.parametrize(
-    ("words", "trained"),
-    [
-        (["PROFILE=custom"], "03_train_custom_cnn_lstm"),
-        (["PROFILE=custom", "SET=ablation.model=xception_lstm"], "02_train_xception_lstm"),
-        (["PROFILE=full", "SET=ablation.model=custom_cnn_lstm"], "03_train_custom_cnn_lstm"),
-        (["PROFILE=full"], "02_train_xception_lstm"),
-    ],
-)
-def test_a_fine_tuned_ablation_waits_for_no_other_model(bench, words, trained):
-    bench.make(f"reports/{words[0].removeprefix('PROFILE=')}/06_ablation.ipynb", *words)
-    assert [call for call in bench.calls if "_train_" in call] == [f"run {trained}"]
 
 
 def test_a_failure_stops_make_and_leaves_what_was_good(bench):
@@ -403,24 +393,15 @@ def test_clean_models_makes_a_fine_tuned_ablation_train_again(bench, profile, tr
 
 @pytest.mark.parametrize("name", ["/x/Bob's data.zip", '/x/the "real" one; echo.zip', "/x/a `b`.zip"])
 def test_data_passes_any_name_on(bench, name):
-    done = bench.make("data", f"SOURCE={name}", f"WEIGHTS={name}")
+    done = bench.make("data", f"SOURCE={name}", f"WEIGHTS={name}.safetensors")
     assert done.returncode == 0, done.stderr
     said = (bench.root / "calls").read_text()
-    assert said.startswith(f"-m lib.sources --source {name} --weights {name} FRESH=")
+    assert said.startswith(f"-m lib.sources --source {name} --weights {name}.safetensors FRESH=")
 
 
 def test_data_without_files_names_none(bench):
     bench.make("data")
     assert (bench.root / "calls").read_text().startswith("-m lib.sources FRESH=")
-
-
-def test_data_passes_files_on(bench):
-    bench.make("data", "SOURCE=/some where/set.zip", "WEIGHTS=w.safetensors")
-    assert (
-        (bench.root / "calls")
-        .read_text()
-        .startswith("-m lib.sources --source /some where/set.zip --weights w.safetensors")
-    )
 
 
 def test_a_conda_environment_is_used_only_when_it_has_the_packages(bench):
