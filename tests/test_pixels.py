@@ -12,6 +12,7 @@ import torch
 
 from lib import config, files, images, index, originals, pixels, sources, splits, store
 from lib.trouble import IndexingError
+from tests import tiny
 from tests.test_sources import png, small_set, unzipped, zipped
 
 
@@ -337,10 +338,8 @@ def test_no_rows_no_batches(phantoms):
 
 
 def test_open_store_is_quick(tmp_path):
-    cfg = config.load("quick", root=tmp_path, **{"data.image_size": 32})
+    cfg = tiny.real(tmp_path, **{"data.image_size": 32})
     sources_zip = zipped(tmp_path / "set.zip", small_set(patients=90))
-    cfg.weights_file.parent.mkdir(parents=True)
-    cfg.weights_file.write_bytes(b"weights")
     sources.fetch(cfg, source=sources_zip, progress=False)
     prepare(cfg)
     began = time.process_time()

@@ -54,11 +54,7 @@ def unzipped(root, members: dict[str, bytes]):
 @pytest.fixture
 def cfg(tmp_path):
     """A project folder whose weights are there already (a stand-in: nothing here reads them)."""
-    root = tmp_path / "project"
-    cfg = config.load("quick", root=root, **{"data.image_size": 32})
-    cfg.weights_file.parent.mkdir(parents=True)
-    cfg.weights_file.write_bytes(b"weights")
-    return cfg
+    return tiny.real(tmp_path / "project", **{"data.image_size": 32})
 
 
 def nothing_left(cfg) -> bool:

@@ -8,9 +8,10 @@ import threading
 import numpy as np
 import pytest
 
-from lib import config, sources
+from lib import sources
 from lib.sources import download
 from lib.trouble import SourceError
+from tests import tiny
 from tests.test_sources import small_set, zipped
 
 CONTENT = np.random.default_rng(0).bytes(600_000)
@@ -243,9 +244,7 @@ def test_disk_without_room_is_said_before_the_download(server, tmp_path, monkeyp
 def test_downloaded_archive_becomes_images_and_is_removed(tmp_path, server, monkeypatch, capsys):
     server.content = zipped(tmp_path / "made.zip", small_set()).read_bytes()
     monkeypatch.setattr(sources, "PUBLIC", remote(server))
-    cfg = config.load("quick", root=tmp_path / "project")
-    cfg.weights_file.parent.mkdir(parents=True)
-    cfg.weights_file.write_bytes(b"weights")
+    cfg = tiny.real(tmp_path / "project")
     sources.fetch(cfg, progress=False)
     assert not (cfg.root / "data" / "downloads").exists()
     sources.fetch(cfg, progress=False)
@@ -256,9 +255,7 @@ def test_downloaded_archive_becomes_images_and_is_removed(tmp_path, server, monk
 def test_what_someone_else_put_beside_the_download_stays(tmp_path, server, monkeypatch):
     server.content = zipped(tmp_path / "made.zip", small_set()).read_bytes()
     monkeypatch.setattr(sources, "PUBLIC", remote(server))
-    cfg = config.load("quick", root=tmp_path / "project")
-    cfg.weights_file.parent.mkdir(parents=True)
-    cfg.weights_file.write_bytes(b"weights")
+    cfg = tiny.real(tmp_path / "project")
     downloads = cfg.root / "data" / "downloads"
     downloads.mkdir()
     (downloads / "mine.zip").write_bytes(b"mine")

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib import config, index, sources, store
+from lib import index, sources, store
 from lib.config import ROOT
+from tests import tiny
 from tests.test_sources import small_set, zipped
 from tests.test_sources_download import remote, server  # noqa: F401
 
@@ -48,10 +49,7 @@ store.prepare(config.load("quick", root={root!r}, **{{"data.image_size": 32}}), 
 
 @pytest.fixture
 def cfg(tmp_path):
-    cfg = config.load("quick", root=tmp_path / "project", **{"data.image_size": 32})
-    cfg.weights_file.parent.mkdir(parents=True)
-    cfg.weights_file.write_bytes(b"weights")
-    return cfg
+    return tiny.real(tmp_path / "project", **{"data.image_size": 32})
 
 
 def kill_when(code: str, half_way) -> None:
@@ -126,9 +124,7 @@ def test_killed_store_is_built_again_and_is_the_same(tmp_path, cfg):
     built = store.prepare(cfg, progress=False)
     assert parts(folder.parent) == []
     assert len(built.index) == 16
-    again = config.load("quick", root=tmp_path / "other", **{"data.image_size": 32})
-    again.weights_file.parent.mkdir(parents=True)
-    again.weights_file.write_bytes(b"weights")
+    again = tiny.real(tmp_path / "other", **{"data.image_size": 32})
     sources.fetch(again, source=tmp_path / "set.zip", progress=False)
     undisturbed = store.prepare(again, progress=False)
     assert undisturbed.fingerprint == built.fingerprint

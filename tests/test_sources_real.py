@@ -12,6 +12,7 @@ from lib import config, files, matched, originals, overlap, sources, splits, sto
 from lib.audit import duplicates
 from lib.config import ROOT
 from lib.publish import results
+from tests import tiny
 
 ARCHIVE = ROOT.parent / "shared" / "data" / "chest_xray_224.zip"
 pytestmark = pytest.mark.skipif(not ARCHIVE.exists(), reason=f"the real archive is not at {ARCHIVE}")
@@ -20,9 +21,7 @@ pytestmark = pytest.mark.skipif(not ARCHIVE.exists(), reason=f"the real archive 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """(store, its index with the archive's own splits, config, processor seconds from the zip to the store)."""
-    cfg = config.load("quick", root=tmp_path_factory.mktemp("real"))
-    cfg.weights_file.parent.mkdir(parents=True)
-    cfg.weights_file.write_bytes(b"a stand-in: no model is built here")
+    cfg = tiny.real(tmp_path_factory.mktemp("real"))
     began = time.process_time()
     sources.fetch(cfg, source=ARCHIVE, progress=False)
     built = store.prepare(cfg, progress=False)

@@ -1,4 +1,4 @@
-"""Small trainings for the tests: phantoms of 28 pixels, a second or two a run."""
+"""Small studies for the tests: trainings on phantoms of 28 pixels, a second or two a run, and projects of real images."""
 
 from __future__ import annotations
 
@@ -27,6 +27,14 @@ def xception(root: Path, *, train: dict | None = None, **overrides) -> Config:
         "xception_lstm.train": {"epochs": 1, "batch_size": 8} | (train or {}),
     }  # fmt: skip
     return config.load("demo", root=root, **(SMALL | settings | overrides))
+
+
+def real(root: Path, **overrides) -> Config:
+    """The quick profile, of real images, with something in the place of the ImageNet weights, which nobody here reads."""
+    cfg = config.load("quick", root=root, **overrides)
+    cfg.weights_file.parent.mkdir(parents=True)
+    cfg.weights_file.write_bytes(b"weights")
+    return cfg
 
 
 def indexed(raw_dir: Path) -> pd.DataFrame:
