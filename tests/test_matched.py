@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from lib import config, matched, pixels, splits
 from lib.splits import check_patients
-from tests.test_sources import small_set, unzipped
+from tests.tiny import small_set, unzipped
 
 PATIENTS = 60  # of each class
 

@@ -13,7 +13,7 @@ import torch
 from lib import config, files, images, index, originals, pixels, sources, splits, store
 from lib.trouble import IndexingError
 from tests import tiny
-from tests.test_sources import png, small_set, unzipped, zipped
+from tests.tiny import png, small_set, unzipped, zipped
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """`make data` from files: archives, folders, PneumoniaMNIST, weights; what is refused leaves nothing behind."""
 
 import dataclasses
-import io
 import os
 import stat
 import zipfile
@@ -11,44 +10,14 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from PIL import Image
 
 from lib import config, files, index, models, sources, store
 from lib.sources import SourceError, archive, imagenet, medmnist
 from lib.trouble import IndexingError
 from tests import tiny
+from tests.tiny import png, small_set, unzipped, zipped
 
 WEIGHTS = config.ROOT.parent / "shared" / "weights" / "legacy_xception.tf_in1k.notop.fp16.safetensors"
-
-
-def png(seed: int, size: int = 32) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size, size), np.uint8)).save(out, "PNG")
-    return out.getvalue()
-
-
-def small_set(top: str = "chest_xray/", train: str = "train", test: str = "test", patients: int = 4) -> dict[str, bytes]:  # fmt: skip
-    """Member name -> content: four patients a class and split, in the public set's naming."""
-    members = {}
-    for split, first in ((train, 100), (test, 1)):
-        for number in range(first, first + patients):
-            members[f"{top}{split}/NORMAL/IM-{number:04d}-0001.png"] = png(number)
-            members[f"{top}{split}/PNEUMONIA/person{number}_bacteria_{number}.png"] = png(1000 + number)
-    return members
-
-
-def zipped(path, members: dict[str, bytes]):
-    with zipfile.ZipFile(path, "w") as out:
-        for name, data in members.items():
-            out.writestr(name, data)
-    return path
-
-
-def unzipped(root, members: dict[str, bytes]):
-    for name, data in members.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(data)
-    return root
 
 
 @pytest.fixture

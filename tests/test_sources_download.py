@@ -12,7 +12,7 @@ from lib import sources
 from lib.sources import download
 from lib.trouble import SourceError
 from tests import tiny
-from tests.test_sources import small_set, zipped
+from tests.tiny import small_set, zipped
 
 CONTENT = np.random.default_rng(0).bytes(600_000)
 PAGE = b"<html>Sign in to this network</html>"

@@ -13,8 +13,8 @@ import pytest
 from lib import index, sources, store
 from lib.config import ROOT
 from tests import tiny
-from tests.test_sources import small_set, zipped
 from tests.test_sources_download import remote, server  # noqa: F401
+from tests.tiny import small_set, zipped
 
 # Each slows one step down, so that it can be met half way; everything else is the real thing.
 DOWNLOAD = """

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from PIL import Image
 
 from lib import config, index
 from lib.config import Config
@@ -40,3 +44,33 @@ def real(root: Path, **overrides) -> Config:
 def indexed(raw_dir: Path) -> pd.DataFrame:
     """The index of a folder of images, quarantined ones included; no pixels are kept."""
     return index.table(row for row, _ in index.scan(raw_dir, look=lambda gray, name: None, progress=False))
+
+
+def png(seed: int, size: int = 32) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size, size), np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+def small_set(top: str = "chest_xray/", train: str = "train", test: str = "test", patients: int = 4) -> dict[str, bytes]:  # fmt: skip
+    """Member name -> content: four patients a class and split, in the public set's naming."""
+    members = {}
+    for split, first in ((train, 100), (test, 1)):
+        for number in range(first, first + patients):
+            members[f"{top}{split}/NORMAL/IM-{number:04d}-0001.png"] = png(number)
+            members[f"{top}{split}/PNEUMONIA/person{number}_bacteria_{number}.png"] = png(1000 + number)
+    return members
+
+
+def zipped(path, members: dict[str, bytes]):
+    with zipfile.ZipFile(path, "w") as out:
+        for name, data in members.items():
+            out.writestr(name, data)
+    return path
+
+
+def unzipped(root, members: dict[str, bytes]):
+    for name, data in members.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    return root
