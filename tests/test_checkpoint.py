@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lib import checkpoint
+from tests import tiny
 
 
 def test_what_is_saved_comes_back(tmp_path):
@@ -76,11 +77,8 @@ def save_beyond_the_limit(path, answers):
 
 
 def test_a_write_that_the_system_refuses_half_way(tmp_path):
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lib.train", "tests.tiny"])
-    answers = context.Queue()
-    process = context.Process(target=save_beyond_the_limit, args=(tmp_path / "checkpoint.pt", answers))
-    process.start()
+    answers = multiprocessing.get_context("forkserver").Queue()
+    process = tiny.started(save_beyond_the_limit, tmp_path / "checkpoint.pt", answers)
     said, kept = answers.get(timeout=120)
     process.join()
     assert "could not be written" in said

@@ -1,13 +1,11 @@
 """A training process that is killed again and again ends with the bits of one that nobody disturbed."""
 
-import multiprocessing
 import os
 import random
 import signal
 import time
 
 import pandas as pd
-import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -28,23 +26,9 @@ def work(root):
     train.fit(tiny.custom(root, train=PROTOCOL), MODEL, 0, progress=False)
 
 
-@pytest.fixture(scope="module")
-def start():
-    """Start a training process; its imports are made once, by the server that it is forked from."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lib.train", "tests.tiny"])
-
-    def started(root):
-        process = context.Process(target=work, args=(root,))
-        process.start()
-        return process
-
-    return started
-
-
-def test_killed_at_random_moments_it_ends_with_the_same_bits(start, tmp_path):
+def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    process = start(whole)
+    process = tiny.started(work, whole)
     process.join()
     assert process.exitcode == 0
     config = tiny.custom(cut, train=PROTOCOL)
@@ -52,7 +36,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(start, tmp_path):
     rng, kills, positions = random.Random(0), 0, set()
     while kills < KILLS:
         before = saved.stat().st_mtime_ns if saved.exists() else 0
-        process = start(cut)
+        process = tiny.started(work, cut)
         while process.is_alive() and not (saved.exists() and saved.stat().st_mtime_ns > before):
             time.sleep(0.002)  # until it has taken at least one step, so that it gets anywhere
         time.sleep(rng.uniform(0, 0.06))
@@ -66,7 +50,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(start, tmp_path):
         if saved.exists():
             kept = torch.load(saved, weights_only=True)  # whole, whenever the blow came
             positions.add((kept["epoch"], kept["step"]))
-    process = start(cut)
+    process = tiny.started(work, cut)
     process.join()
     assert process.exitcode == 0
     assert kills >= 10

@@ -1,6 +1,5 @@
 """Two processes that share a batch train the model that one process trains."""
 
-import multiprocessing
 import os
 import socket
 
@@ -59,17 +58,11 @@ def _dying(step, at):
 
 def together(root, world, *about) -> list[int]:
     """How each of `world` processes ends that train in `root`, where the images are before they look for them."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lib.train", "tests.tiny"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     pixels.prepare(tiny.custom(root), progress=False)
-    processes = [
-        context.Process(target=work, args=(root, rank, world, port, *about)) for rank in range(world)
-    ]
-    for process in processes:
-        process.start()
+    processes = [tiny.started(work, root, rank, world, port, *about) for rank in range(world)]
     for process in processes:
         process.join(240)
     return [process.exitcode for process in processes]

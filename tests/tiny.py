@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,15 @@ def real(root: Path, **overrides) -> Config:
     cfg.weights_file.parent.mkdir(parents=True)
     cfg.weights_file.write_bytes(b"weights")
     return cfg
+
+
+def started(work: Callable, *words) -> multiprocessing.Process:
+    """A process that does `work(*words)`; its imports are made once, by the server that all such are forked from."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lib.train", "tests.tiny"])
+    process = context.Process(target=work, args=words)
+    process.start()
+    return process
 
 
 def indexed(raw_dir: Path) -> pd.DataFrame:
