@@ -35,10 +35,7 @@ def test_the_readme_takes_all_recipes_together_that_asked_whether_the_lstm_helps
     assert "| balanced | 2 |" in alone
     assert "quick" not in alone and "recipes" not in alone
     both = at_length([one, silent, two])
-    gaps = [
-        ablation.analyse(ablation.read(f / "ablation"), n_boot=100).row("lstm-raster")["difference"]
-        for f in (one, two)
-    ]
+    gaps = [effects_of(folder).row("lstm-raster")["difference"] for folder in (one, two)]
     read, table, found = alone.split("\n\n")[1:]
     assert found.startswith("- Of all heads, token orders and read-outs that were tried")
     assert both.split("\n\n")[1:3] == [read, table]
@@ -55,9 +52,12 @@ def written(difference: float, low: float, high: float) -> str:
     return f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
-def gap_of(folder: Path, variant: str = "lstm-raster") -> str:
-    row = effects_of(folder).row(variant)
+def gap_in(row) -> str:
     return written(row["difference"], row["adjusted_low"], row["adjusted_high"])
+
+
+def gap_of(folder: Path, variant: str = "lstm-raster") -> str:
+    return gap_in(effects_of(folder).row(variant))
 
 
 def helps(folder: Path) -> str:
@@ -188,8 +188,7 @@ def test_several_profiles_have_a_common_difference_to_heads_without_an_order(tmp
     of_two = "; `custom`, `custom_cpu`, 4 runs of each head"
     for said, whose in ((at_length(folders), ""), (at_length([*folders, lacks]), of_two)):
         for words, (row, _) in rows.items():
-            gap = written(row["difference"], row["adjusted_low"], row["adjusted_high"])
-            assert f"; to {words} it is {gap} (adjusted p = {row['p_adjusted']:.2g}{whose})" in said
+            assert f"; to {words} it is {gap_in(row)} (adjusted p = {row['p_adjusted']:.2g}{whose})" in said
     few = asked(tmp_path / "reframed", 0.3, model=CUSTOM)
     ((_, profiles),) = recipes.questions([folders[0], few]).items()
     assert recipes.to_unordered(CUSTOM, profiles) == {}  # one profile had them: its table says it
@@ -200,7 +199,7 @@ def test_each_answer_says_of_which_model_it_is_where_both_were_asked(tmp_path):
     one, frozen = asked(tmp_path / "tuned", 0.2), asked(tmp_path / "quick", 0.5, regime="frozen")
     (shuffled,) = effects_of(custom).orders.to_dict("records")
     (beyond,) = effects_of(custom).beyond.to_dict("records")
-    apart = written(beyond["difference"], beyond["adjusted_low"], beyond["adjusted_high"])
+    apart = gap_in(beyond)
     added = written(-shuffled["difference"], -shuffled["adjusted_high"], -shuffled["adjusted_low"])
     assert shuffled["difference"] > 0  # so that a sign that was left as recorded is seen
     verdicts = {helps(folder) for folder in (custom, one, frozen)}
@@ -402,13 +401,12 @@ def test_the_card_says_what_the_read_out_that_learns_a_relation_makes_of_radiogr
     seen = SEEN - {("relation", "lstm-raster")}
     for folder in (few, many):
         controlled(folder, gains=seen)
-    row = ablation.analyse(ablation.read(many / "ablation"), n_boot=100).row(control.LSTM)
-    gap = f"is {row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}], adjusted for 2 comparisons."
+    gap = f"is {gap_of(many, control.LSTM)}, adjusted for 2 comparisons."
     assert sequence.known_truth([few, many]).endswith(gap)
     assert "largest value" not in sequence.known_truth([few])
     frozen = asked(tmp_path / "frozen", 0.9, heads=("mean-mlp", "lstm-raster", control.LSTM), regime="frozen")
     controlled(frozen, gains=seen)
-    row = ablation.analyse(ablation.read(frozen / "ablation"), n_boot=100).row(control.LSTM)
+    row = effects_of(frozen).row(control.LSTM)
     first, other = sequence.known_truth([few, many, frozen]).split(gap)
     assert "(Xception-LSTM, `quick`, with the backbone trained too)" in first
     assert other.startswith(" With the seeds of `frozen` it learns that relation (test AUC 0.")
@@ -429,11 +427,10 @@ def test_that_read_out_is_told_over_all_recipes_that_asked_for_it(tmp_path):
     draws = [ablation.pooled(recipes, head, n_boot=100) for head in (control.LSTM, "lstm-raster")]
     assert draws[0].estimate != draws[1].estimate
     row = ablation.judged(draws[:1], [(control.LSTM, "mean-mlp")]).iloc[0]
-    gap = f"{row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]"
     names = "`tuned`, `reframed`; 4 runs of each head"
     said = sequence.left_open([one, lacks, other])
     assert (
-        f"adjusted for 2 comparisons; over the 2 recipes that compared the two ({names}) the difference to mean-pooling is {gap} (p = "
+        f"adjusted for 2 comparisons; over the 2 recipes that compared the two ({names}) the difference to mean-pooling is {gap_in(row)} (p = "
         in said
     )
     assert "). There a token sees its own patch alone; a token of Xception sees most of the image" in said
@@ -453,7 +450,7 @@ def test_the_card_says_what_the_lstm_loses_where_no_sequence_can_help(tmp_path, 
     (row,) = found["control"]["amount"]["differences"]
     assert (row["difference"] < 0) == loses
     assert row["differs"]
-    gap = f"is {row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]: a difference on radiographs"
+    gap = f"is {gap_in(row)}: a difference on radiographs"
     assert (gap in sequence.known_truth([folder])) == loses
     assert (
         "does not by itself mean that the sequence tells nothing" in sequence.known_truth([folder])
@@ -479,7 +476,7 @@ def test_what_is_shown_to_differ_is_named_of_all_that_was_asked(tmp_path):
         row["differs"] = row["variant"] == "lstm-reverse"
     files.write_json(path, found)
     (order,) = found["orders"]
-    apart = written(order["difference"], order["adjusted_low"], order["adjusted_high"])
+    apart = gap_in(order)
     place = "(Xception-LSTM, on frozen features, `quick`)"
     said = at_length([one, many])
     assert f"from mean-pooling: `lstm-reverse` {gap_of(many, 'lstm-reverse')} {place}; orders shown" in said
@@ -491,10 +488,8 @@ def test_the_model_card_lists_every_recipe_that_asked_whether_the_lstm_helps(tmp
     folders = [asked(tmp_path / "balanced", 0.2), asked(tmp_path / "tuned", 0.8)]
     said = "\n".join(sequence.answers(folders))
     for folder in folders:
-        row = ablation.analyse(ablation.read(folder / "ablation"), n_boot=100).row("lstm-raster")
-        gap = f"{row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]"
         assert f"| {folder.name} | 2 |" in said
-        assert f"| {gap} |" in said
+        assert f"| {gap_of(folder)} |" in said
 
 
 def test_the_model_card_answers_each_question_by_the_first_profile_that_asked_it(tmp_path):
@@ -515,17 +510,15 @@ def test_the_model_card_lists_every_variant_of_the_largest_ablation(tmp_path):
     many = asked(tmp_path / "grid", 0.5, heads=("mean-mlp", "token-mean", "lstm-raster", "lstm-reverse"))
     said = "\n".join(sequence.answers([few, many]))
     assert "Every variant of `grid`, mean of 2 seeds; " in said
-    effects = ablation.analyse(ablation.read(many / "ablation"), n_boot=100)
-
-    def gap(row):
-        return f"{row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]"
-
+    effects = effects_of(many)
     lines = {line.split(" | ")[0].strip("| "): line for line in said.splitlines() if line.startswith("| ")}
     auc = effects.auc.set_index("variant")["auc"]
     assert lines["lstm-reverse"].endswith(
-        f"| {auc['lstm-reverse']:.4f} | {gap(effects.row('lstm-reverse'))} |  |"
+        f"| {auc['lstm-reverse']:.4f} | {gap_in(effects.row('lstm-reverse'))} |  |"
     )
-    assert f"| {gap(effects.row('lstm-raster'))} | {gap(effects.beyond.iloc[0])} |" in lines["lstm-raster"]
+    assert (
+        f"| {gap_in(effects.row('lstm-raster'))} | {gap_in(effects.beyond.iloc[0])} |" in lines["lstm-raster"]
+    )
 
 
 def test_profiles_that_differ_in_their_ablation_alone_are_one_recipe(tmp_path):
