@@ -14,8 +14,8 @@ from bs4 import BeautifulSoup
 from lib import config, files, provenance, report
 from lib.plots import style
 from lib.study import overview, pages
-from lib.study.steps import State, Step
-from tests.test_study import write_notebook
+from lib.study.steps import Step
+from tests.test_study import state, write_notebook
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 PANDAS = """<div><style scoped>.dataframe tbody tr th {vertical-align: top;}</style>
@@ -263,14 +263,12 @@ def test_the_index_page_gathers_answers_results_checks_and_states(step):
         },
     )
     step.keep(
-        State(
-            "failed",
-            "x",
-            "2026-11-22T10:00:00+00:00",
-            75.0,
-            "make all PROFILE=demo",
-            (),
-            {"cell": "a", "name": "ValueError", "message": "<b>"},
+        state(
+            status="failed",
+            started="2026-11-22T10:00:00+00:00",
+            duration_s=75.0,
+            command="make all PROFILE=demo",
+            error={"cell": "a", "name": "ValueError", "message": "<b>"},
         )
     )
     step.partial.write_text("{}")
@@ -306,7 +304,7 @@ def test_the_index_page_says_which_results_no_step_here_has_written(step):
     overview.write(step.config)
     index = step.page.with_name("index.html")
     assert "recorded before: results of 02 Title & 02_this." in read(index).select_one("main .note").text
-    step.keep(State("done", "x", "2026-11-22T10:00:00+00:00", 75.0, "make all PROFILE=demo", (), None))
+    step.keep(state())
     overview.write(step.config)
     assert "recorded before" not in index.read_text()
     assert "Neither." in index.read_text()
@@ -317,7 +315,7 @@ def test_the_index_page_says_which_results_are_of_an_earlier_run(step):
     index = step.page.with_name("index.html")
 
     def told(status: str, inputs: str) -> bool:
-        step.keep(State(status, inputs, "2026-11-22T10:00:00+00:00", 75.0, "make all PROFILE=demo", (), None))
+        step.keep(state(status=status, inputs=inputs))
         overview.write(step.config)
         return (
             "Of an earlier run, out of date or failed since: results of 02 Title & 02_this."
