@@ -438,27 +438,21 @@ def test_figures_draw_every_row():
 
 
 class TestMeanOfDraws:
-    def recipes(self, count=4, seeds=5):
+    def recipes(self):
         table, rng = sample(), np.random.default_rng(6)
         return [
             stats.resample(
-                [table.assign(score=table["score"] + 0.7 * rng.normal(size=len(table))) for _ in range(seeds)],
-                [auc] * seeds, n_boot=600, seed=1, stream=k,
+                [table.assign(score=table["score"] + 0.7 * rng.normal(size=len(table))) for _ in range(5)],
+                [auc] * 5, n_boot=600, seed=1, stream=k,
             )
-            for k in range(count)
+            for k in range(4)
         ]  # fmt: skip
-
-    def test_one_alone_is_itself(self):
-        (one,) = self.recipes(1)
-        mean = effects.mean_of([one])
-        assert mean.estimate == one.estimate
-        assert mean.error == pytest.approx(one.error, abs=1e-15)
-        assert mean.interval() == one.interval()
 
     def test_it_is_the_mean_and_its_seeds_are_those_of_all(self):
         four = self.recipes()
         mean = effects.mean_of(four)
         assert mean.estimate == pytest.approx(np.mean([d.per_seed.mean() for d in four]), abs=1e-15)
+        assert mean.size == four[0].size
         variances = [d.per_seed.var(ddof=1) / 5 for d in four]
         assert [k for _, k in mean.seeds] == [5] * 4
         assert sum(v for v, _ in mean.seeds) == pytest.approx(sum(variances) / 16)  # of a mean of four

@@ -214,9 +214,7 @@ def test_the_cascade_reaches_every_part_and_leaves_the_model(model):
     images = torch.randn(3, 3, 28, 28, generator=torch.Generator().manual_seed(0))
     found = randomised.cascade(model, images, seed=0, steps=4)
     first = found[found["step"] == 0]
-    assert (first["rank_correlation"].dropna() == 1).all() or np.allclose(
-        first["rank_correlation"].dropna(), 1
-    )
+    assert np.allclose(first["rank_correlation"].dropna(), 1)
     names = found.groupby("step")["randomised"].first().tolist()
     assert names[:3] == ["nothing", "classifier", "sequence"]
     assert names[-1] == "backbone.0"
