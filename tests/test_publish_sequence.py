@@ -433,7 +433,10 @@ def test_that_read_out_is_told_over_all_recipes_that_asked_for_it(tmp_path):
         f"adjusted for 2 comparisons; over the 2 recipes that compared the two ({names}) the difference to mean-pooling is {gap_in(row)} (p = "
         in said
     )
-    assert "). There a token sees its own patch alone; a token of Xception sees most of the image" in said
+    assert (
+        "). On the synthetic chests a token sees its own patch alone; a token of Xception sees most of the image"
+        in said
+    )
     assert said.endswith(" At length: [models/README.md](models/README.md).")
     assert "recipes that compared" not in sequence.left_open([one, lacks])
     kept = files.read_json(other / "06_ablation.json")
