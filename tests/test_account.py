@@ -138,7 +138,17 @@ def test_every_published_profile_is_told_by_its_own_settings():
     assert "drawn at random" in limits_of("refit")
     assert "test accuracy of every epoch is recorded" in limits_of("quick")
     assert "a run of consecutive patients" in limits_of("tuned")
-    pairs = ("matched", "balanced", "stretched", "reframed", "calibrated", "grid", "custom", "custom_cpu")
+    pairs = (
+        "matched",
+        "balanced",
+        "stretched",
+        "reframed",
+        "calibrated",
+        "grid",
+        "custom",
+        "custom_cpu",
+        "custom_again",
+    )
     for profile in ("tuned", *pairs, "refit", "centre", "overlap", "harmonised"):
         found = limits_of(profile)
         assert "every epoch is recorded" not in found

@@ -80,6 +80,7 @@ def test_rivals_know_the_image_or_nothing():
     assert {name: maps.shape for name, maps in found.items()} == dict.fromkeys(rivals.RIVALS, (2, 14, 14))
     assert np.unravel_index(found["centre"][0].argmax(), (14, 14)) in {(r, c) for r in (6, 7) for c in (6, 7)}
     assert found["edges"][0, 7, 7] < found["edges"][0, 7, 5]  # the square's inside against its rim
+    assert (found["plain"] == -found["edges"]).all()
     assert (rivals.rivals(pixels, (14, 14), seed=1)["random"] == found["random"]).all()
     assert (rivals.rivals(pixels, (14, 14), seed=2)["random"] != found["random"]).any()
 
@@ -185,7 +186,10 @@ def test_blank_maps_have_no_curve_and_are_left_out_of_the_mean():
     }
     curve = deletion.curves(brightness_model, lesion_images(3), maps, np.ones(3), steps=3, seed=0)
     assert deletion.areas(curve)["deletion", "gradcam"].isna().tolist() == [True, False, False]
-    assert deletion.advantages(curve, np.arange(3), of="gradcam", **BOOT)["advantage"].iloc[0].n == 2
+    found = deletion.advantages(curve, np.arange(3), of="gradcam", **BOOT)
+    assert found["advantage"].iloc[0].n == 2
+    assert found["blank"].tolist() == [1, 1]
+    assert "1 image without a map left out" in trust.on_deletion("xception_lstm", found)[0]["result"]
 
 
 def test_ties_are_broken_by_the_seed():
@@ -261,7 +265,7 @@ def test_shuffled_is_the_end_of_the_cascade(model):
 @pytest.mark.parametrize(("free", "bad"), [(True, True), (False, False)])
 def test_a_map_free_of_the_weights_is_found_out(model, monkeypatch, free, bad):
     """End to end: a 'map' of the image's own brightness stays as it is when the weights are shuffled."""
-    images = torch.randn(6, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(8, 3, 28, 28, generator=torch.Generator().manual_seed(0))
     bright = torch.nn.functional.avg_pool2d(images.mean(1), 4).numpy()
     if free:
         own = gradcam.explain
@@ -269,7 +273,7 @@ def test_a_map_free_of_the_weights_is_found_out(model, monkeypatch, free, bad):
             gradcam, "explain", lambda *a, **k: dataclasses.replace(own(*a, **k), values=bright)
         )
     cascade = randomised.cascade(model, images, seed=0, steps=3).assign(shuffle=0)
-    assert (trust.on_cascade("custom_cnn_lstm", cascade)[0]["verdict"] == "bad") == bad
+    assert [row["verdict"] == "bad" for row in trust.on_cascade("custom_cnn_lstm", cascade)] == [bad, bad]
 
 
 def test_a_cascade_needs_three_steps(model):
@@ -308,10 +312,20 @@ def test_agreement_that_is_mostly_shared_by_all_images_is_no_good_news():
     assert trust.on_agreement("seeds", own)[0]["verdict"] == "good"
 
 
-def test_agreement_takes_the_coarser_resolution():
-    fine = np.stack([blob(4 + 2 * i, 20) for i in range(6)])
-    coarse = fine.reshape(6, 8, 4, 8, 4).mean((2, 4))
-    assert agreed(fine, coarse).same.estimate > 0.99
+def test_what_maps_of_two_patients_share_is_as_uncertain_as_both_of_them():
+    """Some patients' maps are more like everybody's than others: against resampling the patients and their pairs anew."""
+    n, rng = 40, np.random.default_rng(1)
+    typical = rng.uniform(0, 3, (n, 1, 1)) * blob(16, 16, width=8)
+    first, second = (typical + rng.random((n, 32, 32)) for _ in range(2))
+    ranks = [similarity.rank_correlation(np.repeat(first[i : i + 1], n, 0), second) for i in range(n)]
+    drawn = []
+    for _ in range(1000):
+        who = rng.integers(0, n, n)
+        apart = who[:, None] != who[None]
+        table = np.stack(ranks)[np.ix_(who, who)]
+        drawn.append(np.diag(table).mean() - table[apart].mean())
+    found = agreement.agree([first, second], np.arange(n), np.zeros(n), n_boot=1000, seed=0).beyond
+    assert found.high - found.low == pytest.approx(np.ptp(np.quantile(drawn, [0.025, 0.975])), rel=0.15)
 
 
 def test_several_pairs_agree_by_the_mean_of_their_pairs_and_no_set_meets_itself():
@@ -446,7 +460,7 @@ def test_verdicts_of_deletion_follow_the_interval(low, high, verdict):
                 "advantage": interval(np.nanmean([low, high, 0]), low, high),
             },
         ]
-    )
+    ).assign(blank=0)
     (row,) = trust.on_deletion("custom_cnn_lstm", found.assign(left=0.1))
     assert row["verdict"] == verdict
     assert "edges" in row["result"]
@@ -465,11 +479,48 @@ def test_an_order_that_hardly_moves_the_class_says_nothing_of_the_map(low, high,
         ("edges", interval(other, other - 0.1, other + 0.1)),
     )
     found = pd.DataFrame(
-        [{"kind": "deletion", "rival": name, "advantage": own, "left": 1.0} for name, own in pairs]
+        [
+            {"kind": "deletion", "rival": name, "advantage": own, "left": 1.0, "blank": 0}
+            for name, own in pairs
+        ]
     )
     (row,) = trust.on_deletion("xception_lstm", found)
     assert row["verdict"] == verdict
     assert ("too little to tell" in row["result"]) == (verdict == "caution")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [interval(-0.03, -0.07, 0.01), interval(-0.004, -0.0045, -0.003), interval(np.nan, np.nan, np.nan)],
+)
+def test_a_failure_names_the_rival_by_which_it_fails(other):
+    """It need not be the rival of the lowest estimate, whose interval may hold zero, or be too small to tell."""
+    pairs = (("random", other), ("edges", interval(-0.02, -0.03, -0.01)))
+    found = pd.DataFrame([{"kind": "deletion", "rival": name, "advantage": own} for name, own in pairs])
+    (row,) = trust.on_deletion("xception_lstm", found.assign(left=0.1, blank=0))
+    assert row["verdict"] == "bad"
+    assert row["result"] == "-0.020 [-0.030, -0.010] over the hardest rival, edges (20 images)"
+
+
+def test_a_map_of_the_plain_places_is_not_good_for_a_model_that_takes_blur_for_ill():
+    """No place matters to such a model: any blur raises its score, wherever it is. Without the last rival the map would pass."""
+
+    def model(images):
+        return 3 - 30 * images[:, 0].diff(dim=1).abs().mean((1, 2))
+
+    n = 12
+    images = torch.zeros(n, 3, 32, 32)
+    images[:, :, :, 12:] += torch.linspace(0, 1, 20) * torch.randn(
+        n, 3, 32, 20, generator=torch.Generator().manual_seed(0)
+    )
+    pixels = (images[:, 0].numpy() * 40 + 128).clip(0, 255).astype(np.uint8)
+    values = rivals.rivals(pixels, (8, 8), seed=0)["plain"]
+    ranks = trust.rankings(maps_of(values + 1e-3 * RNG.random(values.shape)), pixels, seed=0)
+    curve = deletion.curves(model, images, ranks, np.ones(n), steps=6, seed=0)
+    found = deletion.advantages(curve, np.arange(n), of="gradcam", **BOOT)
+    assert "good" not in [row["verdict"] for row in trust.on_deletion("xception_lstm", found)]
+    without = trust.on_deletion("xception_lstm", found[found["rival"] != "plain"])
+    assert [row["verdict"] for row in without] == ["good", "good"]
 
 
 @pytest.mark.parametrize(("place", "verdict"), [((3, 3), "good"), ((28, 28), "bad")])
@@ -502,14 +553,14 @@ def test_few_patients_conclude_nothing_and_are_counted(n_patients, wanted):
     def own(estimate):
         return Interval(estimate, estimate - 0.05, estimate + 0.05, 0.95, n_patients, n_patients)
 
-    better = pd.DataFrame([{"kind": "deletion", "rival": "edges", "advantage": own(-0.3), "left": 0.1}])
+    better = pd.DataFrame([{"kind": "deletion", "rival": "edges", "advantage": own(-0.3)}])
     known = pd.DataFrame(
         [
             {"map": "gradcam", "measure": "soft IoU", "value": own(0.5), "beyond": None},
             {"map": "edges", "measure": "soft IoU", "value": own(0.2), "beyond": own(0.3)},
         ]
     )
-    rows = trust.on_deletion("xception_lstm", better)
+    rows = trust.on_deletion("xception_lstm", better.assign(left=0.1, blank=0))
     border, corners = (trust.Mass(own(estimate), 1, own(np.nan)) for estimate in (1.5, 0.5))
     rows += trust.on_masses("xception_lstm", {"border": border, "corners": corners})
     rows += trust.on_localisation("xception_lstm", known)
@@ -581,6 +632,8 @@ def test_verdicts_of_border_mass():
     assert [row["verdict"] for row in rows] == verdicts
     assert "(5 seeds); with all weights shuffled 1.000 [0.900, 1.100]" in rows[0]["result"]
     assert "shuffled 1.100, no interval, 3 images with a map of 3 patients" in rows[5]["result"]
+    (row,) = trust.on_masses("xception_lstm", {"border": dataclasses.replace(found["border"], blank=0.25)})
+    assert "(5 seeds; 25% of the maps blank and left out)" in row["result"]
 
 
 def test_masses_are_of_all_seeds_and_of_the_places_where_cells_look():
@@ -603,55 +656,61 @@ def test_masses_are_of_all_seeds_and_of_the_places_where_cells_look():
     ("left", "verdict"), [(0.1, "good"), (-0.1, "good"), (0.5, "caution"), (0.9, "bad"), (np.nan, "good")]
 )
 def test_verdicts_of_randomisation(left, verdict):
-    cascade = pd.DataFrame(
-        {"step": [0, 1], "image": 0, "shuffle": 0, "rank_correlation": [1.0, left], "ssim": [1.0, 0.3]}
-    )
-    (row,) = trust.on_cascade("xception_lstm", cascade)
-    assert row["verdict"] == verdict
-    assert row["result"].endswith("(1 image)")
-    assert "nan" not in row["result"]
+    cascade = cascade_of([left] * 3)
+    for row in trust.on_cascade("xception_lstm", cascade):
+        assert row["verdict"] == verdict
+        assert row["result"].endswith("(8 images)")
+        assert "nan" not in row["result"]
+    few = trust.on_cascade("xception_lstm", cascade[cascade["image"] < 7])
+    assert [row["verdict"] for row in few] == ["caution", "caution"]
 
 
-@pytest.mark.parametrize(
-    ("left", "verdict"), [([-0.9], "bad"), ([0.9, 0.9, 0.1], "good"), ([0.1, 0.1, 0.9], "bad")]
-)
-def test_a_cascade_is_judged_by_its_last_step_and_by_the_size_of_what_is_left(left, verdict):
-    """A map turned into its opposite still depends on nothing that was learned."""
+def cascade_of(left, n=8):
+    """A cascade of n images, all of which have these correlations left at its steps."""
     steps = [{"step": k, "rank_correlation": value} for k, value in enumerate([1.0, *left])]
-    cascade = pd.DataFrame(steps).assign(image=0, shuffle=0, ssim=0.3)
-    assert trust.on_cascade("xception_lstm", cascade)[0]["verdict"] == verdict
+    return pd.concat([pd.DataFrame(steps).assign(image=i) for i in range(n)]).assign(shuffle=0, ssim=0.3)
 
 
 @pytest.mark.parametrize(
-    ("gap", "most", "verdicts"), [(0.005, 0.05, ["good", "good"]), (0.02, 0.6, ["caution", "caution"])]
+    ("left", "of_head", "of_weights"),
+    [
+        ([0.1, 0.1, -0.9], "good", "bad"),
+        ([0.9, 0.9, 0.1], "bad", "good"),
+        ([0.9, 0.1, 0.1, 0.9], "good", "bad"),
+        ([0.9, 0.4, 0.9, 0.1], "caution", "good"),
+    ],
 )
-def test_verdicts_of_tokens_follow_the_gap_and_the_largest_share(gap, most, verdicts):
-    n, shares = 2, np.full((2, 20), (1 - most) / 19)
+def test_a_cascade_is_judged_at_its_head_and_at_its_end_by_the_size_of_what_is_left(
+    left, of_head, of_weights
+):
+    """A map turned into its opposite still depends on nothing that was learned."""
+    rows = trust.on_cascade("xception_lstm", cascade_of(left))
+    assert [row["verdict"] for row in rows] == [of_head, of_weights]
+    assert [row["check"].split(" (")[0] for row in rows] == [
+        "Map depends on the head",
+        "Map depends on the weights",
+    ]
+
+
+@pytest.mark.parametrize(("most", "verdict"), [(0.05, "good"), (0.6, "caution")])
+def test_verdicts_of_tokens_follow_the_largest_share(most, verdict):
+    shares = np.full((2, 20), (1 - most) / 19)
     shares[:, 4] = most
-    empty = np.zeros((n, 2, 10))
-    scores = attribution.TokenScores(
-        empty, np.ones(n), np.ones(n, int), np.ones(n), np.full(n, gap), "integrated gradients", 16
-    )
     assert attribution.largest_tenth(shares) == pytest.approx(most + (1 - most) / 19)
-    assert [row["verdict"] for row in trust.on_tokens("xception_lstm", scores, shares)] == verdicts
+    assert [row["verdict"] for row in trust.on_tokens("xception_lstm", shares)] == [verdict]
 
 
 def test_a_cascade_counts_the_images_that_it_compares():
-    """Three of four trained maps are there, and one of them is left when all is shuffled."""
-    correlation = [1, 1, 1, np.nan, 0.1, np.nan, np.nan, np.nan]
-    cascade = pd.DataFrame(
-        {
-            "step": [0] * 4 + [1] * 4,
-            "image": [0, 1, 2, 3] * 2,
-            "shuffle": 0,
-            "rank_correlation": correlation,
-            "ssim": 0.5,
-        }
-    )
-    assert trust.on_cascade("xception_lstm", cascade)[0]["result"].endswith("(1 image)")
-    cascade.loc[4, "rank_correlation"] = np.nan
-    (row,) = trust.on_cascade("xception_lstm", cascade)
-    assert (row["verdict"], row["result"]) == ("good", "no map left once all are shuffled (3 images)")
+    """Nine of ten trained maps are there, and one of them is left when all is shuffled."""
+    cascade = cascade_of([0.1, 0.1, 0.1], n=10)
+    last = cascade["step"] == 3
+    cascade.loc[(cascade["image"] == 9) | (last & (cascade["image"] > 0)), "rank_correlation"] = np.nan
+    head, weights = trust.on_cascade("xception_lstm", cascade)
+    assert head["result"].endswith("classifier and head shuffled (9 images)")
+    assert (weights["verdict"], weights["result"][-9:]) == ("caution", "(1 image)")
+    cascade.loc[last, "rank_correlation"] = np.nan
+    _, row = trust.on_cascade("xception_lstm", cascade)
+    assert (row["verdict"], row["result"]) == ("good", "no map left once all weights are shuffled (9 images)")
 
 
 def advantages_of(left):
@@ -776,11 +835,7 @@ def judged_of_a_dead_model():
     cascade = randomised.cascade(network, images, seed=0, steps=3).assign(shuffle=0)
     rows = trust.on_cascade("custom_cnn_lstm", cascade)
     assert "none of the 3 images has a map" in rows[0]["result"]
-    return rows + trust.on_tokens(
-        "custom_cnn_lstm",
-        attribution.attribute(network, features, target=1),
-        attribution.profile(network, features),
-    )
+    return rows + trust.on_tokens("custom_cnn_lstm", attribution.profile(network, features))
 
 
 def test_sentences_of_a_dead_model_hold_no_nan():

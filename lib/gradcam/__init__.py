@@ -100,7 +100,8 @@ def explain(
     target  1 (pneumonia, the logit), 0 (normal, minus the logit), one of these for each image, or None: the class that
             each image's logit predicts, at probability 0.5
     method  gradcam (Selvaraju et al. 2017), gradcam++ (Chattopadhay et al. 2018) or ablation, which takes no gradient:
-            a channel's weight is the loss of score without it (Desai & Ramaswamy 2020), at one reading a live channel
+            a channel's weight is the loss of score without it, at one reading a live channel (after Desai & Ramaswamy
+            2020, who divide it by the score, which would turn a map around where the score is negative)
     fast    a folded copy of the backbone in bfloat16, for about twice the speed where the processor has it; maps differ
             in their third decimal. For the default layer only, and not for ablation, whose small differences of score
             it would drown: everything else is computed as without it.

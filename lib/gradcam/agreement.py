@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from lib.gradcam.means import over_seeds
@@ -41,41 +40,43 @@ def agree(
 ) -> Agreement:
     """Agreement over every two of several sets of maps of the same B images, such as those of two models or of several seeds.
 
-    sets    two or more, each (B, h, w), h and w its own; two are compared at the coarser resolution of them
+    sets    two or more, each (B, h, w)
     called  (B,) what the images are called; maps of images called otherwise are not compared
-    Patients are resampled, and the sets along with them where there are more than two: two have but one pair.
+    Patients are resampled, and the sets along with them where there are more than two: two have but one pair. What maps of two
+    patients share depends on both, so for `beyond` each patient is resampled in either part (the projection of Hajek 1968).
     Each pair is compared by itself: in one long list of all pairs, a set would meet itself under other patients' maps.
     """
     patients, called = np.asarray(patients), np.asarray(called)
     pairs = list(itertools.combinations(range(len(sets)), 2))
     found = [_compared(sets[a], sets[b], patients, called) for a, b in pairs]
-    same, expected = (np.stack(values) for values in zip(*found, strict=True))  # (pairs, B)
-    kept = np.isfinite(same) & np.isfinite(expected)
+    same, as_first, as_second = (np.stack(values) for values in zip(*found, strict=True))  # (pairs, B)
+    kept = np.isfinite(same) & np.isfinite(as_first) & np.isfinite(as_second)
+    other = np.array(
+        [own[use].mean() if use.any() else np.nan for own, use in zip(as_first, kept, strict=True)]
+    )
+    shared = as_first + as_second - other[:, None]
     how = {"seeds": pairs, "n_boot": n_boot, "seed": seed}
     return Agreement(
         over_seeds(same, patients, **how),
-        float(expected[kept].mean()) if kept.any() else float("nan"),
-        over_seeds(same - expected, patients, **how),
+        float(as_first[kept].mean()) if kept.any() else float("nan"),
+        over_seeds(same - shared, patients, **how),
     )
 
 
 def _compared(
     first: np.ndarray, second: np.ndarray, patients: np.ndarray, called: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Correlation of each of the first maps with the second of the same image, and on average of other patients: (B,) each."""
-    side = tuple(min(a, b) for a, b in zip(first.shape[1:], second.shape[1:], strict=True))
-    a, b = (
-        np.stack([cv2.resize(m, side[::-1], interpolation=cv2.INTER_AREA) for m in maps])
-        for maps in (first, second)
-    )
-    total, counted = np.zeros(len(a)), np.zeros(len(a))
-    for shift in range(1, len(a)):
-        partner = np.roll(np.arange(len(a)), shift)
-        wanted = (patients != patients[partner]) & (called == called[partner]) & (counted < OTHERS)
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Correlation of each patient's first map with its second one; on average of its first with the second ones of others, and of
+    its second with the first ones of others: (B,) each."""
+    totals, counted = np.zeros((2, len(first))), np.zeros((2, len(first)))
+    for shift in range(1, len(first)):
+        partner = np.roll(np.arange(len(first)), shift)
+        wanted = (patients != patients[partner]) & (called == called[partner]) & (counted[0] < OTHERS)
         if wanted.any():
-            found = np.full(len(a), np.nan)
-            found[wanted] = rank_correlation(a[wanted], b[partner[wanted]])
-            total += np.nan_to_num(found)
-            counted += np.isfinite(found)
-    expected = np.where(counted > 0, total / np.maximum(counted, 1), np.nan)
-    return rank_correlation(a, b), expected
+            found = rank_correlation(first[wanted], second[partner[wanted]])
+            for part, who in enumerate((wanted, partner[wanted])):
+                totals[part, who] += np.nan_to_num(found)
+                counted[part, who] += np.isfinite(found)
+    with np.errstate(invalid="ignore"):  # 0 / 0 where there is no other patient: nan
+        as_first, as_second = totals / counted
+    return rank_correlation(first, second), as_first, as_second

@@ -146,17 +146,11 @@ def depths(study: Study, chosen: Cases) -> dict[str, Maps]:
 
 
 def token_scores(
-    study: Study, model: str, chosen: Cases | None = None, *, methods: Sequence[str] = attribution.METHODS
+    study: Study, model: str, chosen: Cases, *, methods: Sequence[str] = attribution.METHODS
 ) -> list[TokenScores]:
-    """Token attributions of the cases, or of the sample's costly images: one entry a method.
-
-    Of the class that the maps of the cases explain; of the one called at zoom 1 for the sample.
-    """
-    network = study.networks[model]
-    target = None if chosen is None else chosen.maps[model].targets
-    features = attribution.features_of(
-        network, study.images[study.costly] if chosen is None else _input(chosen)
-    )
+    """Token attributions of the cases, of the class that their maps explain: one entry a method."""
+    network, target = study.networks[model], chosen.maps[model].targets
+    features = attribution.features_of(network, _input(chosen))
     return [attribution.attribute(network, features, method=method, target=target) for method in methods]
 
 

@@ -30,7 +30,8 @@ def mass_ratio(values: np.ndarray, region: np.ndarray) -> np.ndarray:
 
 
 def pointing(values: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Whether each map's highest point lies in the lesion (Zhang et al. 2018), (B,) of 0 and 1. A blank map misses.
+    """Whether each map's highest point lies in the lesion (Zhang et al. 2018, without their tolerance of 15 pixels), (B,) of 0 and
+    1. A blank map misses.
 
     masks  bool (B, H, W), each with a lesion
     """

@@ -27,7 +27,17 @@ def sample(study: Study) -> str:
     return (
         f"Models: {seeds}. The trust measures use {len(labels)} test images of {len(np.unique(study.patients))} patients, "
         f"{int((labels == 0).sum())} normal and {int((labels == 1).sum())} with pneumonia, drawn with seed "
-        f"{study.config.explain.seed}; the costly ones use up to {study.config.explain.costly_images} of them.{_at_one(study)}"
+        f"{study.config.explain.seed}; the costly ones use up to {study.config.explain.costly_images} of them.{_first(study)}{_at_one(study)}"
+    )
+
+
+def _first(study: Study) -> str:
+    """Which measures ask one network of a model, where it has several."""
+    if all(len(own) == 1 for own in study.runs.values()):
+        return ""
+    return (
+        " The mass in border and corners and the agreement across seeds are of all seeds; all other measures are of the first one alone, and "
+        "say nothing of another."
     )
 
 

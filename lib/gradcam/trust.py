@@ -19,10 +19,10 @@ from lib.models import CNNLSTM
 from lib.plots.style import NAMES
 from lib.stats import Interval
 
-# Rank correlation with the trained map once every weight is shuffled: what is left of the map without the model.
+HEAD = 2  # the step of a cascade that has classifier and head shuffled, and nothing else
+# Rank correlation with the trained map once weights are shuffled: what is left of the map without them.
 FREE_OF_WEIGHTS, BOUND_TO_WEIGHTS = 0.6, 0.3
 MANY_BLANK = 0.1
-COMPLETE = 0.01
 KEPT = 0.5  # probability of the class explained with all of the image blurred: above it, the class goes only on the way there
 NEGLIGIBLE = 0.005  # area between two curves, in probability: an order that moves the class by less says nothing of the map
 MOST = 0.5  # share of the gradient in one tenth of the steps
@@ -36,11 +36,13 @@ class Mass:
     own    of the models' maps, the mean over seeds and images, patients and seeds resampled
     seeds  how many
     blind  the same of networks with shuffled weights, patients and draws resampled; nan where their maps are blank
+    blank  the share of the models' maps that is blank, and takes no part
     """
 
     own: Interval
     seeds: int
     blind: Interval
+    blank: float = 0.0
 
 
 def predictor(model: CNNLSTM) -> Callable[[Tensor], Tensor]:
@@ -99,8 +101,11 @@ def masses(
     patients, of_blind  of the images of either, which may be fewer for the second
     boot                n_boot and seed
     """
+    empty = float(np.mean([one.blank for one in maps]))
     return {
-        name: Mass(_mass(maps, region, patients, **boot), len(maps), _mass(blind, region, of_blind, **boot))
+        name: Mass(
+            _mass(maps, region, patients, **boot), len(maps), _mass(blind, region, of_blind, **boot), empty
+        )
         for name, region in localisation.regions(maps[0].size).items()
     }
 
@@ -118,28 +123,35 @@ def on_blank(model: str, maps: Maps) -> list[Row]:
 
 
 def on_cascade(model: str, cascade: pd.DataFrame) -> list[Row]:
-    """The map must change with the weights: the correlation left when all of them are shuffled, over all draws."""
-    check, trained = "Map depends on the weights", cascade[cascade["step"] == 0]
-    mapped = trained.loc[trained["rank_correlation"].notna(), "image"].nunique()
+    """The map must change with what was learned, by classifier and head alone and by all of the network: the correlation left when
+    these weights are shuffled, over all draws. Of fewer than FEWEST images nothing is concluded."""
+    steps = {"head": (HEAD, "classifier and head"), "weights": (cascade["step"].max(), "all weights")}
+    return [
+        _row(f"Map depends on the {check}", model, *_on_step(cascade, step, what))
+        for check, (step, what) in steps.items()
+    ]
+
+
+def _on_step(cascade: pd.DataFrame, step: int, what: str) -> tuple[str, str]:
+    """What is left at a step of a cascade, and the verdict on it."""
+    before, after = (cascade[cascade["step"] == number] for number in (0, step))
+    mapped, n = (part.loc[part["rank_correlation"].notna(), "image"].nunique() for part in (before, after))
     if not mapped:
-        result = f"none of the {trained['image'].nunique()} images has a map that could change"
-        return [_row(check, model, result, "caution")]
-    last = cascade[cascade["step"] == cascade["step"].max()]
-    left = last["rank_correlation"].abs().mean()
-    n = last.loc[last["rank_correlation"].notna(), "image"].nunique()
+        return f"none of the {before['image'].nunique()} images has a map that could change", "caution"
     if not n:
-        result = f"no map left once all are shuffled ({_images(mapped)})"
-        return [_row(check, model, result, "good")]
+        result = f"no map left once {what} are shuffled ({_images(mapped)})"
+        return result, "good" if mapped >= FEWEST else "caution"
+    left = after["rank_correlation"].abs().mean()
     verdict = "good" if left < BOUND_TO_WEIGHTS else "caution" if left < FREE_OF_WEIGHTS else "bad"
-    drawn = last.groupby("shuffle")["rank_correlation"].mean().dropna()
+    drawn = after.groupby("shuffle")["rank_correlation"].mean().dropna()
     by_draw = (
         f"{drawn.min():+.2f} to {drawn.max():+.2f} in {len(drawn)} draws" if len(drawn) > 1 else "one draw"
     )
     result = (
-        f"rank correlation {last['rank_correlation'].mean():+.2f} ({by_draw}; mean size {left:.2f}), "
-        f"SSIM {last['ssim'].mean():.2f} with all weights shuffled ({_images(n)})"
+        f"rank correlation {after['rank_correlation'].mean():+.2f} ({by_draw}; mean size {left:.2f}), "
+        f"SSIM {after['ssim'].mean():.2f} with {what} shuffled ({_images(n)})"
     )
-    return [_row(check, model, result, verdict)]
+    return result, verdict if n >= FEWEST else "caution"
 
 
 def on_deletion(model: str, advantages: pd.DataFrame) -> list[Row]:
@@ -150,19 +162,23 @@ def on_deletion(model: str, advantages: pd.DataFrame) -> list[Row]:
     """
     rows = []
     for kind, group in advantages.groupby("kind", sort=False):
-        hardest, rival = min(
-            zip(group["advantage"], group["rival"], strict=True), key=lambda pair: pair[0].estimate
-        )
+        pairs = list(zip(group["advantage"], group["rival"], strict=True))
+        told = [pair for pair in pairs if not _negligible(pair[0])]
+        verdict = _verdict_above(advantage for advantage, _ in told)
+        # Of a failure the rival by which it fails; it need not be the one of the lowest estimate.
+        failing = [pair for pair in told if verdict == "bad" and _verdict_above(pair[:1]) == "bad"]
+        hardest, rival = min(failing or pairs, key=lambda pair: pair[0].estimate)
         result = f"hardest rival {rival}: {_said(hardest)}"
         if known(hardest):
             result = f"{hardest} over the hardest rival, {rival} ({_images(hardest.n)})"
         left = group["left"].iloc[0]
         if left > KEPT:
             result += f"; the model still gives the class {left:.2f} when all is blurred"
-        verdict = _verdict_above(i for i in group["advantage"] if not _negligible(i))
+        if group["blank"].iloc[0]:
+            result += f"; {_images(group['blank'].iloc[0])} without a map left out"
         if _negligible(hardest):
             result += "; too little to tell"
-            verdict = "bad" if verdict == "bad" else "caution"
+            verdict = "caution"
         rows.append(_row(f"Marked places matter: {kind}", model, result, verdict))
     return rows
 
@@ -175,9 +191,8 @@ def on_masses(model: str, found: dict[str, Mass]) -> list[Row]:
         result, verdict = _said(mass.own), "caution"
         if known(mass.own):
             verdict = _against(mass.own, 1, below=True)
-            result = (
-                f"{mass.own} times an even map's share ({mass.seeds} seed{'s' if mass.seeds > 1 else ''})"
-            )
+            left_out = f"; {mass.blank:.0%} of the maps blank and left out" if mass.blank else ""
+            result = f"{mass.own} times an even map's share ({mass.seeds} seed{'s' if mass.seeds > 1 else ''}{left_out})"
         if np.isfinite(mass.blind.estimate):
             result += f"; with all weights shuffled {_said(mass.blind)}"
             learned = {"good": mass.own.high < mass.blind.low, "bad": mass.own.low > mass.blind.high}
@@ -209,27 +224,22 @@ def on_agreement(who: str, found: Agreement) -> list[Row]:
     others = "no other patients' maps to compare with"
     if np.isfinite(found.other):
         others = f"with other patients' maps {found.other:.3f}"
-    result = f"rank correlation {_said(found.same)}; {others}"
+    count = f" ({_images(found.same.n)})" if known(found.same) else ""
+    result = f"rank correlation {_said(found.same)}{count}; {others}"
     if not known(found.beyond) and known(found.same):
         result += f"; beyond these {_said(found.beyond)}"
     return [_row(f"Maps agree across {who}", None, result, verdict)]
 
 
-def on_tokens(model: str, scores: attribution.TokenScores, shares: np.ndarray) -> list[Row]:
-    """The integral of integrated gradients has converged, and no tenth of the steps has most of the gradient.
+def on_tokens(model: str, shares: np.ndarray) -> list[Row]:
+    """No tenth of the steps has most of the gradient, which is what weighs a map's channels.
 
-    A model that answers the same to every image has neither change of score nor gradient: there is nothing to judge.
+    A model that answers the same to every image has no gradient: there is nothing to judge.
     """
-    worst, most = attribution.largest_gap(scores), attribution.largest_tenth(shares)
-    complete, bias = "no image changes the score of an empty sequence", "the logit of no image has a gradient"
-    if not np.isnan(worst):
-        complete = f"largest gap {worst:.2%} in {scores.steps} evaluations"
+    most, bias = attribution.largest_tenth(shares), "the logit of no image has a gradient"
     if not np.isnan(most):
         bias = f"{most:.0%} of the gradient in the tenth of the tokens that has most"
-    return [
-        _row("Integrated gradients converge", model, complete, "good" if worst <= COMPLETE else "caution"),
-        _row("No tenth of the tokens decides", model, bias, "good" if most <= MOST else "caution"),
-    ]
+    return [_row("No tenth of the tokens decides", model, bias, "good" if most <= MOST else "caution")]
 
 
 def of_each(rule: Callable[[str, object], list[Row]], found: Mapping[str, object]) -> list[Row]:

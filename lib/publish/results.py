@@ -18,6 +18,7 @@ PROFILES = (
     "grid",
     "custom",
     "custom_cpu",
+    "custom_again",
     "reframed",
     "balanced",
     "stretched",
