@@ -92,6 +92,15 @@ def test_a_head_that_cannot_be_matched_is_refused():
         matched_hidden("transformer", Size(16, 4, 8, 0.0))
 
 
+def test_a_head_whose_width_changes_nothing_is_refused_and_not_widened_for_ever(monkeypatch):
+    monkeypatch.setattr(variants, "parameters", lambda head, size, hidden: 1000 if head == "lstm" else 10)
+    with pytest.raises(
+        ValueError,
+        match="the head 'maximum' has 10 parameters at a width of 1,024, so no width gives it the 1,000",
+    ):
+        matched_hidden("maximum", Size(16, 5, 8, 0.0))
+
+
 def test_the_grid_is_the_one_that_was_planned():
     names = set(variants.all_variants("frozen"))
     orders = {

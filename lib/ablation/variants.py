@@ -98,13 +98,17 @@ def parameters(head: str, size: Size, hidden: int) -> int:
 def matched_hidden(head: str, size: Size) -> int:
     """The width at which `head` has as many parameters as the LSTM, within TOLERANCE.
 
-    Raises ValueError when no width comes that close, which happens for a very small LSTM.
+    Raises ValueError when no width comes that close, which happens for a very small LSTM, or when the width changes nothing.
     """
     if head == "lstm":
         return size.hidden
     target = parameters("lstm", size, size.hidden)
     low, high = 1, 2
-    while parameters(head, size, high) < target:
+    while (found := parameters(head, size, high)) < target:
+        if high > target:  # a head that grows with its width has a weight a unit by now
+            raise ValueError(
+                f"the head {head!r} has {found:,} parameters at a width of {high:,}, so no width gives it the {target:,} of an LSTM of {size.hidden}"
+            )
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
