@@ -59,6 +59,7 @@ help: ## this text
 	@echo '  SET="train.epochs=2 data.image_size=128"   settings of this run, on top of the profile'
 	@echo '  FRESH=1        train both models again, even if finished ones fit (06 keeps the runs of its variants)'
 	@echo '  -j2            two steps at once, where they can'
+	@echo '  make reports/<profile>/06_ablation.html    one step, and those that it needs'
 	@echo '  PYTHON=...     an interpreter with the packages, instead of .venv or the activated conda environment'
 
 # make runs a line with $(MAKE) in it also when it is asked to only show what it would do (-n).
@@ -129,7 +130,9 @@ SETTINGS := $(strip $(shell cat $(OUT)/.settings 2>/dev/null))
 ASKED := $(strip $(SET))
 # Two texts are one where each holds the other; make's filters would compare them word by word.
 SAME := $(and $(findstring x$(SETTINGS)x,x$(ASKED)x),$(findstring x$(ASKED)x,x$(SETTINGS)x))
-AGAIN := $(if $(FRESH),FORCE,$(if $(SAME),,FORCE))
+# So they are when an image was changed, added or removed since: make itself sees the top folder alone.
+CHANGED := $(if $(and $(GIVEN),$(wildcard $(OUT)/.settings)),$(shell find data/raw/$(DATASET)/. -newer $(OUT)/.settings 2>/dev/null | head -n 1))
+AGAIN := $(if $(FRESH)$(CHANGED),FORCE,$(if $(SAME),,FORCE))
 define check
 if [ ! -f 'lib/profiles/$(PROFILE).yaml' ]; then \
   echo "unknown profile '$(PROFILE)'; the profiles are $(PROFILES)" >&2; exit 2; fi

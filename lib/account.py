@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import classification_report
 
-from lib import evaluate, metrics, models, pixels
+from lib import evaluate, metrics, models, pixels, splits
 from lib.config import Config
 from lib.plots.style import NAMES
 from lib.runs import Run
@@ -24,7 +24,7 @@ VALIDATION = {  # by data.val_kind
     "matched_everything": "Validation patients are pairs of a normal and an ill training patient between whom neither a thumbnail nor "
     "how their images were taken (size, shape and cut of the originals) decides: a far harder question than that of patients as they come.",
 }
-NUMBERED = {  # what follows from it where a hospital numbered its patients
+NUMBERED = {  # what follows from it in the published set, whose hospital numbered its patients
     "random": " They come from the same blocks of the hospital's numbering as those trained on; the official test set does not.",
     "block": " They lie apart from those trained on in the hospital's numbering, as the official test set does.",
     "matched": "",
@@ -145,7 +145,8 @@ def _validation(store: pixels.PixelStore, config: Config) -> str:
     """Who the validation patients are."""
     if store.source.get("own_val"):
         return OWN_VALIDATION
-    return VALIDATION[config.data.val_kind] + ("" if config.synthetic else NUMBERED[config.data.val_kind])
+    published = not config.synthetic and splits.as_published(store.index)
+    return VALIDATION[config.data.val_kind] + (NUMBERED[config.data.val_kind] if published else "")
 
 
 def _both_aucs(runs: Sequence[Run]) -> str:

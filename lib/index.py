@@ -32,6 +32,7 @@ NOTED = {
 }  # fmt: skip
 LARGEST_FILE = 50_000_000  # bytes
 MOST_QUARANTINED = 0.01  # share of the images
+MOST_LISTED = 20  # images in an error message
 NAMED_PATIENTS = (
     (r"person(\d+)_(bacteria|virus)_\d+", lambda found: (found[2], found[1])),
     (r"(NORMAL2-IM|IM)-(\d+)-\d+", lambda found: (found[1], found[2])),
@@ -108,9 +109,11 @@ def accepted(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def listed(bad: pd.DataFrame) -> str:
-    """Quarantined images, one a line, by reason."""
+    """Quarantined images, one a line, by reason: the first MOST_LISTED, and how many there are besides."""
+    first = bad.sort_values(["status", "image"]).head(MOST_LISTED)
+    lines = [f"  {row.image}: {row.status}" for row in first.itertuples()]
     return "\n".join(
-        f"  {row.image}: {row.status}" for row in bad.sort_values(["status", "image"]).itertuples()
+        [*lines, *([f"  and {len(bad) - len(first):,} others"] if len(bad) > len(first) else [])]
     )
 
 

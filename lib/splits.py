@@ -8,6 +8,12 @@ import pandas as pd
 from lib.trouble import IndexingError
 
 SPLITS = ("train", "val", "calibration", "test")  # there may be no calibration
+PUBLISHED = {
+    ("train", 0): 1349,
+    ("train", 1): 3883,
+    ("test", 0): 234,
+    ("test", 1): 390,
+}  # Kermany et al. 2018
 
 
 def split_validation(
@@ -46,6 +52,12 @@ def split_validation(
         _hold_out(table, patients, train, "val", share=share, seed=seed, kind=kind)
     check_patients(table)
     return table
+
+
+def as_published(table: pd.DataFrame) -> bool:
+    """Whether there are as many images by split and label as in the published set, before any were held out of train."""
+    official = table["split"].replace(["val", "calibration"], "train")
+    return table.groupby([official, "label"]).size().to_dict() == PUBLISHED
 
 
 def split_calibration(table: pd.DataFrame, *, share: float, seed: int) -> pd.DataFrame:

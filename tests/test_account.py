@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import account, config, evaluate, metrics, models
+from lib import account, config, evaluate, metrics, models, splits
 from tests.predictions import rates, table
 
 
@@ -112,10 +112,15 @@ def test_the_classification_report_is_the_mean_over_seeds():
     )
 
 
-def limits_of(profile="quick", source=None, seeds=(1,), **overrides):
+def limits_of(profile="quick", source=None, seeds=(1,), counts=splits.PUBLISHED, **overrides):
     cfg = config.load(profile, **overrides)
     runs = [finished(k, chosen=2, seen=[np.nan] * 3, cfg=cfg) for k in seeds]
-    return account.limits(SimpleNamespace(source=source or {}), runs)
+    return account.limits(SimpleNamespace(source=source or {}, index=index_of(counts)), runs)
+
+
+def index_of(counts):
+    rows = [(split, label) for (split, label), n in counts.items() for _ in range(n)]
+    return pd.DataFrame(rows, columns=["split", "label"])
 
 
 @pytest.mark.parametrize(
@@ -161,6 +166,8 @@ def test_a_data_sets_own_validation_and_phantoms_know_no_numbering():
     assert "The validation images are the data set's own." in limits_of(source={"own_val": True})
     assert "hospital" not in limits_of(source={"own_val": True})
     assert "hospital" not in limits_of("demo")
+    assert "hospital" in limits_of()
+    assert "hospital" not in limits_of(counts=splits.PUBLISHED | {("test", 0): 233}), "images of another set"
 
 
 def test_the_limits_set_what_validation_said_beside_the_test_images():

@@ -632,7 +632,7 @@ def test_patients_across_splits_in_words(audited):
 def test_counts_of_the_published_set(audited):
     rows = [
         (split, label, f"{split}-{label}-{k}")
-        for (split, label), n in findings.PUBLISHED.items()
+        for (split, label), n in splits.PUBLISHED.items()
         for k in range(n)
     ]
     index = pd.DataFrame(rows, columns=["split", "label", "image"])

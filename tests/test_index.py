@@ -299,6 +299,15 @@ def test_more_than_one_percent_stops_with_the_list(tmp_path):
     assert "chest_xray/test/NORMAL/scan.png: the name carries no patient" in message
 
 
+def test_a_long_list_of_unusable_images_is_cut_and_counted():
+    bad = pd.DataFrame({"image": [f"{k:04}.png" for k in range(1234)], "status": "blank"})
+    lines = index.listed(bad).splitlines()
+    assert lines[0] == "  0000.png: blank"
+    assert lines[-1] == "  and 1,214 others"
+    assert len(lines) == 21
+    assert len(index.listed(bad.head(20)).splitlines()) == 20
+
+
 def test_folder_without_a_class_is_named(tmp_path):
     good_tree(tmp_path)
     for path in (tmp_path / "chest_xray/test/PNEUMONIA").iterdir():

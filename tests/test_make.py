@@ -183,7 +183,9 @@ def test_a_module_that_disappears_makes_steps_run_not_make_stumble(bench):
 
 def test_real_data_once_there_is_the_default_and_newer_data_runs_again(bench):
     bench.make("all")
-    bench.touch("data/raw/chest_xray/train/x.jpeg")
+    image = bench.root / "data/raw/chest_xray/train/x.jpeg"
+    image.parent.mkdir(parents=True)
+    image.touch()
     assert bench.make("all").returncode == 0
     assert "reports/full/index.html" in bench.make("all").stdout
     assert bench.calls == []
@@ -191,6 +193,32 @@ def test_real_data_once_there_is_the_default_and_newer_data_runs_again(bench):
     bench.make("all")
     assert "run 01_data_audit" in bench.calls
     assert "reports/demo" in bench.make("all", "PROFILE=demo").stdout
+
+
+@pytest.mark.parametrize("change", ["mended", "added", "removed"])
+def test_an_image_that_changed_deep_inside_runs_again_until_the_study_is_complete(bench, change):
+    folder = bench.root / "data/raw/chest_xray/train/NORMAL"
+    folder.mkdir(parents=True)
+    for name in ("IM-0001-0001.jpeg", "IM-0002-0001.jpeg"):
+        (folder / name).touch()
+    bench.make("all")
+    settings, top = bench.root / "reports/full/.settings", folder.parent.parent
+    os.utime(settings, (time.time() - 10,) * 2)  # the file system's clock may be too coarse for what follows
+    dates = [(path, path.stat().st_mtime) for path in (top, folder.parent)]
+    if change == "removed":
+        (folder / "IM-0002-0001.jpeg").unlink()
+    else:
+        (folder / ("IM-0001-0001.jpeg" if change == "mended" else "IM-0003-0001.jpeg")).write_bytes(b"x")
+    assert dates == [(path, path.stat().st_mtime) for path in (top, folder.parent)], "which make does not see"
+    (bench.root / "fail-04_compare").touch()
+    assert bench.make("all").returncode != 0
+    (bench.root / "fail-04_compare").unlink()
+    before = settings.stat().st_mtime_ns
+    bench.make("all")
+    assert sum(call.startswith("run") for call in bench.calls) == 6
+    assert settings.stat().st_mtime_ns > before
+    bench.make("all")
+    assert bench.calls == []
 
 
 def test_new_imagenet_weights_run_the_steps_of_a_real_study_again_and_not_the_demo(bench):

@@ -11,7 +11,7 @@ from lib import config, evaluate, files, measured, metrics, publish, runs, stats
 from lib.config import ROOT
 from lib.plots import style
 from lib.publish import documents, figure, foremost, reached
-from lib.publish.results import PublishError, best, interval, published, record, seeds
+from lib.publish.results import PROFILES, PublishError, best, interval, published, record, seeds
 from tests.publications import table
 
 RESULTS = ROOT / "reports" / "results"
@@ -301,3 +301,11 @@ def test_the_model_card_says_what_is_left_without_the_shortcut(results, profile)
     card = documents.model_card(results)
     assert "Mean AUC on 40 validation images whose normal and ill patients look alike to a thumbnail" in card
     assert f"| Xception-LSTM | {profile} | 1 | {found} |" in card
+
+
+def test_git_takes_the_published_studies_alone():
+    """Results of a profile of one's own hold file names and labels of one's own images."""
+    lines = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert "reports/results/*" in lines
+    taken = [line for line in lines if re.fullmatch(r"!reports/results/\w+/", line)]
+    assert sorted(taken) == sorted(f"!reports/results/{name}/" for name in PROFILES)

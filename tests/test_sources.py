@@ -336,6 +336,17 @@ def test_set_without_both_classes(tmp_path, cfg, capsys, packed):
 
 
 @pytest.mark.parametrize("packed", [True, False])
+def test_a_set_in_a_format_that_is_not_read_names_the_format(tmp_path, cfg, capsys, packed):
+    members = {f"{name.rsplit('.', 1)[0]}.dcm": data for name, data in small_set().items()}
+    source = zipped(tmp_path / "set.zip", members) if packed else unzipped(tmp_path / "set", members)
+    said = refused(cfg, source, capsys)
+    assert (
+        f"Its folders also hold files that are not read ({len(members)} with .dcm); images are read from .bmp, .gif"
+        in said
+    )
+
+
+@pytest.mark.parametrize("packed", [True, False])
 def test_two_sets_side_by_side(tmp_path, cfg, capsys, packed):
     members = small_set("a/") | small_set("b/")
     source = zipped(tmp_path / "set.zip", members) if packed else unzipped(tmp_path / "set", members)

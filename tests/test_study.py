@@ -618,6 +618,23 @@ def test_a_real_study_is_stale_when_its_images_or_weights_are_replaced_and_the_d
     assert demo.inputs() == before[1]
 
 
+def test_a_real_study_is_stale_when_an_image_deep_inside_is_mended_added_or_removed(tmp_path):
+    real = Step(sample_steps(tmp_path)[0].name, config.load("quick", root=tmp_path))
+    folder = tmp_path / "data/raw/chest_xray/train/NORMAL"
+    folder.mkdir(parents=True)
+    image = folder / "IM-0001-0001.jpeg"
+    image.write_bytes(b"1")
+    found = [real.inputs()]
+    image.write_bytes(b"two")
+    found.append(real.inputs())
+    (folder / "IM-0002-0001.jpeg").write_bytes(b"1")
+    found.append(real.inputs())
+    image.unlink()
+    assert len({*found, real.inputs()}) == 4
+    (tmp_path / "data/raw/chest_xray/other/chest_xray/train/NORMAL").mkdir(parents=True)
+    assert real.inputs()
+
+
 def test_a_first_run_that_failed_has_not_written_the_results_that_are_shown(tmp_path):
     step = sample_steps(tmp_path)[0]
     files.write_json(step.results, {"answers": {"Which is better?": "Neither."}})

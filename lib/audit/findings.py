@@ -10,13 +10,12 @@ from lib import originals, overlap
 from lib.audit import apart
 from lib.audit.apart import Finding
 from lib.audit.patients import Numbers
-from lib.splits import SPLITS
+from lib.splits import SPLITS, as_published
 from lib.stats import Interval
 
 if TYPE_CHECKING:
     from lib.audit import Audit
 
-PUBLISHED = {("train", 0): 1349, ("train", 1): 3883, ("test", 0): 234, ("test", 1): 390}
 SURE = 0.95  # share of copies made on purpose from which on their kind counts as found
 
 
@@ -73,9 +72,7 @@ def _images(audit: Audit) -> Finding:
         reasons = store.quarantined["status"].str.split(":").str[0].value_counts()
         said += f" ({'; '.join(f'{n} x {reason}' for reason, n in reasons.items())})"
     if store.source.get("kind") != "phantoms":
-        official = store.index["split"].replace(["val", "calibration"], "train")
-        here = store.index.groupby([official, "label"]).size().to_dict()
-        same = here == PUBLISHED
+        same = as_published(store.index)
         said += (
             ". The counts by split and class are "
             + ("those" if same else "not those")

@@ -7,6 +7,7 @@ import shutil
 import stat
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -65,12 +66,14 @@ def images_in(source: Path) -> list[str]:
 
 def images_among(source: Path, names: Iterable[str]) -> list[str]:
     """The paths to keep. Raises SourceError unless they are the data set: both classes in train and test, patients in the names."""
+    found: list[str] = []
     try:
-        kept = [name for name in tree.select(names) if PurePosixPath(name).suffix.lower() in index.SUFFIXES]
+        found = tree.select(names)
+        kept = [name for name in found if PurePosixPath(name).suffix.lower() in index.SUFFIXES]
         places = {name: tree.place(name) for name in kept}
         index.check_classes((index.SPLITS[split], label) for _, split, label in places.values())
     except IndexingError as error:
-        raise SourceError(f"{source} is not the data set: {error}") from None
+        raise SourceError(f"{source} is not the data set: {error}{_unread(found)}") from None
     wrong = [
         f"{tree.printable(name)}: {reason}"
         for name, (_, _, label) in places.items()
@@ -82,6 +85,20 @@ def images_among(source: Path, names: Iterable[str]) -> list[str]:
             "(names are read as person78_bacteria_380.jpeg, person12_virus_46.jpeg, IM-0115-0001.jpeg, NORMAL2-IM-0095-0001.jpeg)"
         )
     return kept
+
+
+def _unread(names: list[str]) -> str:
+    """Which files of the classes' folders are of no format that is read, by ending; empty if none is."""
+    endings = Counter(PurePosixPath(name).suffix.lower() or "no ending" for name in names)
+    others = [
+        f"{count:,} with {ending}" for ending, count in endings.most_common() if ending not in index.SUFFIXES
+    ]
+    read = ", ".join(sorted(index.SUFFIXES))
+    return (
+        f". Its folders also hold files that are not read ({'; '.join(others)}); images are read from {read}"
+        if others
+        else ""
+    )
 
 
 def check_members(source: Path, members: list[zipfile.ZipInfo]) -> None:

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lib import files, provenance
+from lib import files, provenance, tree
 from lib.config import ROOT, Config, fingerprint
+from lib.trouble import IndexingError
 
 
 @dataclass
@@ -102,8 +103,7 @@ class Step:
     def inputs(self, reads: tuple[str, ...] = ()) -> str:
         """Fingerprint of the notebook, the code it runs and its data (not its layout), its settings, what it was given and the models it reads.
 
-        Of real images and weights the dates count, of images that of their folder alone, which `make data` replaces as a
-        whole: an image that someone changes deeper inside is seen by the pixel store, once the step runs.
+        Of real images and weights sizes and dates count.
         """
         root, config = self.config.root, self.config
         cells = json.loads(self.source.read_text(encoding="utf-8"))["cells"]
@@ -120,12 +120,23 @@ class Step:
                 "data": [files.sha256(path) for path in data_of(modules)],
                 "settings": config.as_dict(),
                 "given": [path.stat().st_mtime_ns if path.exists() else None for path in given],
+                "images": _stamps(config),
                 "runs": [[path.parent.name, files.sha256(path)] for path in runs],
             }
         )
 
     def _kept(self, ending: str) -> Path:
         return self.config.report_dir / f".{self.name}.{ending}"
+
+
+def _stamps(config: Config) -> list[tuple[str, int, int]]:
+    """Name, size and date of every real image; nothing where there are none, or where the step itself will say what is wrong."""
+    if config.synthetic or not config.raw_dir.is_dir():
+        return []
+    try:
+        return tree.file_stamps(config.raw_dir, tree.find_images(config.raw_dir))
+    except IndexingError:
+        return []
 
 
 def all_steps(config: Config) -> list[Step]:
