@@ -139,24 +139,6 @@ def test_the_model_card_shows_every_operating_point_and_kind_of_image(results):
         )
 
 
-def test_the_model_card_compares_the_models_where_both_are_recorded(results):
-    one_model = results / "matched" / "predictions"  # comes before quick, and has nothing to compare
-    one_model.mkdir(parents=True)
-    table(1, 2.0).to_csv(one_model / "xception_lstm-seed42.csv", index=False)
-    files.write_json(one_model.parent / "headline.json", {"n_boot": 50, "headline": []})
-    tests = {
-        model: evaluate.part(own[0], "test") for model, own in evaluate.recorded(results / "quick").items()
-    }
-    first, second = (metrics.auc(tests[model]["y_true"], tests[model]["logit"]) for model in tests)
-    (said,) = documents._between([one_model.parent, results / "quick"])
-    assert "In profile `quick` (1 seed and 1 seed): At least one model was trained once, " in said
-    assert f"is {first - second:.3f} higher than that of Custom CNN-LSTM" in said
-    assert "DeLong's test rejects equality in 1 of 1 pairs of seeds" in said
-    assert said in documents.model_card(results)
-    (results / "quick" / "headline.json").rename(results / "quick" / "04_compare.json")
-    assert documents._between([one_model.parent, results / "quick"]) == []  # notebook 04 says it
-
-
 def test_the_readme_says_whether_the_threshold_carries_over(results):
     row = files.read_json(results / "quick" / "headline.json")["headline"][0]
     shown = interval(row, "specificity", ".1f", 100)

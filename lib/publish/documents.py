@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import comparison, evaluate, files, measured
+from lib import files
 from lib.plots import style
 from lib.publish import answer, foremost, reached, sequence, size, tried
 from lib.publish.results import (
@@ -17,8 +17,6 @@ from lib.publish.results import (
     every,
     interval,
     published,
-    record,
-    seeds,
 )
 from lib.tables import markdown
 
@@ -99,7 +97,6 @@ def model_card(results: Path) -> str:
             *answer.at_length(published(results)),
             *sequence.answers(published(results)),
             "### Comparison",
-            *_between(published(results)),
             findings(results, "04_compare"),
             "### Explanations",
             findings(results, "05_gradcam"),
@@ -209,22 +206,3 @@ def _row(folder: Path, row: dict) -> dict:
         "Trained on": ", ".join(sorted({info["device"] for info in infos})),
         "Minutes": f"{minutes:.0f}",
     }
-
-
-def _between(folders: list[Path]) -> list[str]:
-    """Which model is better, in the first profile that has both: the difference of their AUCs, and tests seed by seed.
-
-    Empty where notebook 04 was run in that profile, whose findings say the same.
-    """
-    for folder in folders:
-        tables = evaluate.recorded(folder)
-        if len(tables) == 2:
-            if (folder / "04_compare.json").exists():
-                return []
-            models = measured.of(tables, n_boot=record(folder)["n_boot"])
-            found = comparison.differences(models, [comparison.PRIMARY])
-            counts = " and ".join(seeds(len(own)) for own in tables.values())
-            names = [style.NAMES[model] for model in tables]
-            tests = comparison.paired_tests_sentence(comparison.paired_tests(tables))
-            return [f"In profile `{folder.name}` ({counts}): {comparison.conclusion(found, names)} {tests}"]
-    return []
