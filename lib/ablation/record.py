@@ -68,7 +68,7 @@ def as_json(config: Config, result: Result, effects: Effects, controls: Mapping)
         "regime": config.ablation.regime,
         "model": config.ablation.model,
         "data_fingerprint": result.data_fingerprint,
-        "headline": plain(headline(effects, result.costs())),
+        "headline": headline(effects, result.costs()).to_dict("records"),
     }
 
 
@@ -97,31 +97,20 @@ def stated(effects: Effects, controls: Mapping, *, n_boot: int) -> dict:
         "answers": answers(effects),
         "findings": findings(effects) + checks,
         "checks": checks,
-        "headline": plain(headline(effects)),
-        "orders": plain(effects.orders),
-        "beyond": plain(effects.beyond),
+        "headline": headline(effects).to_dict("records"),
+        "orders": effects.orders.to_dict("records"),
+        "beyond": effects.beyond.to_dict("records"),
         "components": effects.components,
-        "per_seed": plain(effects.per_seed),
+        "per_seed": effects.per_seed.to_dict("records"),
         "control": {
             task: {
-                "auc": plain(found.effects.auc),
-                "differences": plain(found.effects.heads),
-                "per_seed": plain(found.effects.per_seed),
+                "auc": found.effects.auc.to_dict("records"),
+                "differences": found.effects.heads.to_dict("records"),
+                "per_seed": found.effects.per_seed.to_dict("records"),
             }
             for task, found in controls.items()
         },
     }
-
-
-def plain(table: pd.DataFrame) -> list[dict]:
-    """Rows of plain values; what is not a number becomes None."""
-    return [{key: _plain(value) for key, value in row.items()} for row in table.to_dict("records")]
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
