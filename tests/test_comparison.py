@@ -506,7 +506,7 @@ class TestSentences:
         assert scored.sequence_sentence(compared.reading_rows(found)) == said  # as it is recorded
 
     def test_the_headline_is_said_with_its_counts(self, found):
-        row, said = found.headline.iloc[0], compared.headline_sentence(found)
+        row, said = found.headline.iloc[0], scored.headline_sentence(found)
         assert (
             f"Xception-LSTM reaches a test AUC of {row['auc']:.3f} [{row['auc_low']:.3f}, {row['auc_high']:.3f}]"
             in said
@@ -514,15 +514,15 @@ class TestSentences:
         assert f"{row['accuracy']:.1%} accuracy (sensitivity {row['sensitivity']:.1%}" in said
         assert said.count("; 1 seed)") == 2 and said.endswith("90 images of 45 patients.")
         found.headline = found.headline.assign(seeds=[5, 2])
-        said = compared.headline_sentence(found)
+        said = scored.headline_sentence(found)
         assert "; 5 seeds); Custom CNN-LSTM" in said and "; 2 seeds). 90 images" in said
 
     def test_curves_and_operating_points_are_said_in_figures(self, found):
         found.operating = measured.operating_table(measured.of(found.predictions, n_boot=100))
-        row, said = found.headline.iloc[1], compared.curve_sentence(found)
+        row, said = found.headline.iloc[1], scored.curve_sentence(found)
         assert f"Custom CNN-LSTM finds {row['sensitivity_at_90_specificity']:.1%} [" in said
         assert f"; its average precision is {row['average_precision']:.3f} [" in said
-        rows, said = found.operating.set_index(["model", "point"]), compared.operating_sentence(found)
+        rows, said = found.operating.set_index(["model", "point"]), scored.operating_sentence(found)
         for (_, point), chosen in rows.iterrows():
             shares = (f"{chosen[name].estimate:.1%}" for name in ("sensitivity", "specificity"))
             assert f"{' and '.join(shares)} at {evaluate.POINTS[point]}" in said
@@ -539,7 +539,7 @@ class TestSentences:
         assert "for a test AUC of 0.970 [0.960, 0.980]" in said
 
     def test_every_kind_of_image_is_named(self, found):
-        said = compared.subgroup_sentence(found)
+        said = scored.subgroup_sentence(found)
         rows = found.subgroups.set_index(["model", "subtype"])["share"]
         assert f"{rows['xception_lstm', 'viral'].estimate:.1%} of 30 viral" in said
         assert f"{rows['custom_cnn_lstm', 'normal'].estimate:.1%} of 30 normal" in said
@@ -547,15 +547,15 @@ class TestSentences:
     @pytest.mark.parametrize(("error", "verdict"), [(0.049, "good"), (0.051, "caution")])
     def test_calibration_is_good_where_both_models_end_below_five_points(self, found, error, verdict):
         found.headline["ece_scaled"] = [0.01, error]
-        rows = {row["check"]: row for row in compared.findings(found)}
+        rows = {row["check"]: row for row in scored.findings(found)}
         assert rows["Calibration"]["verdict"] == verdict
         assert f"to {error:.3f}" in rows["Calibration"]["result"]
 
     def test_a_quoted_best_test_epoch_is_a_caution_and_its_lack_is_none(self, found):
-        rows = {row["check"]: row for row in compared.findings(found)}
+        rows = {row["check"]: row for row in scored.findings(found)}
         assert rows["Best test epoch"]["verdict"] == "caution"
         found.optimism = found.optimism.iloc[:0]
-        rows = {row["check"]: row for row in compared.findings(found)}
+        rows = {row["check"]: row for row in scored.findings(found)}
         assert rows["Best test epoch"]["verdict"] == "info"
         assert rows["Difference between the models"]["result"] == "the conclusion"
 

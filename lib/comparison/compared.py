@@ -13,16 +13,6 @@ import torch
 
 from lib import account, calibration, config, devices, evaluate, files, metrics, pixels, stats, train
 from lib.comparison import cost, original, probe, scored
-from lib.comparison.scored import (
-    Scored,
-    calibration_sentence,
-    curve_sentence,
-    findings,
-    headline_sentence,
-    operating_sentence,
-    plain,
-    subgroup_sentence,
-)
 from lib.config import Config
 from lib.plots import style
 from lib.plots.style import NAMES
@@ -31,14 +21,9 @@ from lib.runs import Run
 PROBED = 128  # test images whose tokens are read in other orders
 TIMED = 16  # images of the timed batch
 
-__all__ = [
-    "Comparison", "calibration_sentence", "curve_sentence", "findings", "gather", "headline_sentence", "keep", "labels", "operating_sentence", "patients_sentence", "pictures",
-    "reading_table", "record", "sequence_sentence", "shown", "subgroup_sentence",
-]  # fmt: skip
-
 
 @dataclass(frozen=True)
-class Comparison(Scored):
+class Comparison(scored.Scored):
     """The same of finished runs, and what their trained models say besides."""
 
     config: Config
@@ -135,7 +120,7 @@ def reading_rows(found: Comparison) -> list[dict]:
             n=[one.n for one in table["auc"]],
             n_patients=[one.n_patients for one in table["auc"]],
         )
-        rows += plain(told)
+        rows += scored.plain(told)
     return rows
 
 
@@ -159,7 +144,10 @@ def keep(found: Comparison, figures: Mapping[str, plt.Axes]) -> None:
 def record(found: Comparison) -> dict:
     """What 04_compare.json holds: plain numbers and the sentences."""
     readings = reading_rows(found)
-    return scored.stated(found, readings) | {"readings": readings, "costs": plain(found.costs.reset_index())}
+    return scored.stated(found, readings) | {
+        "readings": readings,
+        "costs": scored.plain(found.costs.reset_index()),
+    }
 
 
 def copy_run(run: Run, folder, stem: str) -> None:
