@@ -62,31 +62,19 @@ def cut_apart(found: Measured) -> Interval | None:
     if min(tests[0].loc[own, "patient"].nunique() for own in (cut, ~cut)) < 2:
         return None
     settings = {"n_boot": found.n_boot, "seed": found.seed, "score": "probability", "both_classes": False}
-    gaps = [
-        stats.over_patients(test, _cut_gap(whole(test), chosen[CHOSEN]), redrawn=again[CHOSEN], **settings)
-        for test, chosen, again in zip(tests, found.thresholds, found.redrawn, strict=True)
-    ]
+    gaps = []
+    for test, chosen, again in zip(tests, found.thresholds, found.redrawn, strict=True):
+        divided = test.assign(y_true=whole(test).astype(int))  # the cut in the place of the class
+        cells = stats.over_patients(divided, metrics.cells(chosen[CHOSEN]), redrawn=again[CHOSEN], **settings)
+        gaps.append([_cut_gap(*each) for each in cells])
     drawn = map(np.array, zip(*gaps, strict=True))
     return stats.over_seeds(*drawn, tests, seed=found.seed, stream=found.stream).interval()
 
 
-def _cut_gap(cut: np.ndarray, threshold: float) -> Callable:
-    """That difference as a metric of normal images, of which `cut` [n] have whole blocks; it takes resamples' own thresholds."""
-
-    @weighted
-    def gap(y_true, score, weights=None, own=threshold):
-        weights_of = np.ones((1, len(cut))) if weights is None else weights
-        right = []
-        for keep in (cut, ~cut):
-            _, wrong, _, well = metrics.confusion(
-                y_true[keep], score[keep], weights_of[:, keep], threshold=own
-            )
-            with np.errstate(invalid="ignore"):
-                right.append(well / (wrong + well))
-        values = right[0] - right[1]
-        return float(values[0]) if weights is None else values
-
-    return gap
+def _cut_gap(called_whole, called_other, left_whole, left_other):
+    """That difference from counts of normal images, called pneumonia or left alone, of whole blocks or others; floats or [n_boot]."""
+    with np.errstate(invalid="ignore"):
+        return left_whole / (called_whole + left_whole) - left_other / (called_other + left_other)
 
 
 def whole(table: pd.DataFrame) -> np.ndarray:
