@@ -12,7 +12,6 @@ from lib.ablation.control import LSTM as LARGEST
 from lib.plots import style
 from lib.publish.asked import (
     Profiles,
-    Question,
     family,
     gap,
     has,
@@ -71,21 +70,22 @@ def _change(row: dict) -> str:
 
 
 def left_open(folders: list[Path]) -> str:
-    """What would that answer have missed? `known_truth` in two sentences, of what is not seen to be learned; empty if nothing is."""
+    """What would that answer have missed? What is not seen to be learned where the truth is known, by the first profile that asked; empty
+    if nothing is."""
     regimes = _controlled(folders)
     if not regimes:
         return ""
     _, found = next(iter(regimes.values()))[0]
     learned = {task: _learned(found["control"][task], what) for task, what in TAUGHT.items()}
     missed = [said for seen, said in learned.values() if not seen]
-    cost = _loss(found)
-    if cost:
+    amount = next(row for row in found["control"]["amount"]["differences"] if row["variant"] == ablation.BASE)
+    if amount["differs"] and amount["difference"] < 0:
         missed.append(
-            f"has a test AUC {-cost['difference']:.3f} below that of mean-pooling where no order can help"
+            f"has a test AUC {-amount['difference']:.3f} below that of mean-pooling where no order can help"
         )
     if not missed:
         return ""
-    largest = [] if all(seen for seen, _ in learned.values()) else _largest(regimes)[:1]
+    largest = [] if all(seen for seen, _ in learned.values()) else _largest(regimes)
     return " ".join(
         [
             f"A difference of zero leaves something open. On synthetic chests, where the truth is known, an LSTM of the same kind ({control.HIDDEN} "
@@ -97,26 +97,6 @@ def left_open(folders: list[Path]) -> str:
     )
 
 
-def known_truth(folders: list[Path]) -> str:
-    """Could that head have seen anything? What it reaches where the truth is known, by the first profile that asked."""
-    regimes = _controlled(folders)
-    if not regimes:
-        return ""
-    folder, found = next(iter(regimes.values()))[0]
-    learned, said = zip(
-        *(_learned(found["control"][task], what) for task, what in TAUGHT.items()), strict=True
-    )
-    text = (
-        f"Where the truth is known (synthetic chests, `{folder.name}`), an LSTM of the same kind with {control.HIDDEN} units, trained on a fixed "
-        f"random layer's features of every patch and read out at its last step, as there, {said[0]}, and {said[1]}; mean-pooling can only guess either."
-    )
-    cost = _cost(found)
-    if all(learned):
-        return " ".join([text, *cost])
-    text += " A pattern of a kind that it does not reliably learn there could be in radiographs and leave no difference here."
-    return " ".join([text, *_largest(regimes), *cost])
-
-
 def _controlled(folders: list[Path]) -> dict[str, Profiles]:
     """By regime: the profiles that also asked where the truth is known, of the first model that has some; no two are mixed."""
     controlled: dict[str, dict[str, Profiles]] = {}
@@ -126,49 +106,24 @@ def _controlled(folders: list[Path]) -> dict[str, Profiles]:
     return next(iter(controlled.values()), {})
 
 
-def _loss(found: dict) -> dict | None:
-    """The difference by which the LSTM falls short where no sequence can help; None where it is not seen to."""
-    row = next(row for row in found["control"]["amount"]["differences"] if row["variant"] == ablation.BASE)
-    return row if row["differs"] and row["difference"] < 0 else None
-
-
-def _cost(found: dict) -> list[str]:
-    """What that loss makes of a difference of zero; nothing where there is none."""
-    row = _loss(found)
-    if row is None:
-        return []
-    return [
-        "Where the sum over the synthetic patches tells all there is to know, the test AUC of an LSTM read out at its last step minus that "
-        f"of mean-pooling with as many weights is {gap(row)}: a difference on radiographs may be a gain of the sequence less such a "
-        "cost, so zero there does not by itself mean that the sequence tells nothing."
-    ]
-
-
 def _largest(regimes: dict[str, Profiles]) -> list[str]:
-    """What the read-out that learns the relation makes of radiographs, one sentence a regime: its first profile that can say, and all
-    that asked."""
-    said: list[str] = []
+    """What the read-out that learns the relation makes of radiographs: the first profile that can say, and all of its regime that asked."""
     for regime, profiles in regimes.items():
         asking = [one for one in profiles if has(one[1], LARGEST)]
-        able = (one for one in asking if _learned(one[1]["control"]["relation"], "that relation", LARGEST)[0])
-        if first := next(able, None):
-            said.append(_on_radiographs(*first, regime, asking, beside=bool(said)))
-    return said
+        for folder, found in asking:
+            if _learned(found["control"]["relation"], "that relation", LARGEST)[0]:
+                return [_on_radiographs(folder, found, regime, asking)]
+    return []
 
 
-def _on_radiographs(folder: Path, found: dict, regime: str, asking: Profiles, *, beside: bool) -> str:
-    """That sentence of one profile, `beside` another regime's or the first."""
+def _on_radiographs(folder: Path, found: dict, regime: str, asking: Profiles) -> str:
+    """That sentence of one profile."""
     _, reached = _learned(found["control"]["relation"], "that relation", LARGEST)
-    model, place = ablation.model_of(found), f"`{folder.name}`"
-    change = f"{gap(row_of(found, LARGEST))}{family(found['headline'])}"
-    for all_runs in together(
-        {(model, regime): asking}, LARGEST
-    ).values():  # none, where fewer than two can say
-        change += f"; over {all_runs}"
-    if beside:
-        return f"With the seeds of {place} it {reached}, and on radiographs ({within(regime)}) the difference is {change}."
+    model = ablation.model_of(found)
+    several = together({(model, regime): asking}, LARGEST).values()  # none, where fewer than two can say
+    change = "; over ".join([f"{gap(row_of(found, LARGEST))}{family(found['headline'])}", *several])
     return (
-        f"Read out at the largest value of all steps instead, it {reached}. On radiographs ({style.NAMES[model]}, {place}, {within(regime)}), the test "
+        f"Read out at the largest value of all steps instead, it {reached}. On radiographs ({style.NAMES[model]}, `{folder.name}`, {within(regime)}), the test "
         f"AUC of that read-out minus that of mean-pooling is {change}."
     )
 
@@ -192,8 +147,7 @@ def answers(folders: list[Path]) -> list[str]:
     return [
         *parts,
         *filter(None, [relied_on(folders)]),
-        *_checks(asked),
-        *filter(None, [known_truth(folders)]),
+        *_checks(folders),
     ]
 
 
@@ -250,15 +204,15 @@ def _table(folder: Path, found: dict) -> list[str]:
     ]
 
 
-def _checks(asked: dict[Question, Profiles]) -> list[str]:
-    """What the ablation's control showed where the truth is known, as a table."""
-    for profiles in asked.values():
-        folder, found = profiles[0]
-        if found.get("control"):
-            rows = pd.DataFrame(found["checks"])[["check", "result", "verdict"]]
-            rows.columns = ["Checked", "Result", "Verdict"]
-            return [f"Where the truth is known (synthetic chests, `{folder.name}`):", markdown(rows)]
-    return []
+def _checks(folders: list[Path]) -> list[str]:
+    """What the ablation's control showed where the truth is known, by the first profile that asked, as a table."""
+    regimes = _controlled(folders)
+    if not regimes:
+        return []
+    folder, found = next(iter(regimes.values()))[0]
+    rows = pd.DataFrame(found["checks"])[["check", "result", "verdict"]]
+    rows.columns = ["Checked", "Result", "Verdict"]
+    return [f"Where the truth is known (synthetic chests, `{folder.name}`):", markdown(rows)]
 
 
 def _line(folder: Path, found: dict) -> dict[str, str]:
