@@ -143,6 +143,43 @@ def test_the_first_answer_also_gives_the_difference_over_all_that_asked(
     assert said == first_answer(f"{plainly(one)}.", f"{plainly(custom[0])}{over}.")
 
 
+@pytest.mark.parametrize(
+    ("p", "differs", "late"), [(0.039, True, True), (0.021, True, False), (0.3, False, False)]
+)
+def test_a_third_look_at_the_same_runs_asks_for_a_smaller_p(tmp_path, monkeypatch, p, differs, late):
+    """Fresh runs that were settled as a confirmation stand by themselves; what all runs make together was looked at before."""
+    lifts = {"custom": 0.3, "custom_cpu": 0.4, "custom_again": 0.5}
+    folders = [asked(tmp_path / name, lift, heads=OF_CUSTOM, model=CUSTOM) for name, lift in lifts.items()]
+    row = {"difference": 0.03, "adjusted_low": 0.03 - 0.02 * (1 if differs else 2), "adjusted_high": 0.05}
+    row |= {"differs": differs, "p": p, "p_adjusted": p, "comparisons": 2}
+    monkeypatch.setattr(recipes, "_family", lambda gaps: [row] * len(gaps))
+    words = "not shown (for a third look, p below 0.022 had been asked; it is 0.039)"
+    assert (words in answer.in_short(folders)) == (words in at_length(folders)) == late
+    assert (": yes" in answer.in_short(folders)) == (differs and not late)
+    assert "third look" not in answer.in_short(folders[:2])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "seen"),
+    [(0.01, 0.05, "confirmed"), (-0.01, 0.05, "not confirmed"), (-0.05, -0.01, "not confirmed")],
+)
+def test_the_first_answer_says_what_became_of_a_confirmation(tmp_path, low, high, seen):
+    first, again = (asked(tmp_path / name, 0.4, model=CUSTOM) for name in ("custom_cpu", "custom_again"))
+    found = files.read_json(again / "06_ablation.json")
+    row = next(row for row in found["headline"] if row["variant"] == "lstm-raster")
+    row |= {
+        "difference": (low + high) / 2,
+        "adjusted_low": low,
+        "adjusted_high": high,
+        "differs": low * high > 0,
+    }
+    files.write_json(again / "06_ablation.json", found)
+    said = answer.in_short([first, again])
+    assert f"shown by itself, {gap_of(first)}, was asked of 2 fresh seeds" in said
+    assert f"confirmation (`custom_again`): {written((low + high) / 2, low, high)}, {seen}." in said
+    assert "shown by itself" not in answer.in_short([first])
+
+
 def test_differences_over_recipes_are_one_family_of_comparisons(tmp_path):
     """A gain that one model's runs show alone need not be one where two models were asked."""
     custom = [asked(tmp_path / name, 0.9, model=CUSTOM) for name in ("custom", "custom_cpu")]

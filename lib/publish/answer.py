@@ -25,9 +25,11 @@ from lib.publish.asked import (
     titles,
     to_unordered,
     together,
+    too_late,
     verdict_of,
     within,
 )
+from lib.publish.results import CONFIRMS
 from lib.tables import markdown
 
 
@@ -56,11 +58,31 @@ def _of_model(model: str, asked: dict[Question, Profiles], over: dict[Question, 
     if _powered(found):
         seen = f", where a true difference of {row['detectable']:.3f} would have been detected with 80% power"
     if all_runs := over.get(own[0]):
-        said = within(ablation.verdict(all_runs))
-        other = f": {said}" if said != verdicts[own[0]] else ""
+        late = too_late(all_runs, asked[own[0]])
+        said = "not shown" if late else within(ablation.verdict(all_runs))
+        other = f": {said}{late}" if late or said != verdicts[own[0]] else ""
         change = f", and {gap(all_runs)} over all profiles that compared the two with several seeds ({counted(model, of_several_seeds(asked[own[0]]))}){other}"
     first = f"{verdicts[own[0]]}.** Test AUC of the LSTM minus that of mean-pooling: {gap(row)} in profile `{folder.name}`{seen}{change}."
-    return "".join([first, *others])
+    return "".join([first, _confirmed(model, asked[own[0]]), *others])
+
+
+def _confirmed(model: str, profiles: Profiles) -> str:
+    """What became of a gain that one profile had shown by itself, where another was settled as its confirmation."""
+    named = {folder.name: found for folder, found in profiles}
+    told = ""
+    for again, first in CONFIRMS.items():
+        if {again, first} <= named.keys():
+            row, pool = (row_of(named[again], head) for head in (ablation.BASE, ablation.REFERENCE))
+            seen = "confirmed" if row["differs"] and row["difference"] > 0 else "not confirmed"
+            told += (
+                f" The gain that `{first}` had shown by itself, {gap(row_of(named[first]))}, was asked of {row['seeds']} fresh seeds, settled as its "
+                f"confirmation (`{again}`): {gap(row)}, {seen}. On the matched pairs of validation, the AUC of the LSTM is {row['val_auc']:.3f} there, that of "
+                f"mean-pooling {pool['val_auc']:.3f}."
+            )
+            unordered = [row for row, _ in to_unordered(model, of_several_seeds(profiles)).values()]
+            if unordered and not any(one["differs"] for one in unordered):
+                told += " A gain over heads that cannot use the tokens' order is not shown."
+    return told
 
 
 def _powered(found: dict) -> bool:

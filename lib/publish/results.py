@@ -31,6 +31,10 @@ PROFILES = (
 BY_PAIRS = ("refit",)
 # Read on what most published figures of several seeds are read on; shown once all its seeds are there.
 SQUARES = ("centre",)
+# Runs that were settled as the confirmation of what another profile had shown by itself. The difference over all runs of that recipe is
+# then looked at for the third time, and counts as shown only if its p is below this (Pocock 1977).
+CONFIRMS = {"custom_again": "custom_cpu"}
+THIRD_LOOK = 0.022
 ORIGINAL = ("full", "quick")  # the original notebook's protocol, and its short form for 2 cores
 
 
