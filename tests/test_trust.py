@@ -806,6 +806,22 @@ def test_rivals_are_as_coarse_as_the_maps_which_are_drawn_where_they_look():
     np.testing.assert_array_equal(ranks["gradcam"], maps.pictures())
 
 
+def test_every_rival_is_drawn_in_a_way_of_its_own():
+    drawn = {(plots.MAP_COLOURS[name], plots.MAP_STYLES[name]) for name in rivals.RIVALS}
+    assert len(drawn) == len(rivals.RIVALS)
+    assert plots.MAP_COLOURS["gradcam"] not in {colour for colour, _ in drawn}
+    curve = [(who, "deletion", 0, share, 0.5) for who in ("gradcam", *rivals.RIVALS) for share in (0, 1)]
+    figure = plots.curves(
+        {"xception_lstm": pd.DataFrame(curve, columns=["map", "kind", "image", "share", "score"])}
+    )
+    looks = {line.get_label(): line.get_color() for line in figure.axes[0].lines}
+    plt.close(figure)
+    assert looks == {who: plots.MAP_COLOURS[who] for who in looks} and set(looks) == {
+        "gradcam",
+        *rivals.RIVALS,
+    }
+
+
 def test_a_model_with_blank_maps_alone_is_judged_without_numbers():
     blank, patients = maps_of(np.zeros((4, 4, 4))), np.arange(4)
     assert trust.on_blank("custom_cnn_lstm", blank)[0]["verdict"] == "bad"

@@ -15,8 +15,14 @@ from lib.gradcam.means import known
 from lib.gradcam.question import CLASSES
 from lib.plots import style
 
-MAP_COLOURS = {"gradcam": "#0072B2", "random": "#999999", "centre": "#D55E00", "edges": "#009E73"}
-MAP_STYLES = {"random": ":", "centre": "--", "edges": "-."}
+MAP_COLOURS = {
+    "gradcam": "#0072B2",
+    "random": "#999999",
+    "centre": "#D55E00",
+    "edges": "#009E73",
+    "plain": "#CC79A7",
+}
+MAP_STYLES = {"random": ":", "centre": "--", "edges": "-.", "plain": (0, (3, 1, 1, 1, 1, 1))}
 
 
 def side_by_side(
@@ -187,8 +193,11 @@ def curves(found: dict[str, pd.DataFrame]) -> plt.Figure:
         for ax, kind in zip(row, ("deletion", "insertion"), strict=True):
             own = table[table["kind"] == kind].groupby(["map", "share"], sort=False)["score"].mean()
             for name in own.index.get_level_values("map").unique():
-                line, colour = MAP_STYLES.get(name, "-"), MAP_COLOURS.get(name, MAP_COLOURS["gradcam"])
-                ax.plot(own[name].index, own[name], line, color=colour, marker=".", label=name)
+                look = {
+                    "linestyle": MAP_STYLES.get(name, "-"),
+                    "color": MAP_COLOURS.get(name, MAP_COLOURS["gradcam"]),
+                }
+                ax.plot(own[name].index, own[name], **look, marker=".", label=name)
             better = "low is good" if kind == "deletion" else "high is good"
             ax.set(title=f"{style.NAMES[model]}: {kind} ({better})", xlim=(0, 1), ylim=(-0.02, 1.02))
             ax.set_xlabel(f"share of pixels {'blurred' if kind == 'deletion' else 'shown'}, highest first")
