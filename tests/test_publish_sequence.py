@@ -163,21 +163,41 @@ def test_a_third_look_at_the_same_runs_asks_for_a_smaller_p(tmp_path, monkeypatc
     ("low", "high", "seen"),
     [(0.01, 0.05, "confirmed"), (-0.01, 0.05, "not confirmed"), (-0.05, -0.01, "not confirmed")],
 )
-def test_the_first_answer_says_what_became_of_a_confirmation(tmp_path, low, high, seen):
+def test_the_first_answer_says_what_became_of_a_confirmation(tmp_path, monkeypatch, low, high, seen):
     first, again = (asked(tmp_path / name, 0.4, model=CUSTOM) for name in ("custom_cpu", "custom_again"))
-    found = files.read_json(again / "06_ablation.json")
-    row = next(row for row in found["headline"] if row["variant"] == "lstm-raster")
-    row |= {
+    row = {
         "difference": (low + high) / 2,
         "adjusted_low": low,
         "adjusted_high": high,
         "differs": low * high > 0,
+        "p_adjusted": 0.01,
     }
-    files.write_json(again / "06_ablation.json", found)
+    monkeypatch.setattr(answer, "alone", lambda model, profile: row if profile[0] == again else None)
     said = answer.in_short([first, again])
     assert f"shown by itself, {gap_of(first)}, was asked of 2 fresh seeds" in said
     assert f"confirmation (`custom_again`): {written((low + high) / 2, low, high)}, {seen}." in said
     assert "shown by itself" not in answer.in_short([first])
+
+
+def test_a_confirmation_stays_one_comparison_when_its_profile_gets_more_heads(tmp_path):
+    """What was settled for it was the difference to mean-pooling alone; heads that are asked later widen its own table only."""
+    profiles = [asked(tmp_path / name, 0.9, model=CUSTOM) for name in ("custom_cpu", "custom_again")]
+    more = asked(
+        tmp_path / "more" / "custom_again", 0.9, heads=("mean-mlp", "lstm-raster", "token-mean"), model=CUSTOM
+    )
+    found, wider = (files.read_json(folder / "06_ablation.json") for folder in (profiles[1], more))
+    before, after = recipes.alone(CUSTOM, (profiles[1], found)), recipes.alone(CUSTOM, (more, wider))
+    assert before == after and before["comparisons"] == 1
+    assert gap_of(more) != gap_in(after) and gap_of(profiles[1])[:7] == gap_in(after)[:7]
+    said = answer.in_short([profiles[0], more])
+    assert f"confirmation (`custom_again`): {gap_in(after)}, " in said
+    (row, having) = recipes.to_unordered(CUSTOM, [(more, wider)], at_least=1)[
+        "a head that reads tokens one by one"
+    ]
+    assert [folder for folder, _ in having] == [more]
+    shown = "shown" if row["differs"] else "not shown"
+    assert f"of the same seeds: to a head that reads tokens one by one it is {gap_in(row)}, {shown}." in said
+    assert "of the same seeds" not in answer.in_short(profiles)
 
 
 def test_differences_over_recipes_are_one_family_of_comparisons(tmp_path):

@@ -12,6 +12,7 @@ from lib.publish.asked import (
     REGIMES,
     Profiles,
     Question,
+    alone,
     arrangement,
     counted,
     gap,
@@ -72,17 +73,30 @@ def _confirmed(model: str, profiles: Profiles) -> str:
     told = ""
     for again, first in CONFIRMS.items():
         if {again, first} <= named.keys():
-            row, pool = (row_of(named[again], head) for head in (ablation.BASE, ablation.REFERENCE))
+            fresh = next(one for one in profiles if one[0].name == again)
+            row = alone(model, fresh)
+            own, pool = (row_of(named[again], head) for head in (ablation.BASE, ablation.REFERENCE))
             seen = "confirmed" if row["differs"] and row["difference"] > 0 else "not confirmed"
             told += (
-                f" The gain that `{first}` had shown by itself, {gap(row_of(named[first]))}, was asked of {row['seeds']} fresh seeds, settled as its "
-                f"confirmation (`{again}`): {gap(row)}, {seen}. On the matched pairs of validation, the AUC of the LSTM is {row['val_auc']:.3f} there, that of "
+                f" The gain that `{first}` had shown by itself, {gap(row_of(named[first]))}, was asked of {own['seeds']} fresh seeds, settled as its "
+                f"confirmation (`{again}`): {gap(row)}, {seen}. On the matched pairs of validation, the AUC of the LSTM is {own['val_auc']:.3f} there, that of "
                 f"mean-pooling {pool['val_auc']:.3f}."
             )
-            unordered = [row for row, _ in to_unordered(model, of_several_seeds(profiles)).values()]
-            if unordered and not any(one["differs"] for one in unordered):
-                told += " A gain over heads that cannot use the tokens' order is not shown."
+            told += _over_unordered(model, fresh)
     return told
+
+
+def _over_unordered(model: str, profile: tuple[Path, dict]) -> str:
+    """Whether the LSTM gains over heads that cannot make use of the tokens' order too, in one profile that has them."""
+    told = [
+        f"to {head} it is {gap(row)}, {'shown' if row['differs'] else 'not shown'}"
+        for head, (row, _) in to_unordered(model, [profile], at_least=1).items()
+    ]
+    return (
+        f" The difference to heads that cannot use the tokens' order, of the same seeds: {'; '.join(told)}."
+        if told
+        else ""
+    )
 
 
 def _powered(found: dict) -> bool:
@@ -131,7 +145,8 @@ def _unordered(model: str, profiles: Profiles) -> str:
     for head, (row, having) in to_unordered(model, profiles).items():
         names = ", ".join(f"`{folder.name}`" for folder, _ in having)
         whose = "" if len(having) == len(profiles) else f"; {names}, {runs(having)} runs of each head"
-        told += f"; to {head} it is {gap(row)} ({ablation.p_value(row, '.2g')}{whose})"
+        late = too_late(row, having)
+        told += f"; to {head} it is {gap(row)} ({ablation.p_value(row, '.2g')}{whose}){late and f': not shown{late}'}"
     return told
 
 

@@ -124,11 +124,17 @@ def over_recipes(
     return dict(zip(several, _family(gaps), strict=True))
 
 
-def to_unordered(model: str, profiles: Profiles) -> dict[str, tuple[dict, Profiles]]:
-    """By head that cannot make use of the tokens' order and that several profiles had, in words: the LSTM's difference to it over
+def alone(model: str, profile: tuple[Path, dict]) -> dict:
+    """The LSTM's difference to mean-pooling in one profile, as the only comparison, whatever else its ablation compared."""
+    (row,) = _family([([profile], model, ablation.BASE, ablation.REFERENCE)])
+    return row
+
+
+def to_unordered(model: str, profiles: Profiles, *, at_least: int = 2) -> dict[str, tuple[dict, Profiles]]:
+    """By head that cannot make use of the tokens' order and that so many profiles had, in words: the LSTM's difference to it over
     their recipes, these being a family of their own, and those profiles."""
     having = {head: [one for one in of_several_seeds(profiles) if has(one[1], head)] for head in UNORDERED}
-    heads = [head for head, own in having.items() if len(own) > 1]
+    heads = [head for head, own in having.items() if len(own) >= at_least]
     rows = _family([(having[head], model, ablation.BASE, head) for head in heads])
     return {UNORDERED[head]: (row, having[head]) for head, row in zip(heads, rows, strict=True)}
 
