@@ -25,8 +25,10 @@ export SET FRESH SOURCE WEIGHTS
 export PYTHONPATH := $(CURDIR)
 
 # The environment: PYTHON=..., else an activated conda environment with the packages, else .venv ----------------------
-CONDA_READY := $(if $(CONDA_PREFIX),$(and $(wildcard $(CONDA_PREFIX)/lib/python3.*/site-packages/torch/.),\
-  $(wildcard $(CONDA_PREFIX)/lib/python3.*/site-packages/papermill/.),$(CONDA_PREFIX)/bin/python))
+TORCH := $(shell sed -n 's/^torch==\([0-9.]*\).*/\1/p' requirements.lock)
+SITE := $(if $(CONDA_PREFIX),$(firstword $(wildcard $(CONDA_PREFIX)/lib/python3.*/site-packages)))
+CONDA_READY := $(if $(SITE),$(and $(wildcard $(SITE)/torch-$(TORCH)*.dist-info),$(wildcard $(SITE)/timm/.),\
+  $(wildcard $(SITE)/lightning_fabric/.),$(wildcard $(SITE)/papermill/.),$(CONDA_PREFIX)/bin/python))
 ifdef PYTHON
   READY :=
 else ifneq ($(CONDA_READY),)
@@ -37,11 +39,13 @@ else
   READY := .venv/.installed
 endif
 # Outputs of notebooks never reach git: the filter that .gitattributes names, where this is a checkout.
-GIT_FILTER = if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then \
+GIT_FILTER = if [ -e .git ] && git rev-parse --is-inside-work-tree >/dev/null 2>&1; then \
   git config filter.nbstripout.clean "$(PYTHON) -m nbstripout --extra-keys 'cell.metadata.papermill metadata.papermill metadata.widgets metadata.language_info.version'"; \
   git config filter.nbstripout.smudge cat; fi
 
-.venv/.installed: requirements.lock pyproject.toml
+# Also where the Python that it was made with has gone, as a system's upgrade removes it.
+.venv/.installed: requirements.lock pyproject.toml $(shell test -x .venv/bin/python || echo FORCE)
+	@[ -z "$$CONDA_PREFIX" ] || echo 'The activated conda environment is not used: it lacks packages of requirements.lock, or has others.'
 	@sh .ci/environment .venv
 	@$(GIT_FILTER)
 	@touch $@
@@ -65,7 +69,7 @@ help: ## this text
 # make runs a line with $(MAKE) in it also when it is asked to only show what it would do (-n).
 all: $(READY) ## run what is out of date; the result is reports/<profile>/index.html
 	@$(check)
-	@$(if $(findstring n,$(firstword -$(MAKEFLAGS))),$(MAKE) pages,if $(MAKE) -q pages; then \
+	@$(if $(findstring n,$(filter-out --%,$(filter -%,-$(MAKEFLAGS)))),$(MAKE) pages,if $(MAKE) -q pages; then \
 	  echo 'Nothing to do: $(OUT)/index.html is up to date.'; \
 	else $(STUDY) plan $(ARGUMENTS) && $(TOGETHER) pages && printf '%s\n' "$$SET" > $(OUT)/.settings.part && \
 	  mv -f $(OUT)/.settings.part $(OUT)/.settings && \

@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 LARGEST_PIXELS = 50_000_000  # a radiograph has a few million
+# Not whatever else Pillow reads: for EPS, under any name, it would start Ghostscript.
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP")
 
 
 class ImageError(ValueError):
@@ -26,7 +28,7 @@ def decode(data: bytes) -> tuple[np.ndarray, tuple[int, int], str]:
     if not data:
         raise ImageError("empty file")
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             if picture.width * picture.height > LARGEST_PIXELS:
                 raise ImageError(f"oversized: {picture.width} x {picture.height} pixels")
             size, mode = picture.size, picture.mode

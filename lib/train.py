@@ -99,7 +99,8 @@ def _train(config: Config, model: str, seed: int, store, path: Path, *, progress
         if keeper.restore(state, say=shown.say):
             shown.say(f"goes on from epoch {state.epoch + 1}, step {state.step + 1}")
         elif not shown.watched:  # the next line comes after an epoch, which may be half an hour away
-            shown.say(f"starts; {train.epochs} epochs of {len(store.rows('train'))} images")
+            where = provenance.device()
+            shown.say(f"starts on {where}; {train.epochs} epochs of {len(store.rows('train'))} images")
         try:
             while state.epoch < train.epochs and not _stalled(state, train.early_stopping):
                 _epoch(state, task, evaluated, keeper, shown)

@@ -4,9 +4,20 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from lib import images
+
+
+def test_a_file_that_other_programs_would_have_to_read_is_no_image(monkeypatch):
+    """For EPS, whatever its name says, Pillow would start Ghostscript."""
+    started = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *words, **_: started.append(words))
+    data = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\nshowpage\n%%EOF\n"
+    assert Image.open(io.BytesIO(data)).format == "EPS"  # it would read it
+    with pytest.raises(images.ImageError, match="^not an image$"):
+        images.decode(data)
+    assert not started
 
 
 @pytest.fixture(scope="module")

@@ -118,6 +118,14 @@ def test_all_runs_every_step_with_its_page_and_then_the_index(bench):
     assert "reports/demo/index.html" in done.stdout
 
 
+@pytest.mark.parametrize("action", ["verify", "publish"])
+def test_what_is_published_is_asked_of_its_module(bench, action):
+    done = bench.make(action, "ARGS=--some-word")
+    assert done.returncode == 0, done.stderr
+    (call,) = (bench.root / "calls").read_text().splitlines()
+    assert call.split(" FRESH=")[0] == f"-m lib.publish {action} --some-word"
+
+
 def test_a_second_time_there_is_nothing_to_do_and_it_says_so_at_once(bench):
     bench.make("all")
     start = time.monotonic()
@@ -434,18 +442,55 @@ def test_data_without_files_names_none(bench):
 
 def test_a_conda_environment_is_used_only_when_it_has_the_packages(bench):
     conda = bench.root / "conda"
-    for name in ("torch", "papermill"):
-        (conda / "lib" / "python3.11" / "site-packages" / name).mkdir(parents=True)
+    shutil.copy(ROOT / "requirements.lock", bench.root)
+    (torch,) = re.findall(r"^torch==([\d.]+)", (ROOT / "requirements.lock").read_text(), re.M)
+    packages = conda / "lib" / "python3.11" / "site-packages"
+    for name in (f"torch-{torch}+cpu.dist-info", "papermill", "timm", "lightning_fabric"):
+        (packages / name).mkdir(parents=True)
     (conda / "bin").mkdir()
     shutil.copy(bench.root / "stand-in", conda / "bin" / "python")
     environment = clean_environment() | {"CONDA_PREFIX": str(conda)}
     done = subprocess.run(["make", "env"], cwd=bench.root, env=environment, capture_output=True, text=True)
     assert str(conda / "bin" / "python") in done.stdout, done.stderr
-    (conda / "lib" / "python3.11" / "site-packages" / "torch").rmdir()
-    plain = subprocess.run(
-        ["make", "-n", "env"], cwd=bench.root, env=environment, capture_output=True, text=True
+    for name in (f"torch-{torch}+cpu.dist-info", "timm"):
+        (packages / name).rename(packages / "torch-2.0.0.dist-info")
+        built = make_environment(bench, environment)
+        assert ".venv/bin/python" in built.stdout, built.stderr
+        assert "The activated conda environment is not used" in built.stdout
+        (packages / "torch-2.0.0.dist-info").rename(packages / name)
+    assert "is not used" not in make_environment(bench, clean_environment()).stdout
+
+
+def make_environment(bench: Bench, environment: dict) -> subprocess.CompletedProcess:
+    """`make env` with a stand-in for the script that builds .venv."""
+    shutil.rmtree(bench.root / ".venv", ignore_errors=True)
+    (bench.root / ".ci").mkdir(exist_ok=True)
+    (bench.root / "pyproject.toml").touch()
+    (bench.root / ".ci" / "environment").write_text(
+        "mkdir -p $1/bin && cp stand-in $1/bin/python && echo built\n"
     )
-    assert ".venv/bin/python" in plain.stdout + plain.stderr or ".venv" in plain.stderr
+    return subprocess.run(["make", "env"], cwd=bench.root, env=environment, capture_output=True, text=True)
+
+
+def test_an_environment_whose_python_has_gone_is_built_again(bench):
+    (bench.root / "requirements.lock").touch()
+
+    def made() -> bool:
+        done = subprocess.run(
+            ["make", "env"], cwd=bench.root, env=clean_environment(), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return "built" in done.stdout
+
+    assert "built" in make_environment(bench, clean_environment()).stdout
+    assert not made()
+    python = bench.root / ".venv" / "bin" / "python"
+    python.unlink()
+    python.symlink_to(bench.root / "gone" / "python3.12")  # as after an upgrade of the system
+    (bench.root / ".ci" / "environment").write_text(
+        "rm -f $1/bin/python; cp stand-in $1/bin/python; echo built\n"
+    )
+    assert made() and not made()
 
 
 def test_outputs_of_notebooks_do_not_reach_git(tmp_path):
@@ -471,6 +516,43 @@ def test_outputs_of_notebooks_do_not_reach_git(tmp_path):
     assert "1 + 1" in git("show", ":a.ipynb")
     assert "secret" not in git("show", ":a.ipynb")
     assert "secret" in (tmp_path / "a.ipynb").read_text(), "the working copy keeps its outputs"
+
+
+def test_a_repository_around_the_project_keeps_its_own_filter(tmp_path):
+    project = tmp_path / "copied"
+    project.mkdir()
+    shutil.copy(ROOT / "Makefile", project)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    done = subprocess.run(
+        ["make", "env", f"PYTHON={sys.executable}"], cwd=project, env=clean_environment(), capture_output=True, text=True
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "nbstripout" not in (tmp_path / ".git" / "config").read_text()
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "runs"),
+    [
+        ("Linux", "x86_64", True),
+        ("Linux", "aarch64", True),
+        ("Darwin", "arm64", True),
+        ("Darwin", "x86_64", False),
+        ("MINGW64_NT-10.0", "x86_64", False),
+    ],
+)
+def test_where_torch_is_not_built_it_is_said_before_anything_is_installed(tmp_path, system, machine, runs):
+    (tmp_path / "requirements.lock").write_text("uv==1.0 \\\n    --hash=sha256:0\n")
+    (tmp_path / "uname").write_text(f"#!/bin/sh\ncase $1 in -s) echo {system} ;; *) echo {machine} ;; esac\n")
+    (tmp_path / "python3").write_text(PYTHON3)
+    for name in ("uname", "python3"):
+        (tmp_path / name).chmod(0o755)
+    environment = clean_environment() | {"PYTHON3": str(tmp_path / "python3")}
+    environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
+    done = subprocess.run(
+        ["sh", str(ROOT / ".ci" / "environment"), "env"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )  # fmt: skip
+    assert (done.returncode == 0, (tmp_path / "env").exists()) == (runs, runs)
+    assert ("on Windows use WSL" in done.stderr) == (not runs)
 
 
 PYTHON3 = """#!/bin/sh

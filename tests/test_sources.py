@@ -235,6 +235,14 @@ def test_a_source_that_a_shell_left_empty_is_not_the_current_folder(cfg, capsys)
     assert nothing_left(cfg)
 
 
+def test_a_home_that_the_shell_left_as_it_was_is_found(tmp_path, cfg, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    zipped(tmp_path / "mine.zip", small_set())
+    assert make_data(cfg, "--weights", "~/none.safetensors") == 1
+    assert f"{tmp_path}/none.safetensors" in capsys.readouterr().err
+    assert make_data(cfg, "--source", "~/mine.zip") == 0, capsys.readouterr().err
+
+
 @pytest.mark.parametrize("changed", ["size", "time"])
 def test_folder_whose_files_changed_is_another_source(tmp_path, cfg, changed):
     """Names alone do not tell: one file gets another size in the same moment, or another time at the same size."""

@@ -332,7 +332,62 @@ def test_a_repetition_that_fails_is_looked_at_again_without_being_asked_for_as_o
     kept.parent.mkdir(parents=True)
     kept.write_text("\n")
     study.plan(cfg, "", fresh=fresh)
-    assert (kept.read_text().strip() == study.repetition("")) == fresh
+    assert (kept.read_text().strip() == study.marks.repetition("")) == fresh
+
+
+@pytest.mark.parametrize(
+    ("last", "settings", "complete"),
+    [
+        (None, "", True),  # nothing to make all of it look at again
+        ("", "", True),
+        ("n_boot=9", "n_boot=9", True),
+        (None, "n_boot=9", False),
+        ("", "n_boot=9", False),
+        ("n_boot=9", "", False),
+    ],
+)
+def test_a_step_run_alone_with_other_settings_leaves_no_complete_study(
+    tmp_path, executed, last, settings, complete
+):
+    """Else a later `make all` would take what it wrote for that of the last settings."""
+    step = sample_steps(tmp_path)[0]
+    kept = step.config.report_dir / ".settings"
+    if last is not None:
+        files.write_text(kept, f"{last}\n")
+    assert study.run(step, settings)
+    assert (kept.read_text().strip() if kept.exists() else None) == (
+        last if complete else study.marks.UNDER_WAY
+    )
+
+
+def test_a_step_run_alone_leaves_the_mark_of_a_repetition(tmp_path, executed):
+    step = sample_steps(tmp_path)[0]
+    kept = step.config.report_dir / ".settings"
+    study.plan(step.config, "n_boot=9", fresh=True)
+    assert study.run(step, "") and kept.read_text().strip() == study.marks.repetition("n_boot=9")
+
+
+@pytest.mark.parametrize(("there", "seen"), [(True, True), (True, False), (False, False)])
+def test_a_gpu_that_torch_does_not_see_is_told_before_anything_long_starts(
+    tmp_path, monkeypatch, capsys, there, seen
+):
+    for module in (study, story):
+        monkeypatch.setattr(module, "has_gpu", lambda: there)
+        monkeypatch.setattr(module, "accelerated", lambda: seen)
+    study.plan(sample_steps(tmp_path)[0].config, "")
+    assert ("the study will run on the processor" in capsys.readouterr().out) == (there and not seen)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_torch_is_asked_for_a_gpu_where_the_system_knows_of_one(monkeypatch, seen):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: seen)
+    for there in (True, False):
+        story.accelerated.cache_clear()
+        monkeypatch.setattr(story, "has_gpu", lambda there=there: there)
+        assert story.accelerated() == (there and seen)
+    story.accelerated.cache_clear()
 
 
 def test_a_repetition_that_was_interrupted_keeps_the_steps_it_had_repeated(tmp_path, monkeypatch):
@@ -396,7 +451,7 @@ def test_a_repetition_is_not_gone_on_with_after_a_study_of_other_settings(tmp_pa
     cfg = sample_steps(tmp_path)[0].config
     study.plan(cfg, "", fresh=True)
     study.plan(cfg, "train.epochs=9")
-    assert (cfg.report_dir / ".settings").read_text().strip() != study.repetition("")
+    assert (cfg.report_dir / ".settings").read_text().strip() != study.marks.repetition("")
 
 
 def test_what_is_edited_while_a_step_runs_is_newer_than_its_notebook(tmp_path, monkeypatch):

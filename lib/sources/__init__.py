@@ -187,10 +187,11 @@ def _fetch_weights(config: Config) -> None:
 
 
 def _named(text: str) -> Path:
-    """A path that was given; an empty text, as of a shell's variable that is not set, would be the current folder."""
+    """A path that was given; an empty text, as of a shell's variable that is not set, would be the current folder, and few shells
+    know the ~ of SOURCE=~/x.zip."""
     if not text:
         raise argparse.ArgumentTypeError("it is empty")
-    return Path(text)
+    return Path(text).expanduser()
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -24,8 +24,9 @@ from lib import config as configs
 from lib import files
 from lib.config import Config, ConfigError
 from lib.durations import spoken
+from lib.study import marks
 from lib.study.steps import State, Step, all_steps
-from lib.study.story import Teller, expect
+from lib.study.story import Teller, accelerated, expect, has_gpu
 from lib.trouble import Trouble, told
 
 STOPPED = "stopped by hand"
@@ -77,19 +78,18 @@ def plan(config: Config, settings: str, *, fresh: bool = False) -> None:
         )
     else:
         print(f"How long it takes here is not known yet. {' '.join(header)}".rstrip())
+    if has_gpu() and not accelerated():
+        print(
+            "There is an NVIDIA GPU here and torch does not see it, most often because the driver is older than torch asks for: the study will run on the processor."
+        )
     others = [name for name in configs.profiles() if name != config.profile]
     print(
         f"Another one: make all PROFILE={'|'.join(others)}."
         + (" Real radiographs: make data." if config.synthetic else "")
     )
     print(flush=True)
-    kept = config.report_dir / ".settings"
-    before = kept.read_text(encoding="utf-8").strip() if kept.exists() else ""
-    going_on = fresh and before == repetition(settings)  # its date says since when
-    if not going_on and (fresh or before != settings.strip()):
-        # Until make has written the new settings at the end, no step counts as fresh.
-        files.write_text(kept, f"{repetition(settings) if fresh else 'of a study under way'}\n")
-        for model in configs.MODELS if fresh else ():
+    if marks.begin(config, settings, fresh=fresh):
+        for model in configs.MODELS:
             files.remove(config.repeated(model))  # by a repetition that was given up
 
 
@@ -104,11 +104,6 @@ def _check_map(config: Config) -> None:
             f"ablation.variants holds a transformer, {configs.POSITIONS.format(side=side)}: name others, such as "
             "ablation.variants=[mean-mlp,token-mean,lstm-raster,lstm-shuffle]"
         )
-
-
-def repetition(settings: str) -> str:
-    """What `.settings` holds while finished runs are repeated (FRESH=1) with these settings."""
-    return f"of a repetition under way {settings}".strip()
 
 
 def header_of(profile: str) -> list[str]:
@@ -131,6 +126,7 @@ def run(step: Step, settings: str, *, reads: tuple[str, ...] = (), fresh: bool =
     step.lock.parent.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(step.lock, timeout=0):
+            marks.run_alone(step.config, settings)
             return _run(step, settings, reads, fresh)
     except filelock.Timeout:
         raise StudyError(
@@ -145,7 +141,7 @@ def _run(step: Step, settings: str, reads: tuple[str, ...], fresh: bool) -> bool
     command, header = command_for(step.config, settings), "\n".join(header_of(step.config.profile))
     expected = expect(all_steps(step.config), header, command, fresh=fresh)
     teller = Teller(step, expected.seconds.get(step.name) if expected else None)
-    if done and last.inputs == inputs and (not fresh or _repeated(step, last, settings)):
+    if done and last.inputs == inputs and (not fresh or marks.ran_in_repetition(step, last, settings)):
         step.write_dependencies()
         _date(step.notebook, began)
         teller.end("kept: what it depends on says the same as before")
@@ -168,14 +164,6 @@ def _run(step: Step, settings: str, reads: tuple[str, ...], fresh: bool) -> bool
     _date(step.notebook, began)
     teller.end(f"done in {spoken(teller.elapsed)}  {_shown(step.page, step.config)}")
     return True
-
-
-def _repeated(step: Step, last: State, settings: str) -> bool:
-    """Whether a step ran within the repetition that is under way, which was interrupted after it."""
-    mark = step.config.report_dir / ".settings"
-    if not mark.exists() or mark.read_text(encoding="utf-8").strip() != repetition(settings):
-        return False
-    return dt.datetime.fromisoformat(last.started).timestamp() >= int(mark.stat().st_mtime)
 
 
 def _date(notebook: Path, began: float) -> None:

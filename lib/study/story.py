@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import os
 import re
 import shutil
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TextIO
@@ -108,9 +110,21 @@ def gflops(size: int = 1024) -> float:
     return 2 * size**3 / best / 1e9
 
 
-def accelerated() -> bool:
-    """Whether a GPU will do the work (asked of the system, since importing torch takes longer than the answer is worth)."""
+def has_gpu() -> bool:
+    """Whether the system knows of an NVIDIA GPU."""
     return shutil.which("nvidia-smi") is not None
+
+
+@functools.cache
+def accelerated() -> bool:
+    """Whether a GPU will do the work; torch, which takes seconds to load, is asked only where there is one."""
+    if not has_gpu():
+        return False
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an old driver, which `plan` tells in a sentence
+        return torch.cuda.is_available()
 
 
 def _timed(work) -> float:
