@@ -128,7 +128,7 @@ def effects_of(folder: Path) -> ablation.Effects:
 def ablated(results):
     """The profile with an ablation of several orders beside its headline."""
     heads = ("mean-mlp", "token-mean", "lstm-raster", "lstm-reverse", "lstm-column", "lstm-shuffle")
-    folder = asked(results / "quick" / "asked", 0.5, heads=heads)
+    folder = asked(results / "quick" / "asked", 0.5, heads=heads, regime="frozen")
     for name in ("ablation", "06_ablation.json"):
         (folder / name).rename(results / "quick" / name)
     folder.rmdir()

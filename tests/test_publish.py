@@ -273,6 +273,51 @@ def test_a_profiles_header_says_what_was_reached(folder):
     )
 
 
+def test_the_profile_table_says_how_many_seeds_are_recorded():
+    numbers = {"one": 1, "two": 2, "five": 5}
+    patterns = {
+        "xception_lstm": r"(one|two|five) seeds? of Xception-LSTM",
+        "custom_cnn_lstm": r"(one|two|five) of the custom model",
+    }
+    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]* \| (.*) \|$", (ROOT / "README.md").read_text(), re.M))
+    told = [
+        (profile, model, numbers[word])
+        for profile, text in rows.items()
+        for model, pattern in patterns.items()
+        for word in re.findall(pattern, text)
+    ]
+    recorded = [
+        (folder.name, row["model"], row["seeds"])
+        for folder in published(RESULTS)
+        for row in record(folder)["headline"]
+    ]
+    assert len(told) > 8 and set(told) <= set(recorded)
+
+
+def test_figures_that_are_typed_into_the_model_card_are_those_recorded():
+    def of(profile: str) -> dict:
+        return next(row for row in record(RESULTS / profile)["headline"] if row["model"] == "custom_cnn_lstm")
+
+    def head(profile: str, variant: str = "lstm-raster") -> dict:
+        found = files.read_json(RESULTS / profile / "06_ablation.json")["headline"]
+        return next(row for row in found if row["variant"] == variant)
+
+    means = {
+        name: f"{of(name)['auc']:.3f}" for name in ("calibrated", "custom", "custom_cpu", "custom_again")
+    }
+    cpu, pairs = (
+        head("custom_cpu"),
+        [head("custom_again", name)["val_auc"] for name in ("lstm-raster", "mean-mlp")],
+    )
+    card = (ROOT / "models" / "README.md").read_text()
+    for said in (
+        f"recipe of `calibrated` (test AUC {means['calibrated']}) has {means['custom']} on an H100 (`custom`), and {means['custom_cpu']} and {means['custom_again']} with other seeds",
+        f"LSTM minus mean-pooling is {cpu['difference']:+.3f} [{cpu['adjusted_low']:+.3f}, {cpu['adjusted_high']:+.3f}] on test",
+        f"the pairs read {pairs[0]:.3f} and {pairs[1]:.3f} (",
+    ):
+        assert said in card
+
+
 @pytest.mark.parametrize("profile", ["balanced", "matched"])
 def test_the_model_card_says_what_is_left_without_the_shortcut(results, profile):
     """Only of the profiles whose validation patients are matched pairs."""

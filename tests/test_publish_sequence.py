@@ -153,7 +153,7 @@ def test_a_third_look_at_the_same_runs_asks_for_a_smaller_p(tmp_path, monkeypatc
     row = {"difference": 0.03, "adjusted_low": 0.03 - 0.02 * (1 if differs else 2), "adjusted_high": 0.05}
     row |= {"differs": differs, "p": p, "p_adjusted": p, "comparisons": 2}
     monkeypatch.setattr(recipes, "_family", lambda gaps: [row] * len(gaps))
-    words = "not shown (for a third look, p below 0.022 had been asked; it is 0.039)"
+    words = "not shown (looked at twice before, it needed p below 0.022 and has 0.039)"
     assert (words in answer.in_short(folders)) == (words in at_length(folders)) == late
     assert (": yes" in answer.in_short(folders)) == (differs and not late)
     assert "third look" not in answer.in_short(folders[:2])
@@ -161,7 +161,7 @@ def test_a_third_look_at_the_same_runs_asks_for_a_smaller_p(tmp_path, monkeypatc
 
 @pytest.mark.parametrize(
     ("low", "high", "seen"),
-    [(0.01, 0.05, "confirmed"), (-0.01, 0.05, "not confirmed"), (-0.05, -0.01, "not confirmed")],
+    [(0.01, 0.05, "confirm"), (-0.01, 0.05, "do not confirm"), (-0.05, -0.01, "do not confirm")],
 )
 def test_the_first_answer_says_what_became_of_a_confirmation(tmp_path, monkeypatch, low, high, seen):
     first, again = (asked(tmp_path / name, 0.4, model=CUSTOM) for name in ("custom_cpu", "custom_again"))
@@ -173,10 +173,18 @@ def test_the_first_answer_says_what_became_of_a_confirmation(tmp_path, monkeypat
         "p_adjusted": 0.01,
     }
     monkeypatch.setattr(answer, "alone", lambda model, profile: row if profile[0] == again else None)
+    found = files.read_json(again / "06_ablation.json")
+    for kept in found["headline"]:
+        kept["val_auc"] = {"mean-mlp": 0.8, "lstm-raster": 0.7}[kept["variant"]]
+    files.write_json(again / "06_ablation.json", found)
     said = answer.in_short([first, again])
-    assert f"shown by itself, {gap_of(first)}, was asked of 2 fresh seeds" in said
-    assert f"confirmation (`custom_again`): {written((low + high) / 2, low, high)}, {seen}." in said
-    assert "shown by itself" not in answer.in_short([first])
+    assert "the LSTM's AUC is 0.700, that of mean-pooling 0.800 (no intervals)." in said
+    assert (
+        f"By itself, `custom_cpu` showed a gain on a CPU, {gap_of(first)}; 2 fresh seeds, settled in advance, {seen} it"
+        in said
+    )
+    assert f"test images (`custom_again`): {written((low + high) / 2, low, high)}." in said
+    assert "fresh seeds" not in answer.in_short([first])
 
 
 def test_a_confirmation_stays_one_comparison_when_its_profile_gets_more_heads(tmp_path):
@@ -190,14 +198,15 @@ def test_a_confirmation_stays_one_comparison_when_its_profile_gets_more_heads(tm
     assert before == after and before["comparisons"] == 1
     assert gap_of(more) != gap_in(after) and gap_of(profiles[1])[:7] == gap_in(after)[:7]
     said = answer.in_short([profiles[0], more])
-    assert f"confirmation (`custom_again`): {gap_in(after)}, " in said
+    assert f"on the same test images (`custom_again`): {gap_in(after)}." in said
     (row, having) = recipes.to_unordered(CUSTOM, [(more, wider)], at_least=1)[
         "a head that reads tokens one by one"
     ]
     assert [folder for folder, _ in having] == [more]
     shown = "shown" if row["differs"] else "not shown"
-    assert f"of the same seeds: to a head that reads tokens one by one it is {gap_in(row)}, {shown}." in said
-    assert "of the same seeds" not in answer.in_short(profiles)
+    over = f"cannot use the tokens' order: {gap_in(row)} over a head that reads tokens one by one, {shown}."
+    assert over in said
+    assert "tokens' order" not in answer.in_short(profiles)
 
 
 def test_differences_over_recipes_are_one_family_of_comparisons(tmp_path):
@@ -427,7 +436,7 @@ def test_the_card_says_what_the_lstm_sees_where_the_truth_is_known(tmp_path, rel
 def test_the_readme_says_in_short_what_a_difference_of_zero_leaves_open(tmp_path):
     folder = asked(tmp_path / "tuned", 0.5, heads=("mean-mlp", "lstm-raster", control.LSTM))
     assert sequence.left_open([folder]) == ""
-    unseen = "is not seen to learn whether two opacities are in one lung or in both"
+    unseen = "does not reliably learn whether two opacities are in one lung or in both"
     largest = "Read out at the largest value of all steps instead, it learns that relation"
     for seen, missed, read in (
         (SEEN, None, False),
@@ -484,7 +493,7 @@ def test_that_read_out_is_told_over_all_recipes_that_asked_for_it(tmp_path):
         "). On the synthetic chests a token sees its own patch alone; a token of Xception sees most of the image"
         in said
     )
-    assert said.endswith(" At length: [models/README.md](models/README.md).")
+    assert said.endswith(" At length: [models/README.md](models/README.md#does-the-sequence-help).")
     assert "recipes that compared" not in sequence.left_open([one, lacks])
     kept = files.read_json(other / "06_ablation.json")
     files.write_json(other / "06_ablation.json", kept | {"seeds": [42]})  # which tells nothing of other seeds

@@ -266,7 +266,7 @@ def test_every_value_of_an_ablation_is_verified_but_what_predictions_do_not_tell
 
 def test_an_ablation_of_another_model_than_the_profile_s_is_refused(ablated):
     path = ablated / "06_ablation.json"
-    files.write_json(path, files.read_json(path) | {"model": "custom_cnn_lstm"})
+    files.write_json(path, files.read_json(path) | {"model": "custom_cnn_lstm", "regime": "finetuned"})
     message = r"quick: 06_ablation\.json is of custom_cnn_lstm, and the profile asks xception_lstm"
     with pytest.raises(PublishError, match=message):
         verify(ablated.parent)
@@ -274,6 +274,16 @@ def test_an_ablation_of_another_model_than_the_profile_s_is_refused(ablated):
     assert "custom: 06_ablation.json: " in verify(ablated.parent)[1]
     stated(ablated, "finetuned")  # as one from before would be read
     with pytest.raises(PublishError, match="is of xception_lstm, and the profile asks custom_cnn_lstm"):
+        verify(ablated.parent)
+
+
+def test_an_ablation_of_another_regime_than_the_profile_s_is_refused(ablated):
+    path = ablated / "06_ablation.json"
+    regime = files.read_json(path)["regime"]
+    files.write_json(
+        path, files.read_json(path) | {"regime": {"frozen": "finetuned", "finetuned": "frozen"}[regime]}
+    )
+    with pytest.raises(PublishError, match=r"06_ablation\.json is of \w+, and the profile asks \w+"):
         verify(ablated.parent)
 
 

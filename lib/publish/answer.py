@@ -76,11 +76,11 @@ def _confirmed(model: str, profiles: Profiles) -> str:
             fresh = next(one for one in profiles if one[0].name == again)
             row = alone(model, fresh)
             own, pool = (row_of(named[again], head) for head in (ablation.BASE, ablation.REFERENCE))
-            seen = "confirmed" if row["differs"] and row["difference"] > 0 else "not confirmed"
+            confirmed = row["differs"] and row["difference"] > 0
             told += (
-                f" The gain that `{first}` had shown by itself, {gap(row_of(named[first]))}, was asked of {own['seeds']} fresh seeds, settled as its "
-                f"confirmation (`{again}`): {gap(row)}, {seen}. On the matched pairs of validation, the AUC of the LSTM is {own['val_auc']:.3f} there, that of "
-                f"mean-pooling {pool['val_auc']:.3f}."
+                f" By itself, `{first}` showed a gain on a CPU, {gap(row_of(named[first]))}; {own['seeds']} fresh seeds, settled in advance, "
+                f"{'confirm' if confirmed else 'do not confirm'} it on the same test images (`{again}`): {gap(row)}. On validation pairs that thumbnails cannot "
+                f"tell apart, the LSTM's AUC is {own['val_auc']:.3f}, that of mean-pooling {pool['val_auc']:.3f} (no intervals)."
             )
             told += _over_unordered(model, fresh)
     return told
@@ -89,14 +89,10 @@ def _confirmed(model: str, profiles: Profiles) -> str:
 def _over_unordered(model: str, profile: tuple[Path, dict]) -> str:
     """Whether the LSTM gains over heads that cannot make use of the tokens' order too, in one profile that has them."""
     told = [
-        f"to {head} it is {gap(row)}, {'shown' if row['differs'] else 'not shown'}"
+        f"{gap(row)} over {head}, {'shown' if row['differs'] else 'not shown'}"
         for head, (row, _) in to_unordered(model, [profile], at_least=1).items()
     ]
-    return (
-        f" The difference to heads that cannot use the tokens' order, of the same seeds: {'; '.join(told)}."
-        if told
-        else ""
-    )
+    return f" Its gain over heads that cannot use the tokens' order: {'; '.join(told)}." if told else ""
 
 
 def _powered(found: dict) -> bool:

@@ -202,7 +202,7 @@ def too_late(row: dict, profiles: Profiles) -> str:
     third = any(folder.name in CONFIRMS for folder, _ in profiles)
     if not third or not row["differs"] or row["p_adjusted"] < THIRD_LOOK:
         return ""
-    return f" (for a third look, p below {THIRD_LOOK} had been asked; it is {row['p_adjusted']:.2g})"
+    return f" (looked at twice before, it needed p below {THIRD_LOOK} and has {row['p_adjusted']:.2g})"
 
 
 def runs(profiles: Profiles, variant: str = ablation.BASE) -> int:

@@ -22,7 +22,8 @@ from lib.tables import markdown
 
 BEGIN, END = "<!-- results: written by `make publish` -->", "<!-- end of results -->"
 
-INTERVALS = "95% intervals resample the test patients, the seeds and, for figures at a chosen threshold, also the patients on whom that threshold is chosen. (In 150 simulated studies, drawn from the logits of `calibrated`, the interval of the specificity at Youden's index covered the truth in 91%.)"
+INTERVALS = "95% intervals resample the test patients, the seeds and, for figures at a chosen threshold, also the patients on whom that threshold is chosen."
+COVERED = "(In 150 simulated studies, drawn from the logits of `calibrated`, the interval of the specificity at Youden's index covered the truth in 91%.)"
 
 # Published results on the same 624 test images, with what limits the comparison and where they stand.
 KERMANY, V2, PLUS = "doi:10.1016/j.cell.2018.02.010", "doi:10.1038/s41597-022-01721-8", "arXiv:2404.15786"
@@ -47,12 +48,13 @@ def render(results: Path) -> str:
         ANCHORS, columns=["Published on the same 624 images", "Accuracy, %", "AUC", "Note", "Where"]
     )
     parts = [
+        "A profile is a way of training (listed further down); profiles that train a model by the same settings, whatever their seeds, device and the variants of their ablation, count as one recipe of it.",
         answer.in_short(folders),
         _headline(shown),
         "Figures are means over seeds, on the 624 images of the official test set, in the copy that [data/README.md](data/README.md) describes. The threshold and the epoch "
         f"were chosen on patients held out of train. {INTERVALS} {_minutes(shown)}",
         foremost.recipes(shown),
-        "A profile is a way of training (listed further down); profiles that train a model by the same settings, whatever their seeds, device and the variants of their ablation, count as one recipe of it. Every recipe that was scored: [models/README.md](models/README.md).",
+        "Every recipe that was scored: [models/README.md](models/README.md#every-recipe-that-was-scored).",
         markdown(anchors),
         f"Several of these figures are of one run or do not say of how many runs, and few of the sources state how the epoch and the threshold were chosen. {foremost.squares(shown)}",
         foremost.figure(results),
@@ -83,7 +85,7 @@ def model_card(results: Path) -> str:
     shown = {folder: None for each in chosen for folder, _ in each}  # in their order, each once
     return "\n\n".join(
         [
-            INTERVALS,
+            f"{INTERVALS} {COVERED}",
             *reached.section(list(shown)),
             *(size.section(results) if shown else []),
             "### Every recipe that was scored",

@@ -92,7 +92,7 @@ def left_open(folders: list[Path]) -> str:
             f"units, read out at its last step) {', and '.join(missed)}.",
             *largest,
             "On the synthetic chests a token sees its own patch alone; a token of Xception sees most of the image, so on radiographs mean-pooling may have such a relation from the tokens themselves.",
-            "At length: [models/README.md](models/README.md).",
+            "At length: [models/README.md](models/README.md#does-the-sequence-help).",
         ]
     )
 
@@ -133,7 +133,7 @@ def _learned(task: dict, what: str, head: str = ablation.BASE) -> tuple[bool, st
     row = next(row for row in task["differences"] if row["variant"] == head)
     learned = bool(row["differs"] and row["difference"] > 0)
     reached = control.reached(pd.DataFrame(task["per_seed"]), head)
-    return learned, f"{'learns' if learned else 'is not seen to learn'} {what} ({reached})"
+    return learned, f"{'learns' if learned else 'does not reliably learn'} {what} ({reached})"
 
 
 def answers(folders: list[Path]) -> list[str]:

@@ -102,10 +102,11 @@ def _check_ablation(folder: Path) -> None:
     if (folder / "ablation").is_dir() and not (folder / ABLATION).exists():
         raise PublishError(f"{folder.name} holds predictions of an ablation and no {ABLATION}")
     if (folder / ABLATION).exists():
-        stated = ablation_record.model_of(files.read_json(folder / ABLATION))
-        asked = config.load(folder.name).ablation.model  # predictions do not tell, but the profile does
-        if stated != asked:
-            raise PublishError(f"{folder.name}: {ABLATION} is of {stated}, and the profile asks {asked}")
+        found, asked = files.read_json(folder / ABLATION), config.load(folder.name).ablation
+        pairs = ((ablation_record.model_of(found), asked.model), (found["regime"], asked.regime))
+        for stated, wanted in pairs:  # predictions tell neither, but the profile does
+            if stated != wanted:
+                raise PublishError(f"{folder.name}: {ABLATION} is of {stated}, and the profile asks {wanted}")
 
 
 def _comparison(folder: Path, stated: dict) -> dict:
