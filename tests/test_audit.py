@@ -583,6 +583,26 @@ def test_shift_in_words(audited, test, val, verdict, blind):
     assert found == ("info" if test is None else "caution" if differ else "good")
 
 
+def test_differences_in_words(audited):
+    """By chance one in twenty excludes zero; more of them, or one besides, is a caution."""
+    apart_by = {True: Interval(1.5, 1.4, 1.6, 0.95, 100, 50), False: Interval(0.1, -0.1, 0.3, 0.95, 100, 50)}
+    names = list(shift.NAMES)[:10]
+
+    def found(clear: int) -> tuple[str, str]:
+        rows = [(0, name, apart_by[k < clear]) for k, name in enumerate(names)]
+        table = pd.DataFrame(rows, columns=["label", "measurement", "difference"])
+        return found_of(audited, apart.differences, differences=table)
+
+    said, verdict = found(2)
+    assert said.startswith(
+        "2 of 10 differences between test and train exclude 0; the largest of normal images"
+    )
+    assert f"is {shift.NAMES[names[0]]}, {apart_by[True]} standard deviations." in said
+    assert verdict == "caution"
+    assert found(1)[1] == found(0)[1] == "good"
+    assert found(0)[0] == "0 of 10 differences between test and train exclude 0."
+
+
 @pytest.mark.parametrize(
     ("within", "across", "said"),
     [
@@ -671,6 +691,7 @@ def test_set_without_patients(cfg, store):
     assert "carries no patient ids" in found.finding("Patients across splits")
     naive = ("The naive patient key", "The naive patient key, normal")
     assert found.sentences(*naive, "How test was chosen") == []
+    assert "in doubt (patients across splits)" in findings.answer(found)
     json.dumps(found.record())
 
 

@@ -1,12 +1,17 @@
 """The curves are scikit-learn's, read at a grid of a hundred steps, and their bands hold them."""
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from lib import curves, evaluate, stats
+from lib.config import MODELS
+from lib.plots import evidence, outcomes, style
 from tests.predictions import table
+
+matplotlib.use("Agg")
 
 
 def test_sensitivity_is_read_off_the_roc_curve_without_interpolation():
@@ -71,3 +76,37 @@ def test_validation_images_are_not_in_it():
     other = table(1)
     other.loc[other["split"] == "val", "logit"] *= -1
     assert curves.roc([other], n_boot=20).equals(curves.roc([table(1)], n_boot=20))
+
+
+@pytest.mark.parametrize(
+    ("draw", "x", "y"),
+    [
+        (evidence.roc, "1 - specificity", "Sensitivity"),
+        (lambda *words: evidence.precision_recall(*words, 0.6), "Sensitivity", "Precision"),
+    ],
+)
+def test_a_curve_bears_the_name_and_the_colour_of_its_model(draw, x, y):
+    shown = {
+        model: curves.roc([table(1, shift=shift)], n_boot=20)
+        for model, shift in zip(MODELS, (3.0, 1.0), strict=True)
+    }
+    ax = draw(shown, {model: f"the label of {model}" for model in MODELS})
+    lines = {line.get_label(): line for line in ax.lines}
+    for model, curve in shown.items():
+        line = lines[f"the label of {model}"]
+        np.testing.assert_array_equal(line.get_xydata(), curve[["x", "y"]])
+        assert line.get_color() == style.COLOURS[model]
+    assert ax.get_xlabel().startswith(x) and ax.get_ylabel().startswith(y)
+    matplotlib.pyplot.close(ax.figure)
+
+
+def test_a_confusion_matrix_has_every_count_in_its_place():
+    point = next(iter(outcomes.POINTS))
+    row = {"model": MODELS[0], "point": point, "threshold": 0.5, "tn": 11, "fp": 22, "fn": 33, "tp": 44}
+    figure = outcomes.confusion_grid(pd.DataFrame([row]))
+    (ax, *_) = figure.axes
+    labels = [[label.get_text() for label in found()] for found in (ax.get_yticklabels, ax.get_xticklabels)]
+    assert labels == [list(outcomes.CLASSES)] * 2
+    shown = {tuple(np.floor(text.get_position())): text.get_text().split()[0] for text in ax.texts}
+    assert shown == {(0, 0): "11", (1, 0): "22", (0, 1): "33", (1, 1): "44"}  # columns are what was called
+    matplotlib.pyplot.close(figure)

@@ -1,3 +1,4 @@
+import subprocess
 from importlib.metadata import PackageNotFoundError
 
 from lib import provenance
@@ -30,6 +31,21 @@ def test_versions_and_device_are_named():
 
 def test_a_folder_outside_git_has_no_commit(tmp_path):
     assert provenance.commit(tmp_path) == "none"
+
+
+def test_a_commit_is_named_and_whether_the_tree_differs_from_it(tmp_path):
+    def git(*words: str) -> str:
+        told = ["git", "-c", "user.name=Somebody", "-c", "user.email=somebody@localhost", *words]
+        return subprocess.run(told, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+
+    git("init")
+    (tmp_path / "room.py").write_text("x = 1\n")
+    git("add", ".")
+    git("commit", "-m", "first")
+    digits = git("rev-parse", "HEAD")[:12]
+    assert provenance.commit(tmp_path) == digits
+    (tmp_path / "room.py").write_text("x = 2\n")
+    assert provenance.commit(tmp_path) == f"{digits}+changes"
 
 
 def test_opencv_counts_also_in_its_build_without_windows(monkeypatch):

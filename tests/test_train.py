@@ -5,6 +5,7 @@ import math
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import filelock
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lib import account, checkpoint, devices, evaluate, files, loop, pixels, resume, runs, train
+from lib import account, checkpoint, devices, evaluate, files, loop, pixels, provenance, resume, runs, train
 from lib.config import ConfigError
 from tests import tiny
 
@@ -186,7 +187,8 @@ def test_a_log_says_that_a_training_has_begun(root, capsys):
     config = tiny.custom(root, train={"epochs": 1})
     images = len(pixels.prepare(config, progress=False).rows("train"))
     train.fit(config, MODEL, 25)
-    assert f"{MODEL} seed 25: starts; 1 epochs of {images} images" in capsys.readouterr().out
+    where = f"starts on {provenance.device()}; 1 epochs of {images} images"
+    assert f"{MODEL} seed 25: {where}" in capsys.readouterr().out
 
 
 def test_fresh_forces(root, run, monkeypatch):
@@ -593,6 +595,37 @@ def test_a_split_without_both_classes_is_named(root, split):
     table = store.index.assign(label=np.where(store.index["split"] == split, 1, store.index["label"]))
     with pytest.raises(loop.TrainingError, match=f"the {split} split has .* images and 1 of the two classes"):
         train._check_classes(dataclasses.replace(store, index=table))
+
+
+def test_a_training_without_both_classes_does_not_start(tmp_path, monkeypatch):
+    config = tiny.custom(tmp_path)
+    store = pixels.prepare(config, progress=False)
+    alone = dataclasses.replace(store, index=store.index.assign(label=1))
+    monkeypatch.setattr(pixels, "prepare", lambda *_, **__: alone)
+    with pytest.raises(loop.TrainingError, match="training needs normal and pneumonia images in every split"):
+        train.fit(config, MODEL, 0, progress=False)
+
+
+def test_a_checkpoint_is_written_when_the_last_is_older_than_some_minutes(root, tmp_path, monkeypatch):
+    config = tiny.custom(root)
+    state, task = train.start(config, MODEL, 0, pixels.prepare(config, progress=False), progress=False)
+    now, written = [1000.0], []
+    monkeypatch.setattr(resume.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(checkpoint, "save", lambda path, kept: written.append(now[0]))
+    keeper = resume.Keeper(tmp_path / "checkpoint.pt", {}, task, minutes=1.0)
+    for now[0] in (1059.0, 1061.0, 1062.0, 1120.0, 1122.0):
+        keeper.now_and_then(state)
+    assert written == [1061.0, 1122.0]
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("seed", [[], ["--seed", "9"]])
+def test_the_command_line_trains_anew_where_it_is_asked_to(root, monkeypatch, fresh, seed):
+    asked = []
+    monkeypatch.setattr(train, "fit", lambda *_, fresh, **__: asked.append(fresh) or SimpleNamespace(folder="", info={"best_epoch": 1, "epochs": 1}))  # fmt: skip
+    words = ["--profile", "demo", "--model", MODEL, "--root", str(root), *seed, *["--fresh"] * fresh]
+    assert train.main(words) == 0
+    assert asked and {bool(one) for one in asked} == {fresh}
 
 
 @pytest.mark.parametrize(

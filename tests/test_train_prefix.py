@@ -170,6 +170,17 @@ def test_training_walks_through_the_augmented_versions(problem):
     assert not torch.equal(wide.read(rows, epoch=0), wide.read(rows, epoch=1))
 
 
+def test_other_images_or_code_have_other_files(problem, monkeypatch):
+    """Of the same folder and weights: outputs that lie beside other rows would give their logits to other images."""
+    folder, store, frozen = problem
+    kept = [
+        make(problem),
+        make((folder, dataclasses.replace(store, fingerprint="other"), frozen)),
+    ]
+    monkeypatch.setattr(prefix.provenance, "code_fingerprint", lambda paths: "other")
+    assert len({stored.folder for stored in [*kept, make(problem)]}) == 3
+
+
 def test_another_size_has_other_files(problem, tmp_path):
     """The weights are the same, what they compute is not."""
     folder, store, _ = problem
