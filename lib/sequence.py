@@ -195,8 +195,8 @@ class MeanPool(nn.Module):
 class TokenMean(MeanPool):
     """One hidden layer on every token, then the mean (deep sets, Zaheer et al. 2017). (B, T, C) -> (B, hidden).
 
-    It sees what mean-pooling hides, a token's own nonlinearity, and like it is not told where a token came from:
-    what a sequence head gains over this one it owes to reading one token after the other, or to its cell.
+    It sees what mean-pooling hides, a token's own nonlinearity, and like it is not told where a token came from: what a
+    sequence head gains over this one it owes to being told, to reading one token after the other, or to its cell.
     """
 
     def forward(self, tokens: Tensor) -> Tensor:

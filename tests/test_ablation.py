@@ -306,9 +306,8 @@ def test_what_is_recorded_is_plain_json(cfg):
     effects = ablation.analyse(result.tables, n_boot=50)
     names = {variant.name for heads in control.HEADS.values() for variant in heads} - {"mean-mlp"}
     tables = {name: result.tables["lstm-shuffle"] for name in names}
-    found = control.Control(
-        "relation", tables, ablation.analyse(tables | {"mean-mlp": result.tables["mean-mlp"]}, n_boot=50)
-    )
+    tables["mean-mlp"] = result.tables["mean-mlp"]
+    found = control.Control("relation", tables, ablation.analyse(tables, n_boot=50), 50)
     saved = ablation.as_json(cfg, result, effects, dict.fromkeys(control.TASKS, found))
     read = json.loads(files.as_json(saved))
     assert read["per_seed"] == saved["per_seed"]  # numbers as numbers

@@ -356,7 +356,9 @@ def test_answers_state_what_is_there():
     found = said(mean_mlp=0, token_mean=0, lstm_raster=1.0, lstm_snake=1.0, lstm_column=0.2, lstm_shuffle=0)
     assert found[ablation.HELPS].startswith("Yes.")
     assert "to the sequence" not in found[ablation.HELPS]
-    assert found[ablation.PATTERNS].startswith("Yes, the arrangement carries information")
+    assert found[ablation.PATTERNS].startswith(
+        "Yes, the LSTM uses the arrangement, or shuffling costs it something else."
+    )
     assert found[ablation.ORDER].startswith("Yes: 1 of 2 fixed orders differ from raster order: lstm-column")
 
 
@@ -381,7 +383,7 @@ def test_what_the_arrangement_adds_is_minus_what_shuffling_does():
     text = ablation.answers(found)[ablation.PATTERNS]
     for variant, before in (
         ("lstm-shuffle", "changes its AUC by "),
-        ("transformer-shuffle", "positions change it by "),
+        ("transformer-shuffle", "same one on shuffled tokens by "),
     ):
         row = found.orders.set_index("variant").loc[variant]
         assert row["difference"] < 0
@@ -392,13 +394,19 @@ def test_what_the_arrangement_adds_is_minus_what_shuffling_does():
 def test_answers_tell_harm_and_a_gain_that_is_not_the_sequence():
     harm = said(mean_mlp=1.0, token_mean=0, lstm_raster=0)[ablation.HELPS]
     assert harm.startswith("No, it hurts.")
-    assert "what it gains" not in harm
+    assert "hat it gains" not in harm
     nonlinear = said(mean_mlp=0, token_mean=1.0, lstm_raster=1.0)
-    assert "what it gains is not shown to be due to the sequence" in nonlinear[ablation.HELPS]
+    assert "What it gains is not shown to be due to the sequence" in nonlinear[ablation.HELPS]
     better = said(mean_mlp=0, token_mean=2.0, lstm_raster=1.0)  # the head without a sequence gains even more
-    assert "what it gains is not shown to be due to the sequence" in better[ablation.HELPS]
+    assert "What it gains is not shown to be due to the sequence" in better[ablation.HELPS]
+    for order, one_by_one, shown in ((0, 0, True), (1.0, 0, False), (0, 1.0, False), (1.0, 1.0, False)):
+        both = said(mean_mlp=0, token_mean=one_by_one, lstm_raster=1.0, lstm_shuffle=order)[ablation.HELPS]
+        assert both.startswith("Yes") and ("What it gains is not shown" in both) != shown
+    unasked = "Heads that cannot use the tokens' order were not asked in this run"
+    assert unasked in said(mean_mlp=0, lstm_raster=1.0)[ablation.HELPS]
+    assert unasked not in said(mean_mlp=0, lstm_raster=0)[ablation.HELPS] + nonlinear[ablation.HELPS]
     own = said(mean_mlp=0, token_mean=0, lstm_raster=1.0)
-    assert "what it gains" not in own[ablation.HELPS]
+    assert "hat it gains" not in own[ablation.HELPS]
     # Two heads against mean-pooling are a family of two, one against the head without a sequence is none.
     assert own[ablation.HELPS].count("(adjusted interval ") == own[ablation.HELPS].count("(interval ") == 1
     assert own[ablation.HELPS].count(", adjusted p = ") == own[ablation.HELPS].count(", p = ") == 1

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lib import config
-from lib.ablation import control, grid, tasks
+from lib.ablation import analyse, control, grid, tasks
 from lib.ablation.fit import fit, protocol, reader
 from lib.ablation.variants import Size
 from lib.metrics import auc
@@ -168,6 +168,8 @@ class Found:
     def row(self, name):
         return self.rows.get((self.task, name), NONE)
 
+    by_own_orders = row
+
 
 @pytest.mark.parametrize(
     ("change", "fails"),
@@ -201,3 +203,27 @@ def test_a_head_that_loses_where_no_sequence_can_help_is_a_caution(null, verdict
     assert ("zero there does not by itself say that the sequence tells nothing" in found["result"]) == (
         verdict == "caution"
     )
+
+
+@pytest.mark.parametrize(("first", "last"), [(True, False), (False, True)])
+def test_shuffled_heads_are_judged_where_their_orders_chose_no_epoch(first, last):
+    """The first test images are read in the orders of the validation images, by which the epoch was chosen."""
+    table = tasks.draw("place", 200, seed=3).table
+    test = table[table["split"] == "test"].rename(columns={"label": "y_true"})
+    validation = (table["split"] == "val").sum()
+    assert validation == control.SHARED * len(test)
+    told = np.where(np.arange(len(test)) < validation, first, last) * test["y_true"]
+    noise = np.random.default_rng(0).normal(0, 0.1, (2, len(test)))
+
+    def seeds(logit) -> pd.DataFrame:
+        return pd.concat([test.assign(seed=seed, logit=logit + noise[seed]) for seed in (0, 1)])
+
+    asked = {
+        name: {head.name: seeds(0.0) for head in heads}
+        | ({"lstm-shuffle": seeds(told)} if name == "place" else {})
+        for name, heads in control.HEADS.items()
+    }
+    found = {name: control.Control(name, own, analyse(own, n_boot=200), 200) for name, own in asked.items()}
+    assert found["place"].effects.row("lstm-shuffle")["differs"] == (first or last)
+    verdicts = {row["check"]: row["verdict"] for row in control.findings(found)}
+    assert verdicts["Without the arrangement nothing is left to see"] == ("bad" if last else "good")

@@ -78,7 +78,7 @@ def run(config: Config, *, progress: bool = True) -> dict[str, Control]:
         prefix = f"control-{name}-"
         cells = grid.cells(config, task, HEADS[name], train=train, hidden=HIDDEN, prefix=prefix)
         tables = regimes.collect(grid.run(task, cells, progress=progress), prefix)
-        controls[name] = Control(name, tables, analyse(tables, n_boot=config.n_boot))
+        controls[name] = Control(name, tables, analyse(tables, n_boot=config.n_boot), config.n_boot)
     return controls
 
 

@@ -33,7 +33,7 @@ READINGS = {
     "reversed": "in reverse",
 }
 CHANNELS = {  # by a variant's ending: what its tokens hold
-    "-learned": "`-learned` reads what a 1x1 convolution makes of the channels, which is trained too and not counted",
+    "-learned": "`-learned` reads what a 1x1 convolution, BatchNorm and ReLU make of each token's channels, which are trained too and not counted (so its mean-pooling has a nonlinearity on every token)",
     "-all": "`-all` reads every frozen channel, whatever has neither ending their principal components",
 }
 TAUGHT = {"place": "where one opacity lies", "relation": "whether two opacities are in one lung or in both"}
