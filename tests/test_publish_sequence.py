@@ -409,17 +409,40 @@ def test_what_a_control_says_is_of_xception_first_and_mixes_no_models(tmp_path):
     assert "largest value" not in sequence.left_open([custom, frozen])
 
 
-def test_heads_with_the_size_balanced_are_those_of_xception(tmp_path, monkeypatch):
-    custom = asked(tmp_path / "custom", 0.9, model=CUSTOM)
+def test_single_seeds_of_the_known_truth_are_those_of_all_profiles(tmp_path):
+    """The same seed repeats itself in every profile, and is counted once."""
+    folders = [asked(tmp_path / "tuned", 0.2), asked(tmp_path / "custom", 0.9, model=CUSTOM)]
+    for folder in folders:
+        controlled(folder, gains=SEEN - {("relation", "lstm-raster")})
+    path = folders[1] / "06_ablation.json"
+    other = files.read_json(path)
+    for row in other["control"]["relation"]["per_seed"]:
+        row["auc"] = 0.95 if row["seed"] == 43 else 0.2
+        row["seed"] += 1  # 43, which both have then, and 44
+    files.write_json(path, other)
+    rows = files.read_json(folders[0] / "06_ablation.json")["control"]["relation"]["per_seed"]
+    first = [row["auc"] for row in rows if row["variant"] == "lstm-raster"]
+    assert f"(test AUC {min(first):.3f} to 0.950 by seed, 1 of 3 above 0.9)" in sequence.left_open(folders)
+
+
+def test_heads_with_the_size_balanced_are_those_of_the_recipe_that_asked_first(tmp_path, monkeypatch):
+    first, again = (
+        asked(tmp_path / name, lift, model=CUSTOM) for name, lift in (("custom", 0.9), ("custom_cpu", 0.1))
+    )
+    other = asked(tmp_path / "matched", 0.5, model=CUSTOM)
     xception = asked(tmp_path / "tuned", 0.2)
-    for folder in (custom, xception):
+    for folder in (first, again, other, xception):
         files.write_json(folder / "headline.json", {"n_boot": 100, "headline": []})
     monkeypatch.setattr(size.acquisition, "sized", lambda table: table)
     monkeypatch.setattr(size.acquisition.overlap, "weights", lambda _, y, *, blocks: np.ones(len(y)))
-    (said,) = size._heads([custom, xception])
-    assert f"is {effects_of(xception).row('lstm-raster')['difference']:+.4f} [" in said
-    assert "(`tuned`;" in said
-    assert size._heads([custom]) == []
+    (said,) = size._heads([first, again, other, xception])
+    gaps = {
+        folder: effects_of(folder).row("lstm-raster")["difference"] for folder in (first, again, xception)
+    }
+    assert f"weights is {gaps[xception]:+.3f} [" in said and "] of Xception-LSTM (`tuned`), " in said
+    assert f"; {(gaps[first] + gaps[again]) / 2:+.3f} [" in said
+    assert "] of Custom CNN-LSTM (`custom` with `custom_cpu`), " in said and "matched" not in said
+    assert size._heads([]) == []
 
 
 @pytest.mark.parametrize("relation", [True, False])

@@ -153,7 +153,7 @@ def _family(gaps: list[tuple[Profiles, str, str, str]]) -> list[dict]:
     for profiles, model, variant, reference in gaps:
         pair = (variant, reference)
         tables = [
-            [ablation.read(folder / "ablation", pair) for folder in own] for own in _recipes(model, profiles)
+            [ablation.read(folder / "ablation", pair) for folder in own] for own in by_recipe(model, profiles)
         ]
         draws.append(ablation.pooled(tables, *pair, n_boot=n_boot, stream=stream))
         stream += len(profiles)
@@ -177,7 +177,7 @@ def together(asked: dict[Question, Profiles], variant: str = ablation.BASE) -> d
 def _together(
     question: Question, profiles: Profiles, over: dict[Question, dict], chosen: dict[Question, dict], variant: str
 ) -> str:  # fmt: skip
-    recipes = _recipes(question[0], profiles)
+    recipes = by_recipe(question[0], profiles)
     names = ", ".join(" with ".join(f"`{folder.name}`" for folder in own) for own in recipes)
     count = f"{len(recipes)} recipes" if len(recipes) > 1 else "one recipe"
     heads = (
@@ -212,11 +212,11 @@ def runs(profiles: Profiles, variant: str = ablation.BASE) -> int:
 
 def counted(model: str, profiles: Profiles) -> str:
     """How many recipes of a model there are, and how many trained models of each head, as words."""
-    number = len(_recipes(model, profiles))
+    number = len(by_recipe(model, profiles))
     return f"{number} recipe{'s' if number > 1 else ''}, {runs(profiles)} runs of each head"
 
 
-def _recipes(model: str, profiles: Profiles) -> list[list[Path]]:
+def by_recipe(model: str, profiles: Profiles) -> list[list[Path]]:
     """The profiles by recipe: those that train the model by the same settings are one, whatever their seeds, their device and the
     variants of their ablation."""
     recipes: dict[str, list[Path]] = {}

@@ -98,12 +98,39 @@ def left_open(folders: list[Path]) -> str:
 
 
 def _controlled(folders: list[Path]) -> dict[str, Profiles]:
-    """By regime: the profiles that also asked where the truth is known, of the first model that has some; no two are mixed."""
-    controlled: dict[str, dict[str, Profiles]] = {}
-    for (model, regime), profiles in questions(folders).items():
-        if held := [one for one in profiles if one[1].get("control")]:
+    """By regime: the profiles that also asked where the truth is known, of the first model that has some; no two are mixed.
+
+    What single seeds reach there is of the seeds of all profiles, since it has nothing to do with the model.
+    """
+    asked, controlled = questions(folders), {}
+    every = _every_seed([found for profiles in asked.values() for _, found in profiles])
+    for (model, regime), profiles in asked.items():
+        held = [
+            (
+                folder,
+                found
+                | {
+                    "control": {
+                        task: rows | {"per_seed": every[task]} for task, rows in found["control"].items()
+                    }
+                },
+            )
+            for folder, found in profiles
+            if found.get("control")
+        ]
+        if held:
             controlled.setdefault(model, {})[regime] = held
     return next(iter(controlled.values()), {})
+
+
+def _every_seed(asked: list[dict]) -> dict[str, list[dict]]:
+    """By control task: what every head reaches with every seed, by the first profile that has it (the same seed repeats itself)."""
+    found: dict[str, dict] = {}
+    for one in asked:
+        for task, rows in (one.get("control") or {}).items():
+            for row in rows["per_seed"]:
+                found.setdefault(task, {}).setdefault((row["variant"], row["seed"]), row)
+    return {task: list(rows.values()) for task, rows in found.items()}
 
 
 def _largest(regimes: dict[str, Profiles]) -> list[str]:

@@ -7,11 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from lib import ablation, acquisition, evaluate, measured
+from lib.ablation.effects import mean_of
 from lib.comparison import taken
 from lib.measured import Measured
 from lib.plots import style
 from lib.publish import foremost
-from lib.publish.asked import questions
+from lib.publish.asked import by_recipe, questions
 from lib.publish.results import best, interval, published, record
 from lib.stats import Draws, Interval
 from lib.tables import markdown
@@ -72,21 +73,42 @@ def _counts(found: Measured) -> str:
 
 
 def _heads(folders: list[Path]) -> list[str]:
-    """The LSTM's AUC minus mean-pooling's with the size balanced, in the first profile that asked it of Xception-LSTM."""
-    for (model, _), ((folder, _), *_) in questions(folders).items():
-        if model == "xception_lstm":
-            tables, n_boot = ablation.read(folder / "ablation"), record(folder)["n_boot"]
-            lstm, mean = (_by_seed(tables[name], n_boot) for name in (ablation.BASE, ablation.REFERENCE))
-            gap = (lstm - mean).interval()
-            return [
-                f"With the sizes balanced in this way, the AUC of the LSTM in raster order minus that of mean-pooling with as many weights is {gap.estimate:+.4f} "
-                f"[{gap.low:+.4f}, {gap.high:+.4f}] (`{folder.name}`; this was asked when the answer of `calibrated` was known)."
-            ]
-    return []
+    """Of each model: the LSTM's AUC minus mean-pooling's with the size (and cut) balanced, in the recipe that asked it first."""
+    told, asked = [], questions(folders)
+    for model in dict.fromkeys(model for model, _ in asked):
+        profiles = next(profiles for (of, _), profiles in asked.items() if of == model)
+        own = by_recipe(model, profiles)[0]
+        sizes, both = (_signed(_gap(own, blocks=blocks).interval()) for blocks in (False, True))
+        names = " with ".join(f"`{folder.name}`" for folder in own)
+        told.append(f"{sizes} of {style.NAMES[model]} ({names}), {both} with the cut balanced too")
+    if not told:
+        return []
+    return [
+        f"With the sizes balanced in this way, the AUC of the LSTM in raster order minus that of mean-pooling with as many weights is {'; '.join(told)}. "
+        "(Asked when figures of these heads were known; each interval is by itself.)"
+    ]
 
 
-def _by_seed(table: pd.DataFrame, n_boot: int) -> Draws:
-    return acquisition.balanced([own for _, own in table.groupby("seed")], n_boot=n_boot)
+def _signed(found: Interval) -> str:
+    return f"{found.estimate:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+
+
+def _gap(folders: list[Path], *, blocks: bool) -> Draws:
+    """That difference, the mean over runs of one recipe."""
+    gaps = []
+    for stream, folder in enumerate(folders):
+        tables, n_boot = (
+            ablation.read(folder / "ablation", (ablation.BASE, ablation.REFERENCE)),
+            record(folder)["n_boot"],
+        )
+        lstm, mean = (
+            acquisition.balanced(
+                [own for _, own in tables[name].groupby("seed")], n_boot=n_boot, stream=stream, blocks=blocks
+            )
+            for name in (ablation.BASE, ablation.REFERENCE)
+        )
+        gaps.append(lstm - mean)
+    return mean_of(gaps) if len(gaps) > 1 else gaps[0]
 
 
 def _balanced(folder: Path, row: dict) -> dict[str, str]:
