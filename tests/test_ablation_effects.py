@@ -396,9 +396,9 @@ def test_answers_tell_harm_and_a_gain_that_is_not_the_sequence():
     assert harm.startswith("No, it hurts.")
     assert "hat it gains" not in harm
     nonlinear = said(mean_mlp=0, token_mean=1.0, lstm_raster=1.0)
-    assert "What it gains is not shown to be due to the sequence" in nonlinear[ablation.HELPS]
+    assert "What it gains is not shown over every head that cannot" in nonlinear[ablation.HELPS]
     better = said(mean_mlp=0, token_mean=2.0, lstm_raster=1.0)  # the head without a sequence gains even more
-    assert "What it gains is not shown to be due to the sequence" in better[ablation.HELPS]
+    assert "What it gains is not shown over every head that cannot" in better[ablation.HELPS]
     for order, one_by_one, shown in ((0, 0, True), (1.0, 0, False), (0, 1.0, False), (1.0, 1.0, False)):
         both = said(mean_mlp=0, token_mean=one_by_one, lstm_raster=1.0, lstm_shuffle=order)[ablation.HELPS]
         assert both.startswith("Yes") and ("What it gains is not shown" in both) != shown

@@ -418,8 +418,9 @@ def test_findings_of_clean_noise(audited):
     assert "0 of 4 bacterial and viral test patients would seem to occur" in audited.finding(
         "The naive patient key"
     )
-    assert "apart: no patient crosses them, and no copy that the search finds (it finds" in findings.answer(
-        audited
+    assert (
+        "apart: no patient, as file names tell, crosses them, and no copy that the search finds (it finds"
+        in findings.answer(audited)
     )
 
 
@@ -466,7 +467,7 @@ def test_copies_within_a_split_do_not_put_the_splits_in_doubt(audited, store):
     found = with_copy(audited, normal, ill)
     assert verdict(found, "Identical files") == "bad"
     said = findings.answer(found)
-    assert said.startswith("The splits are apart: no patient crosses them")
+    assert said.startswith("The splits are apart: no patient, as file names tell, crosses them")
     assert "copies of one image have different labels (1 times)" in said
 
 
@@ -540,10 +541,13 @@ def test_near_duplicates(audited, columns, verdict, said):
 @pytest.mark.parametrize(
     ("name", "interval", "check", "verdict", "said"),
     [
-        ("edge", auc(0.85, 0.95), "Shortcut: border and corners", "bad", "can well be told without looking at the lungs"),
+        ("edge", auc(0.85, 0.95), "Shortcut: border and corners", "bad", "can well be told without looking where lungs usually are"),
         ("edge", auc(0.55, 0.65), "Shortcut: border and corners", "caution", "can in part be told"),
         ("edge", auc(0.45, 0.65), "Shortcut: border and corners", "good", "is not seen to be told by it: AUC 0.550 [0.450, 0.650] on test."),
         ("edge", auc(0.45, 0.85), "Shortcut: border and corners", "caution", "too few images to rule it out"),
+        ("edge", auc(0.1, 0.3), "Shortcut: border and corners", "caution", "can in part be told"),
+        ("edge", auc(0.15, 0.55), "Shortcut: border and corners", "caution", "too few images to rule it out"),
+        ("cut", auc(0.85, 0.95), "Shortcut: whole JPEG blocks of the original", "bad", "can well be told without looking at the lungs"),
         ("bytes", auc(0.85, 0.95), "Yardstick: length of the file", "info", "lungs included"),
         ("thumbnail", auc(0.85, 0.95), "Yardstick: 16 x 16 thumbnail", "info", "needs no fine structure"),
         ("gray", None, "Yardstick: mean and spread of gray", "info", "cannot be asked"),
@@ -556,11 +560,12 @@ def test_probes_in_words(name, interval, check, verdict, said):
 
 
 def test_blocks_in_words(audited):
-    blocky = audited.blocks.assign(z=-3.1)
-    assert "made of blocks" in found_of(audited, findings._blocks, blocks=blocky)[0]
+    blocky = audited.blocks.assign(z=[-3.1, *[2.0] * (len(audited.blocks) - 1)])
+    assert "set is made of blocks" in found_of(audited, findings._blocks, blocks=blocky)[0]
     said, verdict = found_of(audited, findings._blocks, blocks=blocky.assign(z=-2.9))
-    assert "spread over the numbering" in said
-    assert verdict == "good"
+    assert "made of blocks" in said and verdict == "caution", "four series together, though none by itself"
+    said, verdict = found_of(audited, findings._blocks, blocks=blocky.assign(z=-1.4))
+    assert "is not seen to be made of blocks of the numbering" in said and verdict == "good"
 
 
 @pytest.mark.parametrize(
@@ -569,6 +574,7 @@ def test_blocks_in_words(audited):
         (auc(0.6, 0.7), auc(0.45, 0.55), "caution", True),
         (auc(0.6, 0.7), auc(0.6, 0.7), "caution", False),
         (auc(0.45, 0.55), auc(0.45, 0.55), "good", False),
+        (auc(0.45, 0.55), auc(0.4, 0.85), "caution", False),
         (None, None, "info", False),
     ],
 )
@@ -581,15 +587,22 @@ def test_shift_in_words(audited, test, val, verdict, blind):
     differ = test is not None and test.low > 0.5
     assert ("they differ." in said) == differ
     assert found == ("info" if test is None else "caution" if differ else "good")
+    few = apart.told_apart("Shift", auc(0.35, 0.86), "a from b")
+    assert (
+        few[1].endswith("are not seen to differ; these are too few images to rule it out.")
+        and few[2] == "caution"
+    )
 
 
 def test_differences_in_words(audited):
-    """By chance one in twenty excludes zero; more of them, or one besides, is a caution."""
-    apart_by = {True: Interval(1.5, 1.4, 1.6, 0.95, 100, 50), False: Interval(0.1, -0.1, 0.3, 0.95, 100, 50)}
+    """By chance one in twenty excludes zero; more of them, or a large one, is a caution."""
+    small, none = (
+        Interval((low + high) / 2, low, high, 0.95, 100, 50) for low, high in ((0.1, 0.3), (-0.1, 0.3))
+    )
     names = list(shift.NAMES)[:10]
 
-    def found(clear: int) -> tuple[str, str]:
-        rows = [(0, name, apart_by[k < clear]) for k, name in enumerate(names)]
+    def found(clear: int, by: Interval = small) -> tuple[str, str]:
+        rows = [(0, name, by if k < clear else none) for k, name in enumerate(names)]
         table = pd.DataFrame(rows, columns=["label", "measurement", "difference"])
         return found_of(audited, apart.differences, differences=table)
 
@@ -597,9 +610,11 @@ def test_differences_in_words(audited):
     assert said.startswith(
         "2 of 10 differences between test and train exclude 0; the largest of normal images"
     )
-    assert f"is {shift.NAMES[names[0]]}, {apart_by[True]} standard deviations." in said
+    assert f"is {shift.NAMES[names[0]]}, {small} standard deviations." in said
     assert verdict == "caution"
     assert found(1)[1] == found(0)[1] == "good"
+    for low, high in ((1.4, 1.6), (-1.6, -1.4)):
+        assert found(1, Interval((low + high) / 2, low, high, 0.95, 100, 50))[1] == "caution"
     assert found(0)[0] == "0 of 10 differences between test and train exclude 0."
 
 
@@ -609,12 +624,12 @@ def test_differences_in_words(audited):
         (
             auc(0.17, 0.20),
             auc(-0.01, 0.02),
-            "so the number alone is no patient: at most about 11% of such numbers can be one.",
+            "so the number alone is no patient, though up to 12% of such numbers may be one.",
         ),
         (
             auc(0.17, 0.20),
             auc(-0.03, -0.01),
-            "so the number alone is no patient: at most about 0% of such numbers can be one.",
+            "so the number alone is no patient, though up to 0% of such numbers may be one.",
         ),
         (auc(0.17, 0.20), auc(0.08, 0.12), "so some of the numbers that both kinds have may be one patient."),
         (auc(0.01, 0.20), auc(-0.01, 0.12), "which does not settle"),
@@ -628,6 +643,8 @@ def test_the_bare_number_in_words(audited, within, across, said):
     normal, verdict = found_of(audited, findings._naive_normal, naive_normal=numbers)
     assert said in normal and "normal test patients" in normal
     assert verdict == both == ("caution" if across.low > 0 else "info")
+    asked = dataclasses.replace(audited, naive=numbers, naive_normal=numbers)
+    assert ("some children may have a number in two series" in findings.answer(asked)) == (across.low > 0)
     apart = dataclasses.replace(numbers, both=0)
     assert findings._naive_normal(dataclasses.replace(audited, naive_normal=apart)) is None
 
@@ -645,8 +662,9 @@ def test_patients_across_splits_in_words(audited):
     said, verdict = found_of(audited, findings._patients, store=crossing)
     assert "; 1 of 64 patients are in more than one split" in said
     assert verdict == "bad"
-    shared = found_of(audited, findings._patients, right=patients.Sharing(16, 1))
-    assert shared[1] == "bad"
+    index.loc[index["split"] == "val", "split"] = "test"
+    said, verdict = found_of(audited, findings._patients, store=dataclasses.replace(crossing, index=index))
+    assert "1 of " in said and "test patients have images outside the test set" in said and verdict == "bad"
 
 
 def test_counts_of_the_published_set(audited):
@@ -677,7 +695,7 @@ def test_answer_in_words(audited):
 
     said = answered(auc(0.6, 0.7), auc(0.8, 0.9))
     assert "the test set is not drawn like the training set" in said
-    assert "pneumonia can be told from test images whose lungs are blacked out" in said
+    assert "pneumonia can be told from test images with the usual place of the lungs blacked out" in said
     said = answered(auc(0.45, 0.7), auc(0.4, 0.9))
     assert "is not seen to differ from the training set" in said
     assert "pneumonia is not seen to be told" in said
@@ -688,6 +706,8 @@ def test_set_without_patients(cfg, store):
     source = {"kind": "npz", "name": "pneumoniamnist.npz", "patients": False}
     found = audit.run(cfg, dataclasses.replace(store, index=index, source=source))
     assert verdict(found, "Patients across splits") == "bad"
+    assert verdict(found, "Images per patient") == "caution"
+    assert "one child may be on both sides of a fold" in found.finding("Images per patient")
     assert "carries no patient ids" in found.finding("Patients across splits")
     naive = ("The naive patient key", "The naive patient key, normal")
     assert found.sentences(*naive, "How test was chosen") == []
@@ -733,6 +753,51 @@ def test_ways_of_exporting_that_go_with_the_class_are_told(audited, store, monke
     said, verdict = found_of(audited, findings._cuts, store=alike)
     assert verdict == "info" and "not cut alike" not in said
     assert findings._cuts(dataclasses.replace(audited, store=store)) is None
+
+
+@pytest.mark.parametrize("added", [True, False])
+def test_a_copy_with_images_added_does_not_pass_for_one_of_known_originals(
+    audited, store, monkeypatch, added
+):
+    """Squares without a published name keep their own size, and 40 is a multiple of 8."""
+    mixed = squashed(store, monkeypatch, lambda row: (1201 + len(row.image), 803))
+    rows = mixed.index["label"].eq(0).to_numpy() & (np.arange(len(mixed.index)) % 2 == 0) & added
+    names = np.where(
+        rows, mixed.index["image"].str.replace("IM-", "aug_IM-", regex=False), mixed.index["image"]
+    )
+    mixed = dataclasses.replace(mixed, index=mixed.index.assign(image=names))
+    (sizes, _), (cuts, verdict) = (
+        found_of(audited, check, store=mixed) for check in (findings._sizes, findings._cuts)
+    )
+    told = f"known of {len(rows) - rows.sum():,} of the {len(rows):,} square images"
+    assert (told in sizes) == (told in cuts) == added
+    assert verdict == ("caution" if added else "info")
+
+
+def test_a_pair_across_splits_that_is_nearly_a_copy_is_told(audited, store):
+    first, second = row(store, "virus-2"), row(store, "virus-9")
+    pairs = pd.DataFrame(
+        {
+            "first": [first],
+            "second": [second],
+            "correlation": [0.85],
+            "identical": [False],
+            "mirrored": [False],
+        }
+    )
+    for low, said in ((0.85, True), (0.5, False)):
+        alike = duplicates.Duplicates(pairs.assign(correlation=low if said else 0.75), 0.85, 1.0)
+        text, verdict = found_of(audited, findings._alike, duplicates=alike)
+        assert (
+            "The most alike pair across splits that does not count as copies correlates 0.850." in text
+        ) == said
+        assert verdict == ("caution" if said else "good")
+
+
+def test_what_was_not_taken_from_a_source_is_told(audited):
+    store = dataclasses.replace(audited.store, source=audited.store.source | {"left_out": "500 with .dcm"})
+    said, verdict = found_of(audited, findings._images, store=store)
+    assert "; not taken from there: 500 with .dcm" in said and verdict == "caution"
 
 
 def test_copy_whose_originals_are_not_known_says_so(audited, store):

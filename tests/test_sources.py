@@ -355,6 +355,21 @@ def test_a_set_in_a_format_that_is_not_read_names_the_format(tmp_path, cfg, caps
 
 
 @pytest.mark.parametrize("packed", [True, False])
+def test_what_is_not_taken_is_counted_and_kept_with_the_images(tmp_path, cfg, capsys, packed):
+    others = {f"chest_xray/train/NORMAL/IM-{k:04d}-0001.dcm": b"x" for k in (1, 2)}
+    others |= {
+        "chest_xray/train/BACTERIA/person1_bacteria_1.png": png(1),
+        "chest_xray/train/NORMAL/.DS_Store": b"x",
+    }
+    members = small_set() | others
+    source = zipped(tmp_path / "set.zip", members) if packed else unzipped(tmp_path / "set", members)
+    assert make_data(cfg, "--source", str(source)) == 0
+    told = "2 with .dcm; 1 images in no class of a split"
+    assert f"Not taken: {told}." in capsys.readouterr().out
+    assert index.note(cfg.raw_dir)["left_out"] == told
+
+
+@pytest.mark.parametrize("packed", [True, False])
 def test_two_sets_side_by_side(tmp_path, cfg, capsys, packed):
     members = small_set("a/") | small_set("b/")
     source = zipped(tmp_path / "set.zip", members) if packed else unzipped(tmp_path / "set", members)

@@ -85,7 +85,7 @@ def _helps(effects: Effects) -> str:
     return (
         text
         if all(over)
-        else f"{text} What it gains is not shown to be due to the sequence: not over every head that cannot use the tokens' order."
+        else f"{text} What it gains is not shown over every head that cannot use the tokens' order, so it need not be due to the sequence."
     )
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lib.audit import copies, duplicates, findings, patients, shift, shortcuts
 from lib.audit.duplicates import Duplicates
-from lib.audit.patients import Numbers, Sharing
+from lib.audit.patients import Numbers
 from lib.config import Config
 from lib.splits import SPLITS
 from lib.stats import Interval
@@ -28,7 +28,6 @@ class Audit:
     store: PixelStore
     duplicates: Duplicates
     made: pd.DataFrame  # copies made on purpose, and the share that is found
-    right: Sharing  # test patients under the right key
     naive: Numbers  # what the bare number would make of bacterial and viral patients
     naive_normal: Numbers  # and of normal ones
     blocks: pd.DataFrame
@@ -80,7 +79,6 @@ def run(config: Config, store: PixelStore) -> Audit:
         store=store,
         duplicates=alike,
         made=copies.found(store, alike.threshold, seed=seed),
-        right=patients.sharing(index, index["patient"]),
         naive=patients.by_number(store, patients.ILL, n_boot=n_boot, seed=seed),
         naive_normal=patients.by_number(store, patients.NORMAL, n_boot=n_boot, seed=seed),
         blocks=patients.blocks(index),

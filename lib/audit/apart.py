@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Finding = tuple[str, str, str]  # check, result, verdict
 STRONG = 0.8  # AUC from which on a shortcut is called strong
+LARGE = 0.2  # standard deviations from which on one difference is a caution (Cohen 1988)
+FEW = "; these are too few images to rule it out."
 # Probes that the lungs reach: yardsticks of how little is needed, not shortcuts.
 WHOLE = {
     "bytes": "a file grows with whatever structure its image has, lungs included",
@@ -48,9 +50,9 @@ def validation(audit: Audit) -> Finding:
 def told_apart(check: str, auc: Interval | None, what: str) -> Finding:
     if auc is None:
         return check, f"Too few patients to tell {what}.", "info"
-    shifted = auc.low > 0.5
-    said = f"Simple measurements tell {what} with AUC {auc}: they {'differ' if shifted else 'are not seen to differ'}."
-    return check, said, "caution" if shifted else "good"
+    shifted, few = auc.low > 0.5, auc.high > STRONG
+    said = f"Simple measurements tell {what} with AUC {auc}: they {'differ' if shifted else 'are not seen to differ'}"
+    return check, f"{said}{FEW if few and not shifted else '.'}", "caution" if shifted or few else "good"
 
 
 def differences(audit: Audit) -> Finding:
@@ -64,8 +66,14 @@ def differences(audit: Audit) -> Finding:
     return (
         "What differs in test",
         f"{said}.",
-        "caution" if len(clear) > 0.05 * len(audit.differences) + 1 else "good",
+        "caution"
+        if len(clear) > 0.05 * len(audit.differences) + 1 or any(map(_large, clear["difference"]))
+        else "good",
     )
+
+
+def _large(difference: Interval) -> bool:
+    return max(difference.low, -difference.high) > LARGE
 
 
 def probes(audit: Audit) -> list[Finding]:
@@ -85,16 +93,22 @@ def probe(name: str, auc: pd.Series) -> Finding:
             "info",
         )
     said = ", ".join(f"{value} on {split}" for split, value in found.items())
-    strongest = max(value.low for value in found.values())
+    strongest = max(
+        max(value.low, 1 - value.high) for value in found.values()
+    )  # one that is reversed tells as well
     if strongest <= 0.5:
-        few = max(value.high for value in found.values()) > STRONG
+        few = max(max(value.high, 1 - value.low) for value in found.values()) > STRONG
         return (
             check,
-            f"The label is not seen to be told by it: AUC {said}"
-            + ("; these are too few images to rule it out." if few else "."),
+            f"The label is not seen to be told by it: AUC {said}{FEW if few else '.'}",
             "caution" if few else "good",
         )
     if name in WHOLE:
         return check, f"The label can be told from it with AUC {said}: {WHOLE[name]}.", "info"
     how, verdict = ("well", "bad") if strongest > STRONG else ("in part", "caution")
-    return check, f"The label can {how} be told without looking at the lungs: AUC {said}.", verdict
+    where = (
+        "without looking at the lungs"
+        if name in ("size", "cut")
+        else "without looking where lungs usually are"
+    )
+    return check, f"The label can {how} be told {where}: AUC {said}.", verdict

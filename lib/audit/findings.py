@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -16,6 +17,8 @@ from lib.stats import Interval
 if TYPE_CHECKING:
     from lib.audit import Audit
 
+NAIVE = ("The naive patient key", "The naive patient key, normal")
+SUSPECT = 0.8  # correlation from which on a pair across splits is told although it does not count as a copy
 SURE = 0.95  # share of copies made on purpose from which on their kind counts as found
 
 
@@ -47,9 +50,11 @@ def answer(audit: Audit) -> str:
     said = [
         f"in doubt ({', '.join(sorted(crossing)).lower()})"
         if crossing
-        else "apart: no patient crosses them, and no copy that the search finds "
+        else "apart: no patient, as file names tell, crosses them, and no copy that the search finds "
         f"(it finds {int((audit.made['found'] >= SURE).sum())} of {len(audit.made)} kinds that were made on purpose)"
     ]
+    if any(verdicts.get(check) == "caution" for check in NAIVE):
+        said.append("some children may have a number in two series, and count as two patients")
     if labels := sum(_unlike_copies(audit, "label").values()):
         said.append(f"copies of one image have different labels ({labels} times)")
     test, lungs = (
@@ -61,16 +66,21 @@ def answer(audit: Audit) -> str:
         said.append(f"the test set {like} the training set (told apart with AUC {test})")
     if lungs is not None:
         told = "can be told" if lungs.low > 0.5 else "is not seen to be told"
-        said.append(f"pneumonia {told} from test images whose lungs are blacked out (AUC {lungs})")
+        said.append(
+            f"pneumonia {told} from test images with the usual place of the lungs blacked out (AUC {lungs})"
+        )
     return f"The splits are {'; '.join(said)}."
 
 
 def _images(audit: Audit) -> Finding:
     store, out = audit.store, len(audit.store.quarantined)
+    untaken = store.source.get("left_out", "")
     said = f"{len(store.index):,} images from {store.source.get('name', 'the raw folder')}; {out} left out"
     if out:
         reasons = store.quarantined["status"].str.split(":").str[0].value_counts()
         said += f" ({'; '.join(f'{n} x {reason}' for reason, n in reasons.items())})"
+    if untaken:
+        said += f"; not taken from there: {untaken}"
     if store.source.get("kind") != "phantoms":
         same = as_published(store.index)
         said += (
@@ -78,8 +88,8 @@ def _images(audit: Audit) -> Finding:
             + ("those" if same else "not those")
             + " of the published set"
         )
-        return "Images", f"{said}.", "good" if same and not out else "caution"
-    return "Images", f"{said}.", "good" if not out else "caution"
+        return "Images", f"{said}.", "good" if same and not (out or untaken) else "caution"
+    return "Images", f"{said}.", "good" if not (out or untaken) else "caution"
 
 
 def _classes(audit: Audit) -> Finding:
@@ -112,8 +122,21 @@ def _sizes(audit: Audit) -> Finding:
         return "Image sizes", f"The images ({modes}) are {said}", "info"
     return (
         "Image sizes",
-        f"The images are {sizes} ({modes}), a squashed copy; the originals are {said}",
+        f"The images are {sizes} ({modes}), a squashed copy; the originals are {said}{_partly_known(audit)}",
         "caution",
+    )
+
+
+def _partly_known(audit: Audit) -> str:
+    """What to say where some squares bear published names and others do not, as of a copy with images added; else nothing."""
+    index = audit.store.index
+    square = index[index["width"] == index["height"]]
+    known = square["image"].map(lambda name: PurePosixPath(name).stem in originals.sizes())
+    if known.all() or not known.any():
+        return ""
+    return (
+        f" The sizes of the originals are known of {known.sum():,} of the {len(square):,} square images; the others keep their own, so sizes, cuts and what "
+        "is told by them may tell these names apart and nothing else."
     )
 
 
@@ -127,6 +150,8 @@ def _cuts(audit: Audit) -> Finding | None:
         f"The sides of the originals are whole JPEG blocks (multiples of 8 pixels, as one image in 64 has by chance) in {share[False, 1]:.1%} of pneumonia "
         f"and {share[False, 0]:.1%} of normal images outside the test set, {share[True, 1]:.1%} and {share[True, 0]:.1%} in it"
     )
+    if audit.store.source.get("kind") != "phantoms" and (mixed := _partly_known(audit)):
+        return "Cut of the originals", f"{said}.{mixed}", "caution"
     if abs(share[False, 1] - share[False, 0]) < 0.1:
         return "Cut of the originals", f"{said}.", "info"
     return (
@@ -137,23 +162,31 @@ def _cuts(audit: Audit) -> Finding | None:
 
 
 def _patients(audit: Audit) -> Finding:
-    right = audit.right
+    index = audit.store.index
     if not audit.store.source.get("patients", True):
         return (
             "Patients across splits",
             "The set carries no patient ids: whether patients cross its splits cannot be known.",
             "bad",
         )
-    crossing = int((audit.store.index.groupby("patient")["split"].nunique() > 1).sum())
+    test = set(index.loc[index["split"] == "test", "patient"])
+    shared = test & set(index.loc[index["split"] != "test", "patient"])
+    crossing = int((index.groupby("patient")["split"].nunique() > 1).sum())
     said = (
-        f"{right.shared} of {right.test} test patients have images outside the test set; {crossing} of "
-        f"{audit.store.index['patient'].nunique():,} patients are in more than one split."
+        f"{len(shared)} of {len(test)} test patients have images outside the test set; {crossing} of "
+        f"{index['patient'].nunique():,} patients are in more than one split."
     )
-    return "Patients across splits", said, "good" if crossing == right.shared == 0 else "bad"
+    return "Patients across splits", said, "bad" if crossing else "good"
 
 
 def _repeats(audit: Audit) -> Finding:
     per = audit.store.index["patient"].value_counts()
+    if not audit.store.source.get("patients", True):
+        return (
+            "Images per patient",
+            f"Each of the {len(per):,} images counts as a patient of its own, so intervals are too narrow, and one child may be on both sides of a fold or in train and validation.",
+            "caution",
+        )
     if len(per) == len(audit.store.index):
         return (
             "Images per patient",
@@ -170,7 +203,7 @@ def _repeats(audit: Audit) -> Finding:
 def _naive(audit: Audit) -> Finding | None:
     if not audit.naive.sharing.test:
         return None
-    return "The naive patient key", *_by_number(audit.naive, "bacterial and viral", "bacteria and as virus")
+    return NAIVE[0], *_by_number(audit.naive, "bacterial and viral", "bacteria and as virus")
 
 
 def _naive_normal(audit: Audit) -> Finding | None:
@@ -178,7 +211,7 @@ def _naive_normal(audit: Audit) -> Finding | None:
     found = audit.naive_normal
     if not (found.sharing.test and found.both):
         return None
-    return "The naive patient key, normal", *_by_number(found, "normal", "IM and as NORMAL2-IM")
+    return NAIVE[1], *_by_number(found, "normal", "IM and as NORMAL2-IM")
 
 
 def _by_number(found: Numbers, kind: str, twice: str) -> tuple[str, str]:
@@ -199,8 +232,8 @@ def _kin(within: Interval, across: Interval) -> str:
     if across.low > 0:
         return "so some of the numbers that both kinds have may be one patient"
     if across.high < within.low:
-        most = max(across.high, 0) / within.estimate
-        return f"so the number alone is no patient: at most about {most:.0%} of such numbers can be one"
+        most = max(across.high, 0) / max(within.low, 1e-6)  # by the ends of both intervals that say least
+        return f"so the number alone is no patient, though up to {most:.0%} of such numbers may be one"
     return "which does not settle whether the number alone is a patient"
 
 
@@ -244,13 +277,27 @@ def _alike(audit: Audit) -> Finding:
         gap = f"no pair's fine structure correlates between {found.low:.3f} and {found.high:.3f}, so {found.threshold:.2f} parts copies from likeness"
     else:
         gap = f"no empty gap parts copies from likeness (the widest lies between {found.low:.3f} and {found.high:.3f}), so only correlations above {found.threshold} count"
+    nearest = _nearest_across(audit)
     said = (
         f"{len(more)} pairs of copies besides identical files ({crossing} across splits, {conflicting} with conflicting labels, "
         f"{people} across patients): {gap}."
     )
+    if nearest >= SUSPECT:
+        said += f" The most alike pair across splits that does not count as copies correlates {nearest:.3f}."
     if crossing or conflicting:
         return "Near duplicates", said, "bad"
-    return "Near duplicates", said, "good" if found.clear and more.empty else "caution"
+    return "Near duplicates", said, "good" if found.clear and more.empty and nearest < SUSPECT else "caution"
+
+
+def _nearest_across(audit: Audit) -> float:
+    """The correlation of the most alike pair across splits that does not count as copies; 0 where no pair is alike. (A copy that is
+    less alike than others raises the threshold: it lies in the middle of the widest gap.)"""
+    split, others = (
+        audit.store.index["split"].to_numpy(),
+        audit.duplicates.pairs.drop(audit.duplicates.copies.index),
+    )
+    across = others[split[others["first"]] != split[others["second"]]]
+    return float(across["correlation"].max()) if len(across) else 0.0
 
 
 def _found(audit: Audit) -> Finding:
@@ -268,9 +315,12 @@ def _blocks(audit: Audit) -> Finding | None:
     if audit.blocks.empty:
         return None
     runs, expected = audit.blocks["runs"].sum(), audit.blocks["expected"].sum()
-    blocky = (audit.blocks["z"] < -3).any()
+    z = audit.blocks["z"]
+    blocky = (z < -3).any() or z.sum() / len(
+        z
+    ) ** 0.5 < -3  # a series by itself, or all together (Stouffer 1949)
     said = (
-        f"In the numbering of the patients, test and the rest alternate in {runs} runs where a random choice gives about "
-        f"{expected:.0f}: the test set is {'made of blocks of the numbering' if blocky else 'spread over the numbering'}."
+        f"In the numbering of the patients, test and the rest alternate in {runs} runs (unbroken stretches of one side) where a random choice gives about "
+        f"{expected:.0f}: the test set is {'' if blocky else 'not seen to be '}made of blocks of the numbering."
     )
     return "How test was chosen", said, "caution" if blocky else "good"

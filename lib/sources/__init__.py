@@ -97,14 +97,16 @@ def _take_images(
     with files.replacing(config.raw_dir) as beside:
         beside.mkdir()
         if source.is_dir():
-            about["images"] = archive.copy(source, beside, progress=progress)
+            about |= archive.copy(source, beside, progress=progress)
         elif source.suffix.lower() == ".npz":
             about |= medmnist.unpack(source, beside, progress=progress)
         else:
-            about["images"] = archive.unpack(source, beside, progress=progress)
+            about |= archive.unpack(source, beside, progress=progress)
         files.write_json(beside / index.NOTE, about)
     replaced = f", in place of {there:,} of {known.get('name', 'another source')}" if there else ""
     print(f"Images: {about['images']:,} of {about['name']} are now in {config.raw_dir}{replaced}.")
+    if about.get("left_out"):
+        print(f"Not taken: {about['left_out']}.")
     if not about["patients"]:
         print(
             "It carries no patient ids: every image counts as a patient of its own, and intervals come out too narrow."

@@ -10,6 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -22,15 +23,15 @@ MOST_MEMBERS = 200_000
 MOST_SHRUNK = 100  # times; a zip that unpacks to more is a bomb
 
 
-def unpack(source: Path, folder: Path, *, progress: bool = True) -> int:
-    """Unpack the images of a zip into `folder`, under the paths they have in it; how many they are.
+def unpack(source: Path, folder: Path, *, progress: bool = True) -> dict[str, Any]:
+    """Unpack the images of a zip into `folder`, under the paths they have in it; how many `images` they are, and what is `left_out`.
 
     Litter and files that are no images stay behind. Raises SourceError for a damaged zip, and before anything is
     written for one whose members leave the folder, are links, are encrypted, unpack to too much or are not the data set.
     """
     try:
         with zipfile.ZipFile(source) as archive:
-            members = _checked(source, archive)
+            members, untaken = _checked(source, archive)
             for member, path in tqdm(members, desc="unpack", unit=" images", disable=not progress):
                 target = folder / path
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -42,12 +43,13 @@ def unpack(source: Path, folder: Path, *, progress: bool = True) -> int:
         raise SourceError(
             f"{source} is no zip file that can be read ({error}); download or copy it again"
         ) from error
-    return len(members)
+    return {"images": len(members), "left_out": untaken}
 
 
-def copy(source: Path, folder: Path, *, progress: bool = True) -> int:
-    """Copy the images of a folder tree into `folder`, under their relative paths; how many they are. Raises SourceError."""
-    names = images_in(source)
+def copy(source: Path, folder: Path, *, progress: bool = True) -> dict[str, Any]:
+    """The same of a folder tree, whose images are copied. Raises SourceError."""
+    there = list(tree.files_below(source))
+    names = images_among(source, there)
     if lost := next((name for name in names if not (source / name).is_file()), None):
         raise SourceError(
             f"{source} was not taken: {lost} is a link to nowhere or a device; mend or remove it there"
@@ -56,7 +58,7 @@ def copy(source: Path, folder: Path, *, progress: bool = True) -> int:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, target)
-    return len(names)
+    return {"images": len(names), "left_out": left_out(there)}
 
 
 def images_in(source: Path) -> list[str]:
@@ -69,11 +71,13 @@ def images_among(source: Path, names: Iterable[str]) -> list[str]:
     found: list[str] = []
     try:
         found = tree.select(names)
-        kept = [name for name in found if PurePosixPath(name).suffix.lower() in index.SUFFIXES]
+        kept = [name for name in found if _is_read(name)]
         places = {name: tree.place(name) for name in kept}
         index.check_classes((index.SPLITS[split], label) for _, split, label in places.values())
     except IndexingError as error:
-        raise SourceError(f"{source} is not the data set: {error}{_unread(found)}") from None
+        others = "; ".join(_unread(found))
+        told = f". Its folders also hold files that are not read ({others}); images are read from {', '.join(sorted(index.SUFFIXES))}"
+        raise SourceError(f"{source} is not the data set: {error}{told if others else ''}") from None
     wrong = [
         f"{tree.printable(name)}: {reason}"
         for name, (_, _, label) in places.items()
@@ -87,18 +91,28 @@ def images_among(source: Path, names: Iterable[str]) -> list[str]:
     return kept
 
 
-def _unread(names: list[str]) -> str:
-    """Which files of the classes' folders are of no format that is read, by ending; empty if none is."""
-    endings = Counter(PurePosixPath(name).suffix.lower() or "no ending" for name in names)
-    others = [
-        f"{count:,} with {ending}" for ending, count in endings.most_common() if ending not in index.SUFFIXES
-    ]
-    read = ", ".join(sorted(index.SUFFIXES))
-    return (
-        f". Its folders also hold files that are not read ({'; '.join(others)}); images are read from {read}"
-        if others
-        else ""
+def left_out(names: Iterable[str]) -> str:
+    """Which files are not taken, litter apart: by ending what is of no format that is read, and how many images are in no class; or nothing."""
+    clean = [name for name in names if not any(map(tree.is_litter, PurePosixPath(name).parts))]
+    nowhere = sum(_is_read(name) for name in clean if tree.place(name) is None)
+    return "; ".join(
+        [
+            *_unread(filter(tree.place, clean)),
+            *([f"{nowhere:,} images in no class of a split"] if nowhere else []),
+        ]
     )
+
+
+def _unread(names: Iterable[str]) -> list[str]:
+    """Which of the files in the classes' folders are of no format that is read, by ending."""
+    endings = Counter(
+        PurePosixPath(name).suffix.lower() or "no ending" for name in names if not _is_read(name)
+    )
+    return [f"{count:,} with {ending}" for ending, count in endings.most_common()]
+
+
+def _is_read(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in index.SUFFIXES
 
 
 def check_members(source: Path, members: list[zipfile.ZipInfo]) -> None:
@@ -131,7 +145,8 @@ def check_size(source: Path, members: list[zipfile.ZipInfo]) -> None:
         raise SourceError(f"{source} is encrypted ({secret.filename!r}); unpack it and give the folder")
 
 
-def _checked(source: Path, archive: zipfile.ZipFile) -> list[tuple[zipfile.ZipInfo, str]]:
+def _checked(source: Path, archive: zipfile.ZipFile) -> tuple[list[tuple[zipfile.ZipInfo, str]], str]:
+    """The members to unpack with their paths, and what is left out."""
     members = [member for member in archive.infolist() if not member.is_dir()]
     check_members(source, archive.infolist())
     by_name = {member.filename.replace("\\", "/"): member for member in members}
@@ -141,4 +156,4 @@ def _checked(source: Path, archive: zipfile.ZipFile) -> list[tuple[zipfile.ZipIn
         raise SourceError(
             f"{source} holds two files whose names differ in upper and lower case alone; give the unpacked folder"
         )
-    return [(by_name[name], name) for name in kept]
+    return [(by_name[name], name) for name in kept], left_out(by_name)
