@@ -63,11 +63,11 @@ def test_calibration_images_are_read_with_the_chosen_weights_and_decide_the_thre
     assert set(evaluate.deciding(run.predictions)["split"]) == {"val"}
     assert list(account.images(store).index) == ["train", "val", "calibration", "test"]
     assert (
-        account.splits_sentence(store)
-        == "Validation is split off the training patients. No patient is in two splits."
+        account.splits_sentence(store, done.config)
+        == "Validation patients are drawn at random from the training patients. No patient is in two splits."
     )
     unnamed = dataclasses.replace(store, source={"own_val": True, "patients": False})
-    assert account.splits_sentence(unnamed).startswith(
+    assert account.splits_sentence(unnamed, done.config).startswith(
         "The validation images are the data set's own. The data set names no patients"
     )
 
