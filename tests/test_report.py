@@ -256,7 +256,7 @@ def test_the_index_page_gathers_answers_results_checks_and_states(step):
         {
             "findings": [{"check": "Patients <cross>", "result": "0 of 1,353", "verdict": "good"}],
             "answers": {
-                "Does it matter?": "Not asked in this run.",
+                "Does it matter?": "Not asked in this run (add `lstm-snake`).",
                 "Which is better?": "Neither: 0.1 points [-0.2, 0.4].",
             },
             "headline": [{"AUC": 0.95812, "model": "Xception-LSTM", "parameters": 16936529}],
@@ -277,8 +277,10 @@ def test_the_index_page_gathers_answers_results_checks_and_states(step):
     text = " ".join(page.main.text.split())
     assert "Neither: 0.1 points [-0.2, 0.4]." in text
     assert [dt.text for dt in page.select("dl.answers dt")] == ["Which is better?", "Does it matter?"]
+    assert page.select_one("dl.answers code").text == "lstm-snake"
     assert "16,936,529" in text
     assert "0.958" in text
+    assert page.select_one("#results + h3").text == "Title & 02_this"
     assert [th.text for th in page.select_one("#results ~ .table").select("th")] == [
         "model",
         "AUC",
@@ -296,7 +298,10 @@ def test_the_index_page_gathers_answers_results_checks_and_states(step):
     assert "1 min 15 s" in text
     assert "22 November 2026" in text
     assert "make all PROFILE=demo" in page.select_one("pre.command").text
-    assert page.select_one("#figures ~ figure img")["alt"]
+    assert page.select_one("#figures ~ figure img")["alt"] == 'A "dot" & more'
+    caption = page.select_one("#figures ~ figure figcaption")
+    assert caption.text == "Results (from Title & 02_this)", "and not once more what the picture shows"
+    assert caption.a["href"] == "02_this.html"
 
 
 def test_the_index_page_says_which_results_no_step_here_has_written(step):
@@ -340,6 +345,33 @@ def test_wide_results_are_turned_on_their_side_with_their_intervals(step):
         "what matters first, intervals folded in, empty columns left out"
     )
     assert "0.300 [0.250, 0.350]" in table.text
+
+
+@pytest.mark.parametrize("more", [0, 18])
+def test_the_ablation_is_shown_as_its_notebook_shows_it_however_many_variants_it_has(step, more):
+    known = {"auc": 0.91, "low": 0.89, "high": 0.94, "parameters": 33729, "seeds": 5, "val_auc": 0.74}
+    gap = {"reference": "mean-mlp", "difference": 0.04, "adjusted_low": 0.01, "adjusted_high": 0.07}
+    lstm = {"variant": "lstm-raster", **known, **gap, "spread": 0.0078, "p_adjusted": 0.009, "differs": True}
+    alone = {name: None for name in (*gap, "spread", "p_adjusted", "differs")}
+    rows = [*[lstm] * (1 + more), {"variant": "mean-mlp", **known, **alone}]
+    files.write_json(step.results, {"headline": rows})
+    overview.write(step.config)
+    table = read(step.page.with_name("index.html")).select_one("#results ~ .table")
+    names = ["Variant", "Parameters", "AUC", "SD over seeds", "Compared with", "Difference, interval", "p"]
+    assert [cell.text for cell in table.select("thead th")] == names
+    first, *_, last = ([cell.text for cell in row.find_all(["td", "th"])] for row in table.select("tbody tr"))
+    shown = ["33,729", "0.9100 [0.8900, 0.9400]"]
+    assert first == ["lstm-raster", *shown, "0.0078", "mean-mlp", "+0.0400 [+0.0100, +0.0700]", "0.009"]
+    assert last == ["mean-mlp", *shown, "", "", "", ""]
+    assert len(table.select("tbody tr")) == 2 + more
+
+
+def test_an_ablation_of_the_reference_alone_is_shown_too(step):
+    names = ("spread", "reference", "difference", "adjusted_low", "adjusted_high", "p_adjusted")
+    row = {"variant": "mean-mlp", "parameters": 33729, "auc": 0.9, "low": 0.8, "high": 1.0}
+    files.write_json(step.results, {"headline": [row | dict.fromkeys(names)]})
+    overview.write(step.config)
+    assert "0.9000 [0.8000, 1.0000]" in step.page.with_name("index.html").read_text()
 
 
 def test_an_index_page_of_nothing_says_so(tmp_path):

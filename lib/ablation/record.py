@@ -114,7 +114,11 @@ def stated(effects: Effects, controls: Mapping, *, n_boot: int) -> dict:
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """The headline as a page shows it: intervals in one column, four decimals; those of differences, and p, hold for all rows at once."""
+    """The headline as a page shows it: intervals in one column, four decimals; those of differences, and p, hold for all rows at once.
+
+    table  from `headline`, or its rows as they are recorded, where what there is no number of is null
+    """
+    table = table.astype({name: float for name in ("spread", "difference", "p_adjusted")})
     return pd.DataFrame(
         {
             "Variant": table["variant"],

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import html
+import re
 from typing import Any
 
 import nbformat
+import pandas as pd
 from bs4 import BeautifulSoup
 
 from lib import files
@@ -24,6 +26,12 @@ ANSWERED_BY = ("06_", "04_", "05_", "01_", "02_", "03_")  # whose answers come f
 FIGURES_FROM = ("04_", "06_", "02_", "03_")  # steps whose first figure may stand on the index page
 FIRST = ("auc", "accuracy", "sensitivity", "specificity")
 WIDEST = 8  # columns from which a table of results is turned on its side
+# By these columns the ablation's headline is known: what is shown of it is made of them.
+OF_ABLATION = {
+    "variant", "parameters", "auc", "low", "high", "spread", "reference", "difference", "adjusted_low", "adjusted_high", "p_adjusted",
+}  # fmt: skip
+HEADING = re.compile(r"^#{2,3} (.+)$", re.MULTILINE)
+CODE = re.compile("`([^`]+)`")
 CHECKS_HEAD = "<thead><tr><th>Check</th><th>Verdict</th><th>Result</th></tr></thead>"
 STATES = {
     "fresh": "fresh",
@@ -132,16 +140,31 @@ def _answers(results: dict[Step, dict[str, Any]]) -> str:
     answers.sort(
         key=lambda pair: str(pair[1]).startswith("Not asked")
     )  # what this run does not answer comes last
-    rows = "".join(f"<dt>{_e(question)}</dt><dd>{_e(answer)}</dd>" for question, answer in answers)
+    rows = "".join(f"<dt>{_e(question)}</dt><dd>{_words(answer)}</dd>" for question, answer in answers)
     return f'<h2 id="answers">Answers</h2><dl class="answers">{rows}</dl>' if rows else ""
 
 
 def _headline(results: dict[Step, dict[str, Any]]) -> str:
-    tables = [result["headline"] for result in results.values() if result.get("headline")]
-    return '<h2 id="results">Results</h2>' + "".join(map(_table, tables)) if tables else ""
+    tables = [
+        f"<h3>{_e(step.title)}</h3>{_table(_grid(result['headline']))}"
+        for step, result in results.items()
+        if result.get("headline")
+    ]
+    return f'<h2 id="results">Results</h2>{"".join(tables)}' if tables else ""
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
+def _grid(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """A step's headline as cells, the names of its columns first: the ablation's as notebook 06 shows it."""
+    if all(set(row) >= OF_ABLATION for row in rows):
+        from lib import ablation  # with SciPy, which a plan of the study need not wait for
+
+        shown = ablation.shown(pd.DataFrame(rows))
+        return [list(shown), *shown.to_numpy().tolist()]
+    return _folded(rows)
+
+
+def _folded(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Any other headline as cells: what matters first, its intervals folded in, turned on its side where it is wide."""
     rows = [_with_intervals(row) for row in rows]
     names = list(
         dict.fromkeys(name for row in rows for name in row if any(r.get(name) is not None for r in rows))
@@ -151,8 +174,10 @@ def _table(rows: list[dict[str, Any]]) -> str:
         [spoken_name(str(name)) for name in names],
         *([_plain(row.get(name)) for name in names] for row in rows),
     ]
-    if len(names) > WIDEST:
-        grid = [list(column) for column in zip(*grid, strict=True)]
+    return [list(column) for column in zip(*grid, strict=True)] if len(names) > WIDEST else grid
+
+
+def _table(grid: list[list[str]]) -> str:
     head = "".join(f"<th>{_e(name)}</th>" for name in grid[0])
     body = "".join(f"<tr>{''.join(f'<td>{_e(value)}</td>' for value in row)}</tr>" for row in grid[1:])
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
@@ -192,24 +217,27 @@ def _figures(steps: list[Step], count: int = 2) -> str:
     for prefix in FIGURES_FROM:
         for step in steps:
             if step.name.startswith(prefix) and step.notebook.exists():
-                found += [(step, figure) for figure in _first_figure(step)]
-    shown = "".join(
-        f'{figure}<p class="note">From <a href="{step.name}.html">{_e(step.title)}</a>.</p>'
-        for step, figure in found[:count]
-    )
-    return f'<h2 id="figures">Figures</h2>{shown}' if shown else ""
+                found += _first_figure(step)
+    return f'<h2 id="figures">Figures</h2>{"".join(found[:count])}' if found else ""
 
 
 def _first_figure(step: Step) -> list[str]:
+    """Its alternative text says what it shows; its caption, the heading above it and the page that it is from."""
+    heading = ""
     for cell in nbformat.read(step.notebook, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            heading = next(iter(HEADING.findall(cell.source)[-1:]), heading)
         for output in cell.get("outputs", []):
             image = output.get("data", {}).get("image/png")
             about = output.get("metadata", {}).get("image/png", {})
             if image and about.get("alt"):
                 size = f'width="{about["width"]}" height="{about["height"]}"' if "width" in about else ""
                 data = image.replace("\n", "")
+                page = f'<a href="{step.name}.html">{_e(step.title)}</a>'
+                caption = f"{_e(heading)} (from {page})" if heading else f"From {page}"
                 return [
-                    f'<figure><img src="data:image/png;base64,{data}" alt="{_e(about["alt"])}" {size}></figure>'
+                    f'<figure><img src="data:image/png;base64,{data}" alt="{_e(about["alt"])}" {size}>'
+                    f"<figcaption>{caption}</figcaption></figure>"
                 ]
     return []
 
@@ -225,7 +253,7 @@ def _findings(results: dict[Step, dict[str, Any]]) -> str:
 
 def _finding(row: dict[str, Any]) -> str:
     verdict = f'<span class="verdict {_e(row["verdict"])}">{_e(row["verdict"])}</span>'
-    return f"<tr><td>{_e(row['check'])}</td><td>{verdict}</td><td>{_e(_plain(row['result']))}</td></tr>"
+    return f"<tr><td>{_e(row['check'])}</td><td>{verdict}</td><td>{_words(_plain(row['result']))}</td></tr>"
 
 
 def _steps(steps: list[Step]) -> str:
@@ -250,6 +278,11 @@ def _command(steps: list[Step], config: Config) -> str:
     commands = {state.started: state.command for step in steps if (state := step.state())}
     latest = commands[max(commands)] if commands else f"make all PROFILE={config.profile}"
     return f'<h2 id="again">Run it again</h2><pre class="command" tabindex="0">{_e(latest)}</pre>'
+
+
+def _words(text: Any) -> str:
+    """A sentence, what stands between backticks in it as code."""
+    return CODE.sub(r"<code>\1</code>", _e(text))
 
 
 def _e(text: Any) -> str:
