@@ -523,10 +523,31 @@ class TestSentences:
         assert f"Custom CNN-LSTM finds {row['sensitivity_at_90_specificity']:.1%} [" in said
         assert f"; its average precision is {row['average_precision']:.3f} [" in said
         rows, said = found.operating.set_index(["model", "point"]), scored.operating_sentence(found)
+        assert said.startswith(
+            "On the test images Xception-LSTM, set to a sensitivity of at least 95%, reaches "
+        )
         for (_, point), chosen in rows.iterrows():
-            shares = (f"{chosen[name].estimate:.1%}" for name in ("sensitivity", "specificity"))
-            assert f"{' and '.join(shares)} at {evaluate.POINTS[point]}" in said
-        assert said.count("Youden's index") == 2
+            if point in scored.TARGETS:
+                share = chosen[scored.TARGETS[point][0]].estimate
+                assert (
+                    f"set to a {evaluate.POINTS[point].replace(' at', ' of at')}, reaches {share:.1%}" in said
+                )
+        assert said.count("set to ") == 6 and said.count("Custom CNN-LSTM") == 1
+        shown = compared.operating_shown(found.operating)
+        assert list(shown["point"][:2]) == ["0.5", "Youden's index"] and len(shown) == 10
+        assert list(shown["model"].unique()) == ["Xception-LSTM", "Custom CNN-LSTM"]
+        assert shown["sensitivity"].equals(found.operating["sensitivity"]) and "f1" not in shown
+
+    @pytest.mark.parametrize(
+        ("share", "said"),
+        [(0.95, "95.0%"), (0.9496, "95.0%"), (0.949, "94.9% (missed)"), (0.99, "99.0%")],
+    )
+    def test_a_target_that_is_missed_is_told_and_what_is_printed_as_it_is_not(self, share, said):
+        reached = Interval(share, 0.5, 1.0, 0.95, 90, 45)
+        rows = [{"model": "xception_lstm", "point": point, "sensitivity": reached, "specificity": reached} for point in ("half", "sensitivity_95")]  # fmt: skip
+        found = SimpleNamespace(operating=pd.DataFrame(rows))
+        told = f"On the test images Xception-LSTM, set to a sensitivity of at least 95%, reaches {said}."
+        assert scored.operating_sentence(found) == told
 
     def test_costs_are_said_beside_what_they_buy(self):
         row = {"parameters": 16_936_529, "gflops": 9.61, "epoch_seconds": 95.9, "image_milliseconds": 287.48}

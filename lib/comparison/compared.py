@@ -84,6 +84,14 @@ def shown(headline: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(map(metrics.title, names), name="metric"))
 
 
+def operating_shown(operating: pd.DataFrame) -> pd.DataFrame:
+    """The operating points as a page shows them: models and points by their names, and those figures that are read most."""
+    kept = ["model", "point", "threshold", "accuracy", "sensitivity", "specificity", "ppv", "npv"]
+    return operating[kept].assign(
+        model=operating["model"].map(NAMES), point=operating["point"].map(evaluate.POINTS)
+    )
+
+
 def labels(found: Comparison) -> dict[str, str]:
     """Legend entries: name and AUC with its interval."""
     return {model: f"{NAMES[model]}, AUC {auc}" for model, auc in found.aucs().items()}

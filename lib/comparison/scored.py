@@ -18,6 +18,12 @@ BETTER = "Which model is better?"
 SEQUENCE = "Do the trained models use the sequence?"
 COST = "What does the larger model cost?"
 
+# By operating point that aims at something: at what, and how much of it at least.
+TARGETS = {
+    "sensitivity_95": ("sensitivity", 0.95),
+    "specificity_90": ("specificity", 0.90),
+    "specificity_95": ("specificity", 0.95),
+}
 # By reading of `probe.READINGS` other than as trained: how the sentence calls it. The last one has no order, so it does not tell of one.
 CHANGED = {
     "reversed": "with its tokens in reverse",
@@ -173,16 +179,21 @@ def curve_sentence(found: Scored) -> str:
 
 
 def operating_sentence(found: Scored) -> str:
-    """What each threshold that was chosen on held-out patients makes of the test images."""
+    """What the thresholds that were chosen for a target reach on the test images, and which of them miss it there."""
+    rows = found.operating[found.operating["point"].isin(TARGETS)]
     parts = [
-        f"{NAMES[model]} "
-        + ", ".join(
-            f"{row.sensitivity.estimate:.1%} and {row.specificity.estimate:.1%} at {evaluate.POINTS[row.point]}"
-            for row in own.itertuples()
-        )
-        for model, own in found.operating.groupby("model", sort=False)
+        f"{NAMES[model]}, {'; '.join(map(_reached, own.to_dict('records')))}"
+        for model, own in rows.groupby("model", sort=False)
     ]
-    return f"Sensitivity and specificity on the test images: {'; '.join(parts)}."
+    return f"On the test images {'. '.join(parts)}."
+
+
+def _reached(row: dict) -> str:
+    """Of one operating point with a target; what is printed as the target has not missed it."""
+    metric, target = TARGETS[row["point"]]
+    share = row[metric].estimate
+    missed = " (missed)" if round(share, 3) < target else ""
+    return f"set to a {metric} of at least {target:.0%}, reaches {share:.1%}{missed}"
 
 
 def _share(row: dict, name: str) -> str:
