@@ -24,6 +24,11 @@ BANNER = (
     "<b>Synthetic images</b>, drawn by the project: nothing here says anything about patients. "
     "For real ones: <code>make data</code>, then <code>make all</code>.</div>"
 )
+MEANING = (
+    "<p>What each means: <code>lib/settings.py</code>. To change one, write it into <code>overrides</code>. In this table a model's own "
+    "<code>train</code> entry wins over <code>train</code>; an override of <code>train</code> counts for both models. A fine-tuned "
+    "ablation trains by these two.</p>"
+)
 _opened: dict[str, float] = {}  # when the notebook of this kernel was opened, by profile
 
 
@@ -41,7 +46,7 @@ def opening(config: Config) -> HTML:
     table = f"<table><thead><tr><th>Setting</th><th>Value</th></tr></thead><tbody>{rows}</tbody></table>"
     return HTML(
         f"{BANNER if config.synthetic else ''}"
-        f'<details class="settings"><summary>Settings of profile {html.escape(config.profile)}</summary>{table}</details>'
+        f'<details class="settings"><summary>Settings of profile {html.escape(config.profile)}</summary>{MEANING}{table}</details>'
     )
 
 

@@ -69,6 +69,7 @@ def test_the_opening_warns_of_synthetic_images_and_of_nothing_else():
     assert "Synthetic images" in demo
     assert "make data" in demo
     assert "train.epochs" in demo
+    assert demo.index("</summary><p>What each means: <code>lib/settings.py</code>") < demo.index("<table>")
     assert "Synthetic images" not in report.opening(config.load("quick")).data
 
 
