@@ -430,6 +430,13 @@ def test_answers_tell_an_order_that_matters_only_at_the_last_step():
 def test_answers_of_a_small_grid_say_what_was_not_asked():
     alone = said(mean_mlp=0)
     assert all(text.startswith("Not asked in this run") for text in alone.values())
+    two = said(mean_mlp=0, lstm_raster=0)
+    named = {ablation.PATTERNS: "lstm-shuffle", ablation.ORDER: "lstm-snake"}
+    for question, variant in named.items():
+        assert f"`{variant}`" in two[question] and "`ablation.variants`" in two[question]
+        assert not said(mean_mlp=0, lstm_raster=0, **{variant.replace("-", "_"): 0})[question].startswith(
+            "Not asked"
+        ), "what it says to add makes it asked"
 
 
 def test_figures_draw_every_row():

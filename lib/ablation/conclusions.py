@@ -92,7 +92,7 @@ def _helps(effects: Effects) -> str:
 def _patterns(effects: Effects) -> str:
     row = row_of(effects.orders, SHUFFLED)
     if row is None:
-        return "Not asked in this run: it lacks the LSTM on shuffled tokens."
+        return "Not asked in this run: it lacks the LSTM on shuffled tokens (add `lstm-shuffle` to `ablation.variants`)."
     # The table holds shuffled minus raster; the question is what the arrangement adds.
     gain = -row["difference"]
     low, high = -row["adjusted_high"], -row["adjusted_low"]
@@ -118,7 +118,7 @@ def _patterns(effects: Effects) -> str:
 def _order(effects: Effects) -> str:
     fixed = effects.orders[effects.orders["variant"].isin([f"lstm-{order}" for order in FIXED_ORDERS])]
     if not len(fixed):
-        return "Not asked in this run: it has no second fixed order."
+        return "Not asked in this run: it has no second fixed order (add one, such as `lstm-snake`, to `ablation.variants`)."
     differing = fixed[fixed["differs"]]
     if len(differing):
         text = f"Yes: {len(differing)} of {len(fixed)} fixed orders differ from raster order: " + "; ".join(
