@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from lib import gradcam, phantoms
+from lib.config import ROOT
 from lib.gradcam import (
     Maps,
     agreement,
@@ -796,6 +797,14 @@ def test_the_sentence_counts_the_table():
     ]
     assert trust.sentence(rows) == "Of 3 checks 1 came out good, 1 call for caution and 1 failed. Failed: B."
     assert list(trust.table(rows)) == ["check", "result", "verdict"]
+    assert telling.listed(rows).splitlines()[1:] == ["- **B** (bad): r", "- **C** (caution): r"]
+
+
+def test_the_notebook_states_the_rule_of_the_shuffled_weights_as_it_is():
+    said = (ROOT / "notebooks" / "05_gradcam.ipynb").read_text(encoding="utf-8")
+    assert f"good below {trust.BOUND_TO_WEIGHTS}, bad from {trust.FREE_OF_WEIGHTS}, caution between" in said
+    assert trust.MOST == 0.5 and "whether any tenth, wherever it lies, has more than half." in said
+    assert f"Of fewer than {means.FEWEST} images nothing is concluded." in said
 
 
 def test_rivals_are_as_coarse_as_the_maps_which_are_drawn_where_they_look():

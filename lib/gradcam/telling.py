@@ -155,6 +155,11 @@ def checks(rows: list[Row]) -> str:
     return " ".join(f"{row['check']}: {row['result']} ({row['verdict']})." for row in rows)
 
 
+def listed(rows: list[Row]) -> str:
+    """The same as a list in Markdown, to be read one by one."""
+    return "\n".join(f"- **{row['check']}** ({row['verdict']}): {row['result']}" for row in rows)
+
+
 def record(rows: list[Row], last_tenth: pd.DataFrame, study: Study) -> dict:
     """What `05_gradcam.json` holds; numbers and words, no image."""
     return {
