@@ -12,7 +12,6 @@ from lib import evaluate, metrics, models, pixels, splits
 from lib.config import Config
 from lib.plots.style import NAMES
 from lib.runs import Run
-from lib.splits import SPLITS
 
 PARTS = ("backbone", "channel_reducer", "sequence", "classifier")
 OWN_VALIDATION = "The validation images are the data set's own."
@@ -30,15 +29,6 @@ NUMBERED = {  # what follows from it in the published set, whose hospital number
     "matched": "",
     "matched_everything": "",
 }
-
-
-def images(store: pixels.PixelStore) -> pd.DataFrame:
-    """Images and patients by split and class."""
-    kind = store.index["label"].map({0: "normal", 1: "pneumonia"})
-    table = store.index.groupby(["split", kind]).agg(
-        images=("image", "size"), patients=("patient", "nunique")
-    )
-    return table.unstack().reindex([split for split in SPLITS if split in set(store.index["split"])])
 
 
 def splits_sentence(store: pixels.PixelStore, config: Config) -> str:

@@ -59,14 +59,6 @@ def test_the_seed_that_learned_least_says_whether_a_model_learns(kind, lowest, v
     assert (found["check"], found["verdict"]) == ("Xception-LSTM learns", verdict)
 
 
-def test_images_of_one_patient_are_one_patient():
-    index = pd.DataFrame(
-        {"image": list("abc"), "split": "train", "label": [0, 0, 1], "patient": ["p", "p", "q"]}
-    )
-    found = account.images(SimpleNamespace(index=index)).loc["train"]
-    assert (found["images", "normal"], found["patients", "normal"]) == (2, 1)
-
-
 def test_choosing_on_test_is_said_to_flatter_by_what_it_adds():
     said = account.sentence([finished(1, chosen=1, seen=[0.7, 0.9, 0.8])])
     assert said.startswith("Xception-LSTM: validation chose epoch 1 of 3")
