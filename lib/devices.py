@@ -19,7 +19,7 @@ from lib.pixels import PixelStore
 
 def make_fabric(train: Train) -> Fabric:
     """One device, or every process that `torchrun` started, in the precision the config asks for."""
-    precision = precision_of(train)
+    precision = resolve_precision(train.precision)
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32 where float32 is left
         # Of the copy that each evaluation makes of the head; its few dozen calls are not worth another layout.
@@ -97,11 +97,6 @@ def compiled(module: nn.Module, device: torch.device) -> nn.Module:
         warnings.warn(f"train.compile has no effect here: {reason}", stacklevel=2)
         return module
     return torch.compile(module)
-
-
-def precision_of(train: Train) -> str:
-    """What the config asks for, on this machine."""
-    return resolve_precision(train.precision)
 
 
 def resolve_precision(asked: str) -> str:

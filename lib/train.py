@@ -119,7 +119,7 @@ def start(config: Config, model: str, seed: int, store, *, progress: bool = True
     """Everything that a training needs, at its first step."""
     train = config.train_for(model)
     fabric = devices.make_fabric(train)
-    dtype = devices.dtype_of(devices.precision_of(train))
+    dtype = devices.dtype_of(devices.resolve_precision(train.precision))
     torch.manual_seed(loop.derived_seed(seed))
     network = models.build(config, model).to(memory_format=torch.channels_last)
     optimizer = make_optimizer(network, train)
