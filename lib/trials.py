@@ -98,10 +98,10 @@ TRIALS = {
 }
 
 
-def settings(name: str, **others) -> Config:
+def settings(name: str) -> Config:
     """The config of a trial, whose run has a folder of its own below models/trials."""
     kind, added = TRIALS[name]
-    found = config.load("quick", **VALIDATIONS[kind], **added, **others)
+    found = config.load("quick", **VALIDATIONS[kind], **added)
     return dataclasses.replace(found, profile=f"trials/{list(TRIALS).index(name)}")
 
 

@@ -39,7 +39,7 @@ def side_by_side(
             from that of the one reading that the map explains
     """
     names = list(maps)
-    figure, grid = _grid(len(pixels), 1 + 2 * len(names), side=1.75, head=0.36)
+    figure, grid = _grid(len(pixels), 1 + 2 * len(names), head=0.36)
     for row, title in enumerate(titles):
         _picture(grid[row, 0], pixels[row], title)
     for k, name in enumerate(names):
@@ -54,7 +54,7 @@ def side_by_side(
 
 def gallery(pixels: np.ndarray, columns: dict[str, Maps], titles: Sequence[str]) -> plt.Figure:
     """One row an image: the image, then one overlay for each entry of `columns` (a method or a layer), with the class explained."""
-    figure, grid = _grid(len(pixels), 1 + len(columns), side=1.75, head=0.45)
+    figure, grid = _grid(len(pixels), 1 + len(columns), head=0.45)
     for row, title in enumerate(titles):
         _picture(grid[row, 0], pixels[row], title)
     for k, (name, own) in enumerate(columns.items(), 1):
@@ -67,7 +67,7 @@ def gallery(pixels: np.ndarray, columns: dict[str, Maps], titles: Sequence[str])
 
 def tokens(pixels: np.ndarray, scores: Sequence[TokenScores], titles: Sequence[str]) -> plt.Figure:
     """One row an image: the image, then each attribution, red for the class explained and blue against it."""
-    figure, grid = _grid(len(pixels), 1 + len(scores), side=1.75, head=0.3)
+    figure, grid = _grid(len(pixels), 1 + len(scores), head=0.3)
     for row, title in enumerate(titles):
         _picture(grid[row, 0], pixels[row], title)
         for k, found in enumerate(scores, 1):
@@ -123,7 +123,7 @@ def profile_grid(found: dict[str, dict[str, dict[str, np.ndarray]]]) -> plt.Figu
 
 def strip(pixels: np.ndarray, pictures: dict[str, np.ndarray], title: str) -> plt.Figure:
     """One gray image (H, W) and pictures (H, W, 3) beside it, by their titles."""
-    figure, grid = _grid(1, 1 + len(pictures), side=1.75, head=0.36)
+    figure, grid = _grid(1, 1 + len(pictures), head=0.36)
     _picture(grid[0, 0], pixels, title)
     for ax, (name, picture) in zip(grid[0, 1:], pictures.items(), strict=True):
         _picture(ax, picture, name)
@@ -234,13 +234,12 @@ def intervals(
     return ax
 
 
-def _grid(rows: int, columns: int, *, side: float, head: float) -> tuple[plt.Figure, np.ndarray]:
-    """Axes for square pictures with a title, in inches."""
+def _grid(rows: int, columns: int, *, head: float) -> tuple[plt.Figure, np.ndarray]:
+    """Axes for square pictures of 1.75 inches with a title of `head` inches."""
     if not rows:
         raise ValueError("there is no image to draw")
-    return plt.subplots(
-        rows, columns, figsize=(side * columns, (side + head) * rows), squeeze=False, layout="constrained"
-    )
+    size = (1.75 * columns, (1.75 + head) * rows)
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
 
 
 def _picture(ax: plt.Axes, picture: np.ndarray | None, title: str) -> None:

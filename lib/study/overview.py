@@ -212,13 +212,13 @@ def _plain(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _figures(steps: list[Step], count: int = 2) -> str:
+def _figures(steps: list[Step]) -> str:
     found = []
     for prefix in FIGURES_FROM:
         for step in steps:
             if step.name.startswith(prefix) and step.notebook.exists():
                 found += _first_figure(step)
-    return f'<h2 id="figures">Figures</h2>{"".join(found[:count])}' if found else ""
+    return f'<h2 id="figures">Figures</h2>{"".join(found[:2])}' if found else ""
 
 
 def _first_figure(step: Step) -> list[str]:
