@@ -99,7 +99,7 @@ def sentence(runs: Sequence[Run]) -> str:
     name, n = NAMES[runs[0].model], len(runs)
     epochs = ", ".join(str(epoch) for epoch in sorted(set(found["chosen epoch"])))
     auc = _spread(found["validation AUC"])
-    words = f"{name}: validation chose epoch {epochs} of {found['epochs'].max()}, at an AUC of {auc} ({n} {_seeds(n)})."
+    words = f"{name}: validation chose epoch {epochs} of {found['epochs'].max()}, at an AUC of {auc} ({n} seed{'' if n == 1 else 's'})."
     tested = found["test accuracy, best epoch (optimistic)"]
     if tested.notna().all():
         gap = (tested - _at_chosen(runs)).mean()
@@ -236,7 +236,3 @@ def _spread(values: pd.Series) -> str:
     if len(values) == 1:
         return f"{values.iloc[0]:.4f}"
     return f"{values.mean():.4f} ± {values.std(ddof=1):.4f}"
-
-
-def _seeds(n: int) -> str:
-    return "seed" if n == 1 else "seeds"

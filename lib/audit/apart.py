@@ -67,13 +67,10 @@ def differences(audit: Audit) -> Finding:
         "What differs in test",
         f"{said}.",
         "caution"
-        if len(clear) > 0.05 * len(audit.differences) + 1 or any(map(_large, clear["difference"]))
+        if len(clear) > 0.05 * len(audit.differences) + 1
+        or any(max(one.low, -one.high) > LARGE for one in clear["difference"])
         else "good",
     )
-
-
-def _large(difference: Interval) -> bool:
-    return max(difference.low, -difference.high) > LARGE
 
 
 def probes(audit: Audit) -> list[Finding]:

@@ -118,7 +118,7 @@ def _take_images(
 def _identity(source: Path) -> dict[str, Any]:
     """What tells one source from another: a file's SHA-256, or a folder's names, sizes and times."""
     if source.is_dir():
-        listed = tree.file_stamps(source, archive.images_in(source))
+        listed = tree.file_stamps(source, archive.images_among(source, tree.files_below(source)))
         return {"kind": "folder", "identity": configs.fingerprint(listed)}
     digest = files.sha256(source)
     kind = "npz" if source.suffix.lower() == ".npz" else "zip"

@@ -61,11 +61,6 @@ def copy(source: Path, folder: Path, *, progress: bool = True) -> dict[str, Any]
     return {"images": len(names), "left_out": left_out(there)}
 
 
-def images_in(source: Path) -> list[str]:
-    """The paths to keep of a folder tree. Raises SourceError as `images_among` does."""
-    return images_among(source, tree.files_below(source))
-
-
 def images_among(source: Path, names: Iterable[str]) -> list[str]:
     """The paths to keep. Raises SourceError unless they are the data set: both classes in train and test, patients in the names."""
     found: list[str] = []
