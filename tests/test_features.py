@@ -152,9 +152,6 @@ def test_projection_is_the_pca_of_the_training_tokens(small):
     expected /= np.sqrt((train @ pca.components_.T).var(0).mean())
     found = projected.values.reshape(-1, 3).astype(float)
     np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=5e-3)
-    assert files.read_json(projected.folder / "tokens.json")["explained_variance"] == pytest.approx(
-        pca.explained_variance_ratio_.sum(), abs=1e-3
-    )
 
 
 def test_a_new_projection_replaces_the_old_one(small):

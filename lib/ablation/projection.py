@@ -38,11 +38,10 @@ def _compute(tokens: Tokens, rows: np.ndarray, components: int, folder: Path) ->
     mean, covariance = _moments(tokens.values, rows)
     variances, axes = principal_axes(covariance, components)
     scale = float(np.sqrt(variances.mean())) or 1.0
-    explained = float(variances.sum() / max(np.trace(covariance), 1e-12))
     with files.replacing(folder) as beside:
         beside.mkdir()
         _write(tokens.values, beside / "values.npy", mean, axes / scale)
-        files.write_json(beside / "tokens.json", {"shape": tokens.shape, "explained_variance": explained})
+        files.write_json(beside / "tokens.json", {"shape": tokens.shape})
 
 
 def standardise(tokens: Tokens, rows: np.ndarray) -> Tokens:
