@@ -19,15 +19,8 @@ from packaging.requirements import Requirement
 
 from lib.config import ROOT
 from tests.conftest import clean_environment
+from tests.test_notebooks import NAMES as STEPS
 
-STEPS = [
-    "01_data_audit",
-    "02_train_xception_lstm",
-    "03_train_custom_cnn_lstm",
-    "04_compare",
-    "05_gradcam",
-    "06_ablation",
-]
 STAND_IN = """#!/bin/sh
 # python -m lib.study ACTION PROFILE --set SETTINGS [STEP] [--reads STEPS]
 echo "$* FRESH=$FRESH" >> calls
