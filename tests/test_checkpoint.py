@@ -33,7 +33,7 @@ def test_a_damaged_file_is_refused_by_name(tmp_path, content):
 
 class Attack:
     def __reduce__(self):
-        return (exec, ("raise SystemExit('code in a checkpoint was run')",))
+        return (exec, ("raise SystemExit('code in a file was run')",))
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
