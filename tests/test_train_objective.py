@@ -1,7 +1,5 @@
 """Loss, class weights, learning-rate schedule, seeds, precision, and the progress that is shown."""
 
-import os
-
 import numpy as np
 import pytest
 import torch
@@ -130,5 +128,7 @@ def test_a_bar_where_someone_watches_and_a_line_where_not(monkeypatch, capsys):
 
 
 def test_jupyterlab_is_someone_who_watches(monkeypatch):
-    monkeypatch.setitem(os.environ, "JPY_SESSION_NAME", "x")
-    assert progress.watched()
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    assert not progress.interactive()
+    monkeypatch.setenv("JPY_SESSION_NAME", "notebooks/05_gradcam.ipynb")
+    assert progress.interactive() and progress.watched()

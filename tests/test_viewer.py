@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import progress
 from lib.gradcam import viewer
 from lib.models import CustomCNNLSTM
 from lib.pixels import PixelStore
@@ -168,10 +167,3 @@ def test_a_blank_map_is_said_to_be_blank(app):
     assert "The map is blank" in app.caption.value
     shown = picture(app)
     np.testing.assert_array_equal(shown[:, : viewer.SIDE], shown[:, 2 * viewer.SIDE :])
-
-
-def test_it_is_interactive_only_under_a_jupyter_server(monkeypatch):
-    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    assert not progress.interactive()
-    monkeypatch.setenv("JPY_SESSION_NAME", "notebooks/05_gradcam.ipynb")
-    assert progress.interactive()
