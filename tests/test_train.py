@@ -223,20 +223,18 @@ def test_frozen_layers_stay_as_they_are_and_the_others_move(root):
 
 
 @pytest.mark.parametrize(
-    ("settings", "epochs"),
+    "settings",
     [
-        ({"schedule": "cosine", "warmup_epochs": 0.5}, 2),
-        ({"ema": 0.5}, 2),
-        ({"label_smoothing": 0.1, "class_weighting": True}, 2),
-        ({"balanced": True, "mix_style": 0.5, "mix_border": 0.5}, 2),
-        ({"early_stopping": 1, "learning_rate": 0.0, "epochs": 9}, 2),
-        ({"augment": 1.0, "precision": "32-true"}, 2),
+        {"schedule": "cosine", "warmup_epochs": 0.5},
+        {"label_smoothing": 0.1, "class_weighting": True},
+        {"balanced": True, "mix_style": 0.5, "mix_border": 0.5},
+        {"early_stopping": 1, "learning_rate": 0.0, "epochs": 9},
     ],
-    ids=["cosine", "ema", "loss", "balanced", "stopping", "float32"],
+    ids=["cosine", "loss", "balanced", "stopping"],
 )
-def test_every_choice_trains(root, settings, epochs):
+def test_every_choice_trains(root, settings):
     done = train.fit(tiny.custom(root, train=settings), MODEL, 1, progress=False)
-    assert len(done.history) == epochs
+    assert len(done.history) == 2
     assert np.isfinite(done.history["val_loss"]).all()
     if "schedule" in settings:
         assert done.history["learning_rate"].iloc[-1] < done.history["learning_rate"].iloc[0]
