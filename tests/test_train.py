@@ -587,20 +587,13 @@ def test_half_prefixes_of_killed_processes_are_removed_and_those_under_way_are_n
 
 
 @pytest.mark.parametrize("split", ["val", "calibration"])
-def test_a_split_without_both_classes_is_named(root, split):
-    store = pixels.prepare(tiny.custom(root, **{"data.calibration_share": 0.3}), progress=False)
-    train._check_classes(store)
-    table = store.index.assign(label=np.where(store.index["split"] == split, 1, store.index["label"]))
-    with pytest.raises(loop.TrainingError, match=f"the {split} split has .* images and 1 of the two classes"):
-        train._check_classes(dataclasses.replace(store, index=table))
-
-
-def test_a_training_without_both_classes_does_not_start(tmp_path, monkeypatch):
-    config = tiny.custom(tmp_path)
+def test_a_training_of_a_split_without_both_classes_does_not_start(tmp_path, monkeypatch, split):
+    config = tiny.custom(tmp_path, **{"data.calibration_share": 0.3})
     store = pixels.prepare(config, progress=False)
-    alone = dataclasses.replace(store, index=store.index.assign(label=1))
-    monkeypatch.setattr(pixels, "prepare", lambda *_, **__: alone)
-    with pytest.raises(loop.TrainingError, match="training needs normal and pneumonia images in every split"):
+    table = store.index.assign(label=np.where(store.index["split"] == split, 1, store.index["label"]))
+    monkeypatch.setattr(pixels, "prepare", lambda *_, **__: dataclasses.replace(store, index=table))
+    words = "images and 1 of the two classes; training needs normal and pneumonia images in every split"
+    with pytest.raises(loop.TrainingError, match=f"the {split} split has .* {words}"):
         train.fit(config, MODEL, 0, progress=False)
 
 
