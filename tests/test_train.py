@@ -624,6 +624,7 @@ def test_the_command_line_trains_anew_where_it_is_asked_to(root, monkeypatch, fr
     [
         (["--profile", "nosuch", "--model", MODEL], "unknown profile 'nosuch'"),
         (["--profile", "demo", "--model", MODEL, "--set", "train.epoch=2"], "did you mean 'epochs'"),
+        (["--profile", "demo", "--model", MODEL, "--set", "train.zooms=[1"], "which cannot be read"),
         (["--profile", "full", "--model", MODEL], "make data"),
     ],
 )

@@ -52,18 +52,6 @@ def test_patients_in_two_splits_are_named_by_every_command(command, tmp_path, ca
     assert "patients are in more than one split" in sentence(capsys)
 
 
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ("custom_cnn_lstm.order=rastr", "custom_cnn_lstm.order is 'rastr'"),
-        ("train.zooms=[1", "which cannot be read"),
-    ],
-)
-def test_a_wrong_setting_is_named_by_training(setting, message, tmp_path, capsys):
-    assert train.main([*ALONE, "--root", str(tmp_path), "--set", setting]) == 1
-    assert message in sentence(capsys)
-
-
 def test_a_seed_that_no_generator_takes_is_refused(tmp_path, capsys):
     assert train.main([*ALONE, "--root", str(tmp_path), "--seed", "-1"]) == 1
     assert "--seed is -1; it must lie between" in sentence(capsys)
