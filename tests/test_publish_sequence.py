@@ -536,12 +536,6 @@ def test_the_card_says_what_the_lstm_loses_where_no_sequence_can_help(tmp_path, 
     assert ("zero there does not by itself say that the sequence tells nothing" in card) == loses
 
 
-def test_an_interval_of_many_comparisons_says_so(tmp_path):
-    assert "] (1 of" not in at_length([asked(tmp_path / "tuned", 0.5)])
-    many = asked(tmp_path / "quick", 0.5, heads=("mean-mlp", "lstm-raster", "token-mean"))
-    assert f"{gap_of(many)} (1 of 2) |" in at_length([many])
-
-
 def test_what_is_shown_to_differ_is_named_of_all_that_was_asked(tmp_path):
     one = asked(tmp_path / "tuned", 0.2)
     assert (

@@ -231,15 +231,6 @@ def test_nothing_published_is_an_error(tmp_path):
         verify(tmp_path)
 
 
-def test_a_word_of_an_ablation_that_its_predictions_do_not_give_is_found(ablated):
-    found = controlled(ablated, gains=SEEN)
-    assert "06_ablation.json: " in verify(ablated.parent)[1]
-    found["headline"][0]["reference"] = "another head"
-    files.write_json(ablated / "06_ablation.json", found)
-    with pytest.raises(PublishError, match="reference is 'another head', the predictions give"):
-        verify(ablated.parent)
-
-
 def test_every_value_of_an_ablation_is_verified_but_what_predictions_do_not_tell(ablated):
     """Whose heads were varied is one of those, and weakens no other comparison."""
     path = ablated / "06_ablation.json"
