@@ -251,13 +251,6 @@ def test_other_settings_have_other_stores(cfg):
     assert prepare(cfg).fingerprint == squashed.fingerprint
 
 
-def test_store_does_not_depend_on_threads(cfg, tmp_path, monkeypatch):
-    first = prepare(cfg)
-    files.remove(cfg.store_dir)
-    monkeypatch.setattr(index.joblib, "cpu_count", lambda: 5)
-    assert prepare(cfg).fingerprint == first.fingerprint
-
-
 def test_masks_of_phantoms_lie_inside_their_lungs(phantoms):
     built, cfg = phantoms
     sick, healthy = (np.flatnonzero(built.index["label"] == label) for label in (1, 0))
