@@ -734,11 +734,6 @@ def test_hub_out_of_reach_keeps_the_images(tmp_path, cfg, capsys, monkeypatch):
     assert not cfg.weights_file.exists()
 
 
-def test_without_images_the_store_says_what_to_run(cfg):
-    with pytest.raises(SourceError, match="run `make data`"):
-        store.prepare(cfg, progress=False)
-
-
 def test_help_names_both_options(capsys):
     with pytest.raises(SystemExit) as stopped:
         sources.main(["--help"])
