@@ -6,6 +6,7 @@ import pytest
 
 from lib import config, files, trials
 from lib.publish import tried
+from tests.publications import table
 
 
 @pytest.mark.parametrize("name", trials.TRIALS)
@@ -18,22 +19,15 @@ def test_every_trial_is_a_config_with_a_folder_of_its_own_and_keeps_off_the_test
 
 
 def predictions(*, test_logit: float) -> pd.DataFrame:
-    rng = np.random.default_rng(0)
-    table = pd.DataFrame(
-        {"image": [f"{n}.png" for n in range(60)], "patient": [f"IM-{n // 2}" for n in range(60)]}
-    )
-    table["split"] = np.where(table.index < 40, "val", "test")
-    table["subtype"], table["y_true"] = "normal", table.index % 2
-    return table.assign(
-        logit=np.where(table["split"] == "val", table["y_true"] + rng.normal(size=60), test_logit)
-    )
+    drawn = table(0, 1.5)
+    return drawn.assign(logit=drawn["logit"].where(drawn["split"] == "val", test_logit))
 
 
 def test_the_figures_of_a_trial_are_those_of_the_definition():
-    table = predictions(test_logit=0.0)
-    val = table[table["split"] == "val"]
+    recorded = predictions(test_logit=0.0)
+    val = recorded[recorded["split"] == "val"]
     y, logit = val["y_true"], val["logit"]
-    found = trials.scores(table)
+    found = trials.scores(recorded)
     assert found["sensitivity"] == pytest.approx((logit >= 0)[y == 1].mean(), abs=1e-4)
     assert found["specificity"] == pytest.approx((logit < 0)[y == 0].mean(), abs=1e-4)
     assert found["log_loss"] == pytest.approx(np.log1p(np.exp((1 - 2 * y) * logit)).mean(), abs=1e-4)
