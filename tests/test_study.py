@@ -57,9 +57,9 @@ def project(tmp_path):
     return tmp_path
 
 
-def call(project: Path, *words: str, **environment: str) -> subprocess.CompletedProcess:
+def call(project: Path, *words: str, python=("-m", "lib.study"), **environment: str):
     return subprocess.run(
-        [sys.executable, "-m", "lib.study", *words],
+        [sys.executable, *python, *words],
         cwd=project,
         env=clean_environment() | {"PYTHONPATH": str(project)} | environment,
         capture_output=True,
@@ -176,27 +176,18 @@ def test_a_page_that_is_not_fit_to_publish_is_refused_in_one_sentence(project):
     )
 
 
-def on_a_full_disk(project: Path, *words: str) -> subprocess.CompletedProcess:
-    """`call` where no file may grow beyond a kilobyte."""
-    code = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)); "
-        "from lib.study import main; sys.exit(main(sys.argv[1:]))"
-    )
-    return subprocess.run(
-        [sys.executable, "-c", code, *words],
-        cwd=project,
-        env=clean_environment() | {"PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+# No file may grow beyond a kilobyte.
+FULL_DISK = (
+    "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)); "
+    "from lib.study import main; sys.exit(main(sys.argv[1:]))"
+)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits of a process")
 @pytest.mark.parametrize("words", [["run", "demo", "01_sample"], ["index", "demo"]])
 def test_a_full_disk_is_told_in_one_sentence(project, words):
     write_notebook(project / "notebooks" / "01_sample.ipynb", "print('a' * 2000)")
-    done = on_a_full_disk(project, *words)
+    done = call(project, *words, python=("-c", FULL_DISK), PYTHONDONTWRITEBYTECODE="1")
     assert done.returncode == 1
     assert done.stderr.startswith("error: File too large")
     assert done.stderr.endswith("; free some disk space and run again\n")
