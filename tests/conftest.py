@@ -15,6 +15,9 @@ import torch
 from lib.config import ROOT
 from tests.publications import ablated, compared, drawn_once, results  # noqa: F401 (fixtures of three modules)
 
+FOREIGN = {
+    "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PROFILE", "SET", "FRESH", "CONDA_PREFIX", "PYTHONPATH", "SOURCE", "WEIGHTS",
+}  # fmt: skip
 LEFT_OUT = (".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", ".screenshots", "*.egg-info")
 
 
@@ -46,23 +49,7 @@ class Tree:
 
 def clean_environment() -> dict[str, str]:
     """This process's environment without what another make or an activated conda environment left in it."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name
-        not in (
-            "MAKEFLAGS",
-            "MAKELEVEL",
-            "MFLAGS",
-            "PROFILE",
-            "SET",
-            "FRESH",
-            "CONDA_PREFIX",
-            "PYTHONPATH",
-            "SOURCE",
-            "WEIGHTS",
-        )
-    }
+    return {name: value for name, value in os.environ.items() if name not in FOREIGN}
 
 
 def copy_project(target: Path) -> Tree:

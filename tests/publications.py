@@ -59,21 +59,10 @@ READINGS = [
     | {"difference": change, "difference_low": change - 0.1, "difference_high": change + 0.1}
     for model, least in (("xception_lstm", -0.3), ("custom_cnn_lstm", 0.05))
     for reading, change in (("reversed", least + 0.01), ("shuffled", least), ("levelled", least + 0.02))
-]
-
-
-READINGS += [
-    {
-        "model": model,
-        "seed": 42,
-        "n": 80,
-        "n_patients": 40,
-        "reading": "trained",
-        "auc": auc,
-        "difference": None,
-    }
+] + [
+    {"model": model, "seed": 42, "n": 80, "n_patients": 40, "reading": "trained", "auc": auc, "difference": None}
     for model, auc in (("xception_lstm", 0.97), ("custom_cnn_lstm", 0.91))
-]
+]  # fmt: skip
 
 
 @pytest.fixture
