@@ -161,7 +161,7 @@ def test_a_third_look_at_the_same_runs_asks_for_a_smaller_p(tmp_path, monkeypatc
 
 @pytest.mark.parametrize(
     ("low", "high", "seen"),
-    [(0.01, 0.05, "confirm"), (-0.01, 0.05, "do not confirm"), (-0.05, -0.01, "do not confirm")],
+    [(0.01, 0.05, "confirmed"), (-0.01, 0.05, "not confirmed"), (-0.05, -0.01, "not confirmed")],
 )
 def test_the_first_answer_says_what_became_of_a_confirmation(tmp_path, monkeypatch, low, high, seen):
     first, again = (asked(tmp_path / name, 0.4, model=CUSTOM) for name in ("custom_cpu", "custom_again"))
@@ -178,12 +178,9 @@ def test_the_first_answer_says_what_became_of_a_confirmation(tmp_path, monkeypat
         kept["val_auc"] = {"mean-mlp": 0.8, "lstm-raster": 0.7}[kept["variant"]]
     files.write_json(again / "06_ablation.json", found)
     said = answer.in_short([first, again])
-    assert "the LSTM's AUC is 0.700, that of mean-pooling 0.800 (no intervals)." in said
-    assert (
-        f"By itself, `custom_cpu` showed a gain on a CPU, {gap_of(first)}; 2 fresh seeds, settled in advance, {seen} it"
-        in said
-    )
-    assert f"test images (`custom_again`): {written((low + high) / 2, low, high)}." in said
+    assert "the LSTM's AUC is 0.700, that of mean-pooling 0.800." in said
+    shown = f"On a CPU a gain was shown (`custom_cpu`, {gap_of(first)}) and {seen} by 2 fresh seeds on the same test images"
+    assert f"{shown} (`custom_again`, {written((low + high) / 2, low, high)}); on validation pairs" in said
     assert "fresh seeds" not in answer.in_short([first])
 
 
@@ -198,13 +195,13 @@ def test_a_confirmation_stays_one_comparison_when_its_profile_gets_more_heads(tm
     assert before == after and before["comparisons"] == 1
     assert gap_of(more) != gap_in(after) and gap_of(profiles[1])[:7] == gap_in(after)[:7]
     said = answer.in_short([profiles[0], more])
-    assert f"on the same test images (`custom_again`): {gap_in(after)}." in said
+    assert f"on the same test images (`custom_again`, {gap_in(after)}); there the LSTM's difference" in said
     (row, having) = recipes.to_unordered(CUSTOM, [(more, wider)], at_least=1)[
         "a head that reads tokens one by one"
     ]
     assert [folder for folder, _ in having] == [more]
     shown = "shown" if row["differs"] else "not shown"
-    over = f"cannot use the tokens' order: {gap_in(row)} over a head that reads tokens one by one, {shown}."
+    over = f"cannot use the tokens' order is {gap_in(row)} (a head that reads tokens one by one; {shown}); on"
     assert over in said
     assert "tokens' order" not in answer.in_short(profiles)
 

@@ -76,23 +76,26 @@ def _confirmed(model: str, profiles: Profiles) -> str:
             fresh = next(one for one in profiles if one[0].name == again)
             row = alone(model, fresh)
             own, pool = (row_of(named[again], head) for head in (ablation.BASE, ablation.REFERENCE))
-            confirmed = row["differs"] and row["difference"] > 0
+            seen = "confirmed" if row["differs"] and row["difference"] > 0 else "not confirmed"
             told += (
-                f" By itself, `{first}` showed a gain on a CPU, {gap(row_of(named[first]))}; {own['seeds']} fresh seeds, settled in advance, "
-                f"{'confirm' if confirmed else 'do not confirm'} it on the same test images (`{again}`): {gap(row)}. On validation pairs that thumbnails cannot "
-                f"tell apart, the LSTM's AUC is {own['val_auc']:.3f}, that of mean-pooling {pool['val_auc']:.3f} (no intervals)."
+                f" On a CPU a gain was shown (`{first}`, {gap(row_of(named[first]))}) and {seen} by {own['seeds']} fresh seeds on the same test images (`{again}`, "
+                f"{gap(row)}){_over_unordered(model, fresh)}; on validation pairs that thumbnails cannot tell apart, the LSTM's AUC is {own['val_auc']:.3f}, "
+                f"that of mean-pooling {pool['val_auc']:.3f}."
             )
-            told += _over_unordered(model, fresh)
     return told
 
 
 def _over_unordered(model: str, profile: tuple[Path, dict]) -> str:
-    """Whether the LSTM gains over heads that cannot make use of the tokens' order too, in one profile that has them."""
+    """What the LSTM gains over heads that cannot make use of the tokens' order, in one profile that has them."""
     told = [
-        f"{gap(row)} over {head}, {'shown' if row['differs'] else 'not shown'}"
+        f"{gap(row)} ({head}; {'shown' if row['differs'] else 'not shown'})"
         for head, (row, _) in to_unordered(model, [profile], at_least=1).items()
     ]
-    return f" Its gain over heads that cannot use the tokens' order: {'; '.join(told)}." if told else ""
+    return (
+        f"; there the LSTM's difference to heads that cannot use the tokens' order is {' and '.join(told)}"
+        if told
+        else ""
+    )
 
 
 def _powered(found: dict) -> bool:
