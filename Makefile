@@ -69,7 +69,7 @@ help: ## this text
 # make runs a line with $(MAKE) in it also when it is asked to only show what it would do (-n).
 all: $(READY) ## run what is out of date; the result is reports/<profile>/index.html
 	@$(check)
-	@$(if $(findstring n,$(filter-out --%,$(filter -%,-$(MAKEFLAGS)))),$(MAKE) pages,if $(MAKE) -q pages; then \
+	@$(if $(findstring n,$(filter-out --% -O% -I%,$(filter -%,-$(MAKEFLAGS)))),$(MAKE) pages,if $(MAKE) -q pages; then \
 	  echo 'Nothing to do: $(OUT)/index.html is up to date.'; \
 	else $(STUDY) plan $(ARGUMENTS) && $(TOGETHER) pages && printf '%s\n' "$$SET" > $(OUT)/.settings.part && \
 	  mv -f $(OUT)/.settings.part $(OUT)/.settings && \

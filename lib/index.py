@@ -28,7 +28,7 @@ COLUMNS = ["image", "split", "label", "subtype", "patient", "width", "height", "
 NOTE = "source.json"  # written into the raw folder by `sources`: where the images came from
 NOTED = {
     "kind": str, "name": str, "identity": str, "bytes": int, "images": int, "patients": bool, "own_val": bool,
-    "published": bool,
+    "published": bool, "left_out": str,
 }  # fmt: skip
 LARGEST_FILE = 50_000_000  # bytes
 MOST_QUARANTINED = 0.01  # share of the images

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from lib import audit, config, originals, splits
-from lib.audit import apart, copies, duplicates, findings, patients, shift, shortcuts
+from lib.audit import apart, copied, copies, duplicates, findings, patients, shift, shortcuts
 from lib.plots import audit as plots
 from lib.stats import Interval
 from lib.store import PixelStore
@@ -148,9 +148,9 @@ def test_moving_magnifying_and_turning_nothing_changes_nothing(store):
 
 def test_kinds_of_copies_that_pass_unseen_are_named(audited):
     made = pd.DataFrame({"copy": ["bright", "turned"], "correlation": [1.0, 0.5], "found": [1.0, 0.2]})
-    _, said, verdict = findings._found(dataclasses.replace(audited, made=made))
+    _, said, verdict = copied.found(dataclasses.replace(audited, made=made))
     assert "are found if bright; fewer if turned" in said and verdict == "caution"
-    _, said, verdict = findings._found(dataclasses.replace(audited, made=made.head(1)))
+    _, said, verdict = copied.found(dataclasses.replace(audited, made=made.head(1)))
     assert "fewer" not in said and verdict == "good"
 
 
@@ -507,7 +507,7 @@ def other(audited, **columns) -> PixelStore:
 )  # fmt: skip
 def test_identical_files(audited, columns, verdict, said):
     same = {"sha256": "same", "split": "train", "label": 0, "patient": "IM-1"}
-    result, found = found_of(audited, findings._identical, store=other(audited, **(same | columns)))
+    result, found = found_of(audited, copied.identical, store=other(audited, **(same | columns)))
     assert said in result
     assert found == verdict
 
@@ -527,13 +527,13 @@ def test_near_duplicates(audited, columns, verdict, said):
     alike = duplicates.Duplicates(pair, 0.6, 0.9)
     same = {"split": "train", "label": 0, "patient": "IM-1"}
     changed = {"store": other(audited, **(same | columns)), "duplicates": alike}
-    result, found = found_of(audited, findings._alike, **changed)
+    result, found = found_of(audited, copied.alike, **changed)
     assert said in result
     assert found == verdict
-    none = found_of(audited, findings._alike, duplicates=dataclasses.replace(alike, pairs=pair.iloc[:0]))
+    none = found_of(audited, copied.alike, duplicates=dataclasses.replace(alike, pairs=pair.iloc[:0]))
     assert none[1] == "good"
     unclear = dataclasses.replace(alike, low=0.80, high=0.82)
-    result, found = found_of(audited, findings._alike, duplicates=unclear)
+    result, found = found_of(audited, copied.alike, duplicates=unclear)
     assert "(the widest lies between 0.800 and 0.820), so only correlations above 0.99 count" in result
     assert found == "caution"
 
@@ -696,6 +696,7 @@ def test_answer_in_words(audited):
     said = answered(auc(0.6, 0.7), auc(0.8, 0.9))
     assert "the test set is not drawn like the training set" in said
     assert "pneumonia can be told from test images with the usual place of the lungs blacked out" in said
+    assert "pneumonia can be told from" in answered(auc(0.6, 0.7), auc(0.1, 0.3)), "the other way round"
     said = answered(auc(0.45, 0.7), auc(0.4, 0.9))
     assert "is not seen to differ from the training set" in said
     assert "pneumonia is not seen to be told" in said
@@ -787,7 +788,7 @@ def test_a_pair_across_splits_that_is_nearly_a_copy_is_told(audited, store):
     )
     for low, said in ((0.85, True), (0.5, False)):
         alike = duplicates.Duplicates(pairs.assign(correlation=low if said else 0.75), 0.85, 1.0)
-        text, verdict = found_of(audited, findings._alike, duplicates=alike)
+        text, verdict = found_of(audited, copied.alike, duplicates=alike)
         assert (
             "The most alike pair across splits that does not count as copies correlates 0.850." in text
         ) == said

@@ -1,3 +1,4 @@
+import os
 import subprocess
 from importlib.metadata import PackageNotFoundError
 
@@ -33,7 +34,12 @@ def test_a_folder_outside_git_has_no_commit(tmp_path):
     assert provenance.commit(tmp_path) == "none"
 
 
-def test_a_commit_is_named_and_whether_the_tree_differs_from_it(tmp_path):
+def test_a_commit_is_named_and_whether_the_tree_differs_from_it(tmp_path, monkeypatch):
+    for name in filter(lambda name: name.startswith("GIT_"), list(os.environ)):
+        monkeypatch.delenv(name)  # of a hook that runs the tests
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+
     def git(*words: str) -> str:
         told = ["git", "-c", "user.name=Somebody", "-c", "user.email=somebody@localhost", *words]
         return subprocess.run(told, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()

@@ -364,7 +364,7 @@ def test_what_is_not_taken_is_counted_and_kept_with_the_images(tmp_path, cfg, ca
     members = small_set() | others
     source = zipped(tmp_path / "set.zip", members) if packed else unzipped(tmp_path / "set", members)
     assert make_data(cfg, "--source", str(source)) == 0
-    told = "2 with .dcm; 1 images in no class of a split"
+    told = "2 with .dcm; 1 image in no class of a split"
     assert f"Not taken: {told}." in capsys.readouterr().out
     assert index.note(cfg.raw_dir)["left_out"] == told
 

@@ -31,11 +31,10 @@ WORDS = {"good": "holds", "caution": "holds, with a caution", "bad": "FAILS"}  #
 LEARNED = 0.9  # test AUC of a seed that is counted as having learned a task
 COST = (  # of reading one by one what pooling adds up
     ": of equal size, it adds up less well when it is read out at its last step. So its difference on radiographs may be a gain of the sequence "
-    "less such a cost, and zero there does not by itself say that the sequence tells nothing. A small gain that is none would not be seen here"
+    "less such a cost, and zero there does not by itself say that the sequence tells nothing. A small false gain of the sequence would not be seen here"
 )
-SHARED = (
-    2 / 3
-)  # of the test images, the first: one for each validation image, a fifth of all images to three tenths
+# Of the test images, the first: one for each validation image, a fifth of all images to three tenths.
+SHARED = 2 / 3
 
 
 @dataclass(frozen=True)

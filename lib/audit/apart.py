@@ -90,9 +90,8 @@ def probe(name: str, auc: pd.Series) -> Finding:
             "info",
         )
     said = ", ".join(f"{value} on {split}" for split, value in found.items())
-    strongest = max(
-        max(value.low, 1 - value.high) for value in found.values()
-    )  # one that is reversed tells as well
+    # One that is reversed in another split tells as well.
+    strongest = max(max(value.low, 1 - value.high) for value in found.values())
     if strongest <= 0.5:
         few = max(max(value.high, 1 - value.low) for value in found.values()) > STRONG
         return (

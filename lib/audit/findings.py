@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from lib import originals, overlap
-from lib.audit import apart
+from lib.audit import apart, copied
 from lib.audit.apart import Finding
 from lib.audit.patients import Numbers
 from lib.splits import SPLITS, as_published
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from lib.audit import Audit
 
 NAIVE = ("The naive patient key", "The naive patient key, normal")
-SUSPECT = 0.8  # correlation from which on a pair across splits is told although it does not count as a copy
-SURE = 0.95  # share of copies made on purpose from which on their kind counts as found
 
 
 def of(audit: Audit) -> list[Finding]:
@@ -30,9 +28,9 @@ def of(audit: Audit) -> list[Finding]:
         _repeats(audit),
         _naive(audit),
         _naive_normal(audit),
-        _identical(audit),
-        _alike(audit),
-        _found(audit),
+        copied.identical(audit),
+        copied.alike(audit),
+        copied.found(audit),
         _blocks(audit),
         *apart.shift(audit),
         apart.differences(audit),
@@ -44,18 +42,18 @@ def of(audit: Audit) -> list[Finding]:
 def answer(audit: Audit) -> str:
     """One sentence: do the splits hold, is test like train, can the label be told elsewhere than in the lungs?"""
     verdicts = audit.findings.set_index("check")["verdict"]
-    crossing = [check for check, count in _unlike_copies(audit, "split").items() if count]
+    crossing = [check for check, count in copied.unlike_copies(audit, "split").items() if count]
     if verdicts.get("Patients across splits") == "bad":
         crossing.append("Patients across splits")
     said = [
         f"in doubt ({', '.join(sorted(crossing)).lower()})"
         if crossing
         else "apart: no patient, as file names tell, crosses them, and no copy that the search finds "
-        f"(it finds {int((audit.made['found'] >= SURE).sum())} of {len(audit.made)} kinds that were made on purpose)"
+        f"(it finds {int((audit.made['found'] >= copied.SURE).sum())} of {len(audit.made)} kinds that were made on purpose)"
     ]
     if any(verdicts.get(check) == "caution" for check in NAIVE):
         said.append("some children may have a number in two series, and count as two patients")
-    if labels := sum(_unlike_copies(audit, "label").values()):
+    if labels := sum(copied.unlike_copies(audit, "label").values()):
         said.append(f"copies of one image have different labels ({labels} times)")
     test, lungs = (
         audit.shift[("test", None)],
@@ -65,7 +63,7 @@ def answer(audit: Audit) -> str:
         like = "is not drawn like" if test.low > 0.5 else "is not seen to differ from"
         said.append(f"the test set {like} the training set (told apart with AUC {test})")
     if lungs is not None:
-        told = "can be told" if lungs.low > 0.5 else "is not seen to be told"
+        told = "can be told" if max(lungs.low, 1 - lungs.high) > 0.5 else "is not seen to be told"
         said.append(
             f"pneumonia {told} from test images with the usual place of the lungs blacked out (AUC {lungs})"
         )
@@ -237,88 +235,13 @@ def _kin(within: Interval, across: Interval) -> str:
     return "which does not settle whether the number alone is a patient"
 
 
-def _unlike_copies(audit: Audit, column: str) -> dict[str, int]:
-    """How many groups of identical files, and pairs of other copies, differ in a column of the index; by check."""
-    index, copies = audit.store.index, audit.duplicates.copies
-    groups = index[index.duplicated("sha256", keep=False)].groupby("sha256")[column].nunique()
-    values, more = index[column].to_numpy(), copies[~copies["identical"]]
-    return {
-        "Identical files": int((groups > 1).sum()),
-        "Near duplicates": int((values[more["first"]] != values[more["second"]]).sum()),
-    }
-
-
-def _identical(audit: Audit) -> Finding:
-    index = audit.store.index
-    same = index[index.duplicated("sha256", keep=False)]
-    groups = same.groupby("sha256")
-    if same.empty:
-        return "Identical files", f"No two of the {len(index):,} files are the same.", "good"
-    crossing, labels, people = (
-        _unlike_copies(audit, column)["Identical files"] for column in ("split", "label", "patient")
-    )
-    said = (
-        f"{groups.ngroups} groups of identical files ({len(same)} files): {crossing} across splits, {labels} with conflicting "
-        f"labels, {people} across patients"
-    )
-    if people:
-        names = groups["patient"].agg(lambda found: " = ".join(sorted(set(found))))
-        said += f" ({'; '.join(sorted(names[names.str.contains(' = ', regex=False)])[:3])})"
-    return "Identical files", f"{said}.", "bad" if crossing or labels else "caution"
-
-
-def _alike(audit: Audit) -> Finding:
-    found = audit.duplicates
-    more = found.copies[~found.copies["identical"]]
-    crossing, conflicting, people = (
-        _unlike_copies(audit, column)["Near duplicates"] for column in ("split", "label", "patient")
-    )
-    if found.clear:
-        gap = f"no pair's fine structure correlates between {found.low:.3f} and {found.high:.3f}, so {found.threshold:.2f} parts copies from likeness"
-    else:
-        gap = f"no empty gap parts copies from likeness (the widest lies between {found.low:.3f} and {found.high:.3f}), so only correlations above {found.threshold} count"
-    nearest = _nearest_across(audit)
-    said = (
-        f"{len(more)} pairs of copies besides identical files ({crossing} across splits, {conflicting} with conflicting labels, "
-        f"{people} across patients): {gap}."
-    )
-    if nearest >= SUSPECT:
-        said += f" The most alike pair across splits that does not count as copies correlates {nearest:.3f}."
-    if crossing or conflicting:
-        return "Near duplicates", said, "bad"
-    return "Near duplicates", said, "good" if found.clear and more.empty and nearest < SUSPECT else "caution"
-
-
-def _nearest_across(audit: Audit) -> float:
-    """The correlation of the most alike pair across splits that does not count as copies; 0 where no pair is alike. (A copy that is
-    less alike than others raises the threshold: it lies in the middle of the widest gap.)"""
-    split, others = (
-        audit.store.index["split"].to_numpy(),
-        audit.duplicates.pairs.drop(audit.duplicates.copies.index),
-    )
-    across = others[split[others["first"]] != split[others["second"]]]
-    return float(across["correlation"].max()) if len(across) else 0.0
-
-
-def _found(audit: Audit) -> Finding:
-    """What the search for copies sees, by copies that were made on purpose."""
-    sure = audit.made["found"] >= SURE
-    listed = [", ".join(audit.made.loc[rows, "copy"]) for rows in (sure, ~sure)]
-    said = f"Of copies made on purpose, at least {SURE:.0%} are found"
-    said += f" if {listed[0]}" if listed[0] else " of no kind"
-    if listed[1]:
-        said += f"; fewer if {listed[1]}, so copies changed like that may be in the set unseen"
-    return "Copies that would be found", f"{said}.", "good" if sure.all() else "caution"
-
-
 def _blocks(audit: Audit) -> Finding | None:
     if audit.blocks.empty:
         return None
     runs, expected = audit.blocks["runs"].sum(), audit.blocks["expected"].sum()
     z = audit.blocks["z"]
-    blocky = (z < -3).any() or z.sum() / len(
-        z
-    ) ** 0.5 < -3  # a series by itself, or all together (Stouffer 1949)
+    together = z.sum() / len(z) ** 0.5  # Stouffer 1949
+    blocky = min(*z, together) < -3
     said = (
         f"In the numbering of the patients, test and the rest alternate in {runs} runs (unbroken stretches of one side) where a random choice gives about "
         f"{expected:.0f}: the test set is {'' if blocky else 'not seen to be '}made of blocks of the numbering."

@@ -90,18 +90,18 @@ def left_out(names: Iterable[str]) -> str:
     """Which files are not taken, litter apart: by ending what is of no format that is read, and how many images are in no class; or nothing."""
     clean = [name for name in names if not any(map(tree.is_litter, PurePosixPath(name).parts))]
     nowhere = sum(_is_read(name) for name in clean if tree.place(name) is None)
-    return "; ".join(
-        [
-            *_unread(filter(tree.place, clean)),
-            *([f"{nowhere:,} images in no class of a split"] if nowhere else []),
-        ]
-    )
+    told = _unread(filter(tree.place, clean))
+    if nowhere:
+        told.append(f"{nowhere:,} image{'' if nowhere == 1 else 's'} in no class of a split")
+    return "; ".join(told)
 
 
 def _unread(names: Iterable[str]) -> list[str]:
     """Which of the files in the classes' folders are of no format that is read, by ending."""
     endings = Counter(
-        PurePosixPath(name).suffix.lower() or "no ending" for name in names if not _is_read(name)
+        tree.printable(PurePosixPath(name).suffix.lower()) or "no ending"
+        for name in names
+        if not _is_read(name)
     )
     return [f"{count:,} with {ending}" for ending, count in endings.most_common()]
 
