@@ -99,7 +99,6 @@ def profiles(shares: dict[str, np.ndarray], *, title: str = "", ax: plt.Axes | N
     ax.axhline(1 / values.shape[1], color=style.GRAY, lw=1)
     ax.set_yscale("log")
     ax.set(xlabel="token, in reading order", ylabel="share of the gradient", title=title)
-    ax.legend(fontsize="small", loc="lower left")
     return ax
 
 
@@ -118,6 +117,8 @@ def profile_grid(found: dict[str, dict[str, dict[str, np.ndarray]]]) -> plt.Figu
         for ax, (state, shares) in zip(row, states.items(), strict=False):
             profiles(shares, title=f"{style.NAMES[model]}, {state}", ax=ax)
             ax.label_outer()
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize="small")
     return figure
 
 
