@@ -69,16 +69,15 @@ def _of_model(model: str, asked: dict[Question, Profiles], over: dict[Question, 
 
 def _confirmed(model: str, profiles: Profiles) -> str:
     """What became of a gain that one profile had shown by itself, where another was settled as its confirmation."""
-    named = {folder.name: found for folder, found in profiles}
+    named = {profile[0].name: profile for profile in profiles}
     told = ""
     for again, first in CONFIRMS.items():
         if {again, first} <= named.keys():
-            fresh = next(one for one in profiles if one[0].name == again)
-            row = alone(model, fresh)
-            own, pool = (row_of(named[again], head) for head in (ablation.BASE, ablation.REFERENCE))
+            row, fresh = alone(model, named[again]), named[again]
+            own, pool = (row_of(fresh[1], head) for head in (ablation.BASE, ablation.REFERENCE))
             seen = "confirmed" if row["differs"] and row["difference"] > 0 else "not confirmed"
             told += (
-                f" On a CPU a gain was shown (`{first}`, {gap(row_of(named[first]))}) and {seen} by {own['seeds']} fresh seeds on the same test images (`{again}`, "
+                f" On a CPU a gain was shown (`{first}`, {gap(row_of(named[first][1]))}) and {seen} by {own['seeds']} fresh seeds on the same test images (`{again}`, "
                 f"{gap(row)}){_over_unordered(model, fresh)}; on validation pairs that thumbnails cannot tell apart, the LSTM's AUC is {own['val_auc']:.3f}, "
                 f"that of mean-pooling {pool['val_auc']:.3f}."
             )
