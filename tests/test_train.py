@@ -229,8 +229,10 @@ def test_frozen_layers_stay_as_they_are_and_the_others_move(root):
         {"label_smoothing": 0.1, "class_weighting": True},
         {"balanced": True, "mix_style": 0.5, "mix_border": 0.5},
         {"early_stopping": 1, "learning_rate": 0.0, "epochs": 9},
+        {"ema": 0.5},
+        {"augment": 1.0, "precision": "32-true"},
     ],
-    ids=["cosine", "loss", "balanced", "stopping"],
+    ids=["cosine", "loss", "balanced", "stopping", "ema", "float32"],
 )
 def test_every_choice_trains(root, settings):
     done = train.fit(tiny.custom(root, train=settings), MODEL, 1, progress=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from lib import originals, overlap
-from lib.audit import apart, copied
+from lib.audit import apart, copied, patients
 from lib.audit.apart import Finding
 from lib.audit.patients import Numbers
 from lib.splits import SPLITS, as_published
@@ -127,6 +127,8 @@ def _sizes(audit: Audit) -> Finding:
 
 def _partly_known(audit: Audit) -> str:
     """What to say where some squares bear published names and others do not, as of a copy with images added; else nothing."""
+    if audit.store.source.get("kind") == "phantoms":
+        return ""  # drawn, under names like those of published images
     index = audit.store.index
     square = index[index["width"] == index["height"]]
     known = square["image"].map(lambda name: PurePosixPath(name).stem in originals.sizes())
@@ -148,7 +150,7 @@ def _cuts(audit: Audit) -> Finding | None:
         f"The sides of the originals are whole JPEG blocks (multiples of 8 pixels, as one image in 64 has by chance) in {share[False, 1]:.1%} of pneumonia "
         f"and {share[False, 0]:.1%} of normal images outside the test set, {share[True, 1]:.1%} and {share[True, 0]:.1%} in it"
     )
-    if audit.store.source.get("kind") != "phantoms" and (mixed := _partly_known(audit)):
+    if mixed := _partly_known(audit):
         return "Cut of the originals", f"{said}.{mixed}", "caution"
     if abs(share[False, 1] - share[False, 0]) < 0.1:
         return "Cut of the originals", f"{said}.", "info"
@@ -167,11 +169,10 @@ def _patients(audit: Audit) -> Finding:
             "The set carries no patient ids: whether patients cross its splits cannot be known.",
             "bad",
         )
-    test = set(index.loc[index["split"] == "test", "patient"])
-    shared = test & set(index.loc[index["split"] != "test", "patient"])
+    right = patients.sharing(index, index["patient"])
     crossing = int((index.groupby("patient")["split"].nunique() > 1).sum())
     said = (
-        f"{len(shared)} of {len(test)} test patients have images outside the test set; {crossing} of "
+        f"{right.shared} of {right.test} test patients have images outside the test set; {crossing} of "
         f"{index['patient'].nunique():,} patients are in more than one split."
     )
     return "Patients across splits", said, "bad" if crossing else "good"

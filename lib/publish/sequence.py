@@ -105,22 +105,16 @@ def _controlled(folders: list[Path]) -> dict[str, Profiles]:
     asked, controlled = questions(folders), {}
     every = _every_seed([found for profiles in asked.values() for _, found in profiles])
     for (model, regime), profiles in asked.items():
-        held = [
-            (
-                folder,
-                found
-                | {
-                    "control": {
-                        task: rows | {"per_seed": every[task]} for task, rows in found["control"].items()
-                    }
-                },
-            )
-            for folder, found in profiles
-            if found.get("control")
-        ]
+        held = [(folder, _with_seeds(found, every)) for folder, found in profiles if found.get("control")]
         if held:
             controlled.setdefault(model, {})[regime] = held
     return next(iter(controlled.values()), {})
+
+
+def _with_seeds(found: dict, every: dict[str, list[dict]]) -> dict:
+    """What an ablation recorded, but for its control's single seeds, which are these."""
+    tasks = {task: rows | {"per_seed": every[task]} for task, rows in found["control"].items()}
+    return found | {"control": tasks}
 
 
 def _every_seed(asked: list[dict]) -> dict[str, list[dict]]:

@@ -97,10 +97,8 @@ def _gap(folders: list[Path], *, blocks: bool) -> Draws:
     """That difference, the mean over runs of one recipe."""
     gaps = []
     for stream, folder in enumerate(folders):
-        tables, n_boot = (
-            ablation.read(folder / "ablation", (ablation.BASE, ablation.REFERENCE)),
-            record(folder)["n_boot"],
-        )
+        tables = ablation.read(folder / "ablation", (ablation.BASE, ablation.REFERENCE))
+        n_boot = record(folder)["n_boot"]
         lstm, mean = (
             acquisition.balanced(
                 [own for _, own in tables[name].groupby("seed")], n_boot=n_boot, stream=stream, blocks=blocks
@@ -108,7 +106,7 @@ def _gap(folders: list[Path], *, blocks: bool) -> Draws:
             for name in (ablation.BASE, ablation.REFERENCE)
         )
         gaps.append(lstm - mean)
-    return mean_of(gaps) if len(gaps) > 1 else gaps[0]
+    return mean_of(gaps)
 
 
 def _balanced(folder: Path, row: dict) -> dict[str, str]:
