@@ -178,9 +178,9 @@ def test_the_first_answer_says_what_became_of_a_confirmation(tmp_path, monkeypat
         kept["val_auc"] = {"mean-mlp": 0.8, "lstm-raster": 0.7}[kept["variant"]]
     files.write_json(again / "06_ablation.json", found)
     said = answer.in_short([first, again])
-    assert "the LSTM's AUC is 0.700, that of mean-pooling 0.800." in said
+    assert "the LSTM's AUC is 0.700 there, that of mean-pooling 0.800." in said
     shown = f"On a CPU a gain was shown (`custom_cpu`, {gap_of(first)}) and {seen} by 2 fresh seeds on the same test images"
-    assert f"{shown} (`custom_again`, {written((low + high) / 2, low, high)}); on validation pairs" in said
+    assert f"{shown} (`custom_again`, {written((low + high) / 2, low, high)}). On validation pairs" in said
     assert "fresh seeds" not in answer.in_short([first])
 
 
@@ -195,13 +195,13 @@ def test_a_confirmation_stays_one_comparison_when_its_profile_gets_more_heads(tm
     assert before == after and before["comparisons"] == 1
     assert gap_of(more) != gap_in(after) and gap_of(profiles[1])[:7] == gap_in(after)[:7]
     said = answer.in_short([profiles[0], more])
-    assert f"on the same test images (`custom_again`, {gap_in(after)}); there the LSTM's difference" in said
+    assert f"on the same test images (`custom_again`, {gap_in(after)}). Its difference to heads" in said
     (row, having) = recipes.to_unordered(CUSTOM, [(more, wider)], at_least=1)[
         "a head that reads tokens one by one"
     ]
     assert [folder for folder, _ in having] == [more]
     shown = "shown" if row["differs"] else "not shown"
-    over = f"cannot use the tokens' order is {gap_in(row)} (a head that reads tokens one by one; {shown}); on"
+    over = f"cannot use the tokens' order: {gap_in(row)} to a head that reads tokens one by one ({shown}). On"
     assert over in said
     assert "tokens' order" not in answer.in_short(profiles)
 

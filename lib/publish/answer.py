@@ -78,7 +78,7 @@ def _confirmed(model: str, profiles: Profiles) -> str:
             seen = "confirmed" if row["differs"] and row["difference"] > 0 else "not confirmed"
             told += (
                 f" On a CPU a gain was shown (`{first}`, {gap(row_of(named[first][1]))}) and {seen} by {own['seeds']} fresh seeds on the same test images (`{again}`, "
-                f"{gap(row)}){_over_unordered(model, fresh)}; on validation pairs that thumbnails cannot tell apart, the LSTM's AUC is {own['val_auc']:.3f}, "
+                f"{gap(row)}).{_over_unordered(model, fresh)} On validation pairs that thumbnails cannot tell apart, the LSTM's AUC is {own['val_auc']:.3f} there, "
                 f"that of mean-pooling {pool['val_auc']:.3f}."
             )
     return told
@@ -86,15 +86,15 @@ def _confirmed(model: str, profiles: Profiles) -> str:
 
 def _over_unordered(model: str, profile: tuple[Path, dict]) -> str:
     """What the LSTM gains over heads that cannot make use of the tokens' order, in one profile that has them."""
-    told = [
-        f"{gap(row)} ({head}; {'shown' if row['differs'] else 'not shown'})"
-        for head, (row, _) in to_unordered(model, [profile], at_least=1).items()
-    ]
+    rows = to_unordered(model, [profile], at_least=1)
+    told = [f"{gap(row)} to {head} ({_seen(row)})" for head, (row, _) in rows.items()]
     return (
-        f"; there the LSTM's difference to heads that cannot use the tokens' order is {' and '.join(told)}"
-        if told
-        else ""
+        f" Its difference to heads that cannot use the tokens' order: {' and '.join(told)}." if told else ""
     )
+
+
+def _seen(row: dict) -> str:
+    return "shown" if row["differs"] else "not shown"
 
 
 def _powered(found: dict) -> bool:

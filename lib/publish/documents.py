@@ -59,11 +59,15 @@ def render(results: Path) -> str:
         f"Several of these figures are of one run or do not say of how many runs, and few of the sources state how the epoch and the threshold were chosen. {foremost.squares(shown)}",
         foremost.figure(results),
         "### What the figures leave open",
-        sequence.left_open(folders),
-        f"{foremost.threshold(results)} {foremost.at_sensitivity(results)}",
-        size.sentence(results),
+        _led("What the answer may miss.", sequence.left_open(folders)),
+        _led("The threshold.", f"{foremost.threshold(results)} {foremost.at_sensitivity(results)}"),
+        _led("How images were taken.", size.sentence(results)),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _led(words: str, text: str) -> str:
+    return f"**{words}** {text}" if text.strip() else ""
 
 
 def findings(results: Path, step: str) -> str:

@@ -88,7 +88,7 @@ def left_open(folders: list[Path]) -> str:
     largest = [] if all(seen for seen, _ in learned.values()) else _largest(regimes)
     return " ".join(
         [
-            f"A difference of zero leaves something open. On synthetic chests, where the truth is known, an LSTM of the same kind ({control.HIDDEN} "
+            f"On synthetic chests, where the truth is known, an LSTM of the same kind ({control.HIDDEN} "
             f"units, read out at its last step) {', and '.join(missed)}.",
             *largest,
             "On the synthetic chests a token sees its own patch alone; a token of Xception sees most of the image, so on radiographs mean-pooling may have such a relation from the tokens themselves.",
