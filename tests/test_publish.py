@@ -311,6 +311,34 @@ def test_figures_that_are_typed_into_the_model_card_are_those_recorded():
         assert said in card
 
 
+def test_counts_of_held_out_images_in_the_data_card_are_those_recorded():
+    def of(profile: str, split: str) -> str:
+        images = pd.read_csv(RESULTS / profile / "predictions" / "xception_lstm-seed42.csv")
+        classes = images[images["split"] == split].groupby("y_true")["patient"]
+        return ", ".join(
+            f"{size} of {patients}" for size, patients in zip(classes.size(), classes.nunique(), strict=True)
+        )
+
+    card = (ROOT / "data" / "README.md").read_text()
+    names = (
+        "full",
+        "quick",
+        "refit",
+        "centre",
+        "overlap",
+        "harmonised",
+        "tuned",
+        "matched",
+        "balanced",
+        "stretched",
+        "reframed",
+    )
+    for counts in [of("calibrated", "calibration"), *(of(name, "val") for name in (*names, "calibrated"))]:
+        assert f"({counts})" in card
+    normal, ill = of("full", "test").split(", ")
+    assert f"test {normal.replace('of ', '(')}) and {ill.replace('of ', '(')});" in card
+
+
 @pytest.mark.parametrize("profile", ["balanced", "matched"])
 def test_the_model_card_says_what_is_left_without_the_shortcut(results, profile):
     """Only of the profiles whose validation patients are matched pairs."""

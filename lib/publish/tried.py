@@ -41,7 +41,7 @@ def trials(results: Path) -> list[str]:
 def _tried_on(tried: list[dict], profile: str, held: str) -> str:
     return (
         f"Settings of Xception-LSTM, judged by {tried[0]['images']} validation images of "
-        f"{tried[0]['patients']} patients {held}; test images took no part. At probability 0.5. Profile `{profile}` is the first; "
+        f"{tried[0]['patients']} patients {held}; no setting was chosen by a test figure. At probability 0.5. Profile `{profile}` is the first; "
         "the others did not help more."
         f"{SWAPPED if any('swapped_auc' in row for row in tried) else ''}"
     )
