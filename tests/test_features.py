@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.decomposition import PCA
+from torch.optim.swa_utils import update_bn
 
 from lib import config, files, models, pixels
 from lib.ablation import features, projection
@@ -36,7 +37,8 @@ def test_maps_are_those_of_the_backbone(cfg, tokens):
     store = make_store()
     torch.manual_seed(0)
     backbone = models.XceptionBackbone(0)
-    features._calibrate(backbone, store)
+    update_bn([features._images(store, store.rows("train")[: features.CALIBRATION])], backbone)
+    backbone.eval()
     with torch.no_grad():
         expected = backbone(pixels.to_input(torch.from_numpy(store.pixels[:3])))
     assert tokens.shape == (2, 2)

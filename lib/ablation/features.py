@@ -17,6 +17,7 @@ import filelock
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import update_bn
 from tqdm.auto import tqdm
 
 from lib import devices, files, models, pixels
@@ -173,8 +174,8 @@ def _backbone(config: Config, store: pixels.PixelStore) -> Callable[[Tensor], Te
         backbone = models.XceptionBackbone(freeze_layers=0)
     if config.xception_lstm.pretrained:
         models.load_weights(backbone.body, _weights_file(config))
-    else:
-        _calibrate(backbone, store)
+    else:  # without BatchNorm statistics of training images the maps of random weights fade to nothing
+        update_bn([_images(store, store.rows("train")[:CALIBRATION])], backbone)
     dtype = _dtype(config)
     device = devices.fastest()
     fast = folded(backbone, dtype).to(device)
@@ -184,17 +185,6 @@ def _backbone(config: Config, store: pixels.PixelStore) -> Callable[[Tensor], Te
         return fast(images.to(device, dtype)).float()
 
     return run
-
-
-@torch.no_grad()
-def _calibrate(backbone: models.XceptionBackbone, store: pixels.PixelStore) -> None:
-    """Give random weights the BatchNorm statistics of training images, without which their maps fade to nothing."""
-    for layer in backbone.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.momentum = None  # the statistics become those of this one batch
-    backbone.train()
-    backbone(_images(store, store.rows("train")[:CALIBRATION]))
-    backbone.eval()
 
 
 def _dtype(config: Config) -> torch.dtype:

@@ -29,12 +29,9 @@ def original_gradcam(model: CNNLSTM, image: Tensor, layer: nn.Module) -> np.ndar
         kept["activation"] = output
         output.register_hook(lambda gradient: kept.update(gradient=gradient))
 
-    handle = layer.register_forward_hook(keep)
-    try:
+    with layer.register_forward_hook(keep):
         model.zero_grad()
         model(image).sum().backward()
-    finally:
-        handle.remove()
     weights = kept["gradient"].mean((0, 2, 3))
     activation = kept["activation"].detach().clone()
     for channel in range(activation.shape[1]):

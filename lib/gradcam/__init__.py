@@ -22,7 +22,7 @@ from lib.gradcam.question import (
     stages,
     targets_of,
 )
-from lib.gradcam.undisturbed import Capture, classify, hooked, logits_of, undisturbed
+from lib.gradcam.undisturbed import Capture, classify, logits_of, undisturbed
 from lib.inference import folded
 from lib.models import CNNLSTM
 
@@ -119,7 +119,7 @@ def explain(
         images = images.to(next(model.parameters()).device, memory_format=torch.channels_last)
         quick = fast and method != "ablation" and name == default_layer(model)
         asked = _quick_copy(model) if quick else model
-        with hooked(asked.get_submodule(name), capture):
+        with asked.get_submodule(name).register_forward_hook(capture):
             logits = logits_of(asked, images)
         activation = _spatial(capture.output, name)
         targets = targets_of(target, logits)
@@ -194,7 +194,7 @@ def _ablation_weights(
     """(B, C): by how much the target's score falls when a channel is set to zero."""
     start, parts = _from_layer_on(model, module)
     entered: list[Tensor] = []
-    with hooked(start, lambda _, inputs: entered.append(inputs[0].clone()), before=True):
+    with start.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0].clone())):
         model.features(images)
     inputs = entered[0]
     at_once = max(1, min(128, ABLATED_AT_ONCE // inputs[0].numel()))
@@ -203,7 +203,7 @@ def _ablation_weights(
         live = activation[i].abs().amax((1, 2)).nonzero().squeeze(1)  # a silent channel loses nothing
         for channels in live.split(at_once):
             x = inputs[i : i + 1].repeat(len(channels), 1, 1, 1)
-            with hooked(module, _without(channels)):
+            with module.register_forward_hook(_without(channels)):
                 for part in parts:
                     x = part(x)
             without = class_score(classify(model, x), targets[i])

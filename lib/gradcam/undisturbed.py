@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -31,16 +31,6 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
         for module, mode in modes:  # one by one: a model's train() may treat its parts differently
             module.training = mode
-
-
-@contextlib.contextmanager
-def hooked(layer: nn.Module, hook: Callable, *, before: bool = False) -> Iterator[None]:
-    """A forward (pre-)hook that is gone afterwards, whatever happens."""
-    handle = layer.register_forward_pre_hook(hook) if before else layer.register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 class Capture:
