@@ -28,14 +28,9 @@ def forest(differences: pd.DataFrame, *, ax: plt.Axes | None = None) -> plt.Axes
         if len(table) > 1:
             ax.plot([row["low"], row["high"]], [place, place], color=colour, lw=3, solid_capstyle="butt")
         ax.plot(row["difference"], place, "o", color=colour, mfc=colour if row["differs"] else "white", ms=6)
-        ax.annotate(
-            f"{row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]", (1.02, place),
-            xycoords=("axes fraction", "data"), va="center", fontsize="small", annotation_clip=False,
-        )  # fmt: skip
-    ax.set_yticks(range(len(table)), [_label(row) for row in table.to_dict("records")])
-    ax.set_ylim(len(table) - 0.4, -0.6)
-    ax.axvline(0, color="black", lw=1)
-    ax.grid(axis="y", visible=False)
+        written = f"{row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]"
+        style.write(ax, written, place)
+    style.forest(ax, [_label(row) for row in table.to_dict("records")], 0.0)
     family = "thick: 95% interval; thin and numbers: adjusted for the whole family"
     ax.locator_params(axis="x", nbins=6)  # labels of four digits run into each other where there are more
     ax.set_xlabel(f"Difference in test AUC ({family if len(table) > 1 else '95% interval'})")

@@ -151,7 +151,7 @@ def differences(found: pd.DataFrame, *, ax: plt.Axes | None = None) -> plt.Axes:
         _interval(
             ax, row.difference, names.index(row.measurement) + 0.3 * (row.label - 0.5), marker, colour, 0.0
         )
-    _forest(ax, [NAMES[name] for name in names], 0.0)
+    style.forest(ax, [NAMES[name] for name in names], 0.0)
     _class_legend(ax)
     ax.set(xlabel="test - train, in standard deviations of train")
     return ax
@@ -163,8 +163,8 @@ def shift(found: dict[tuple[str, int | None], Interval | None], *, ax: plt.Axes 
     ax = style.axes(ax, size=(6.0, 0.4 * len(shown) + 1.2))
     for height, ((_, label), auc) in enumerate(shown.items()):
         _interval(ax, auc, height, *(MARKS[label] if label is not None else ("D", "black")), 0.5)
-        _write(ax, auc, height)
-    _forest(ax, [f"{split}, {CLASSES.get(label, 'all')}" for split, label in shown], 0.5)
+        style.write(ax, f"{auc}", height)
+    style.forest(ax, [f"{split}, {CLASSES.get(label, 'all')}" for split, label in shown], 0.5)
     ax.set(xlabel="AUC of telling from train")
     return ax
 
@@ -176,8 +176,8 @@ def probes(found: pd.DataFrame, *, ax: plt.Axes | None = None) -> plt.Axes:
     for row in found.dropna(subset=["auc"]).itertuples():
         height = names.index(row.probe) + (0.18 if row.split == "test" else -0.18)
         _interval(ax, row.auc, height, "s" if row.split == "test" else "o", SPLITS[row.split], 0.5)
-        _write(ax, row.auc, height)
-    _forest(ax, [shortcuts.NAMES[name] for name in names], 0.5)
+        style.write(ax, f"{row.auc}", height)
+    style.forest(ax, [shortcuts.NAMES[name] for name in names], 0.5)
     handles = [
         plt.Line2D([], [], marker=m, color=SPLITS[s], lw=0, label=s) for s, m in (("val", "o"), ("test", "s"))
     ]
@@ -229,20 +229,6 @@ def _interval(ax: plt.Axes, found: Interval, height: float, marker: str, colour:
     ax.plot(
         found.estimate, height, marker, color=colour, ms=6, mfc=colour if found.excludes(null) else "white"
     )
-
-
-def _write(ax: plt.Axes, found: Interval, height: float) -> None:
-    ax.annotate(
-        str(found), (1.02, height), xycoords=("axes fraction", "data"), va="center", fontsize="x-small",
-        annotation_clip=False,
-    )  # fmt: skip
-
-
-def _forest(ax: plt.Axes, names: list[str], null: float) -> None:
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.axvline(null, color=style.GRAY, lw=1)
-    ax.grid(axis="y", visible=False)
 
 
 def _class_legend(ax: plt.Axes) -> None:

@@ -26,18 +26,12 @@ def forest(differences: pd.DataFrame, names: list[str], *, ax: plt.Axes | None =
             color="black",
             mfc="black" if clear else "white",
         )
-        ax.annotate(
-            f"{found.estimate:+.3f} [{found.low:+.3f}, {found.high:+.3f}]", (1.02, row),
-            xycoords=("axes fraction", "data"), va="center", fontsize="small", annotation_clip=False,
-        )  # fmt: skip
+        style.write(ax, f"{found.estimate:+.3f} [{found.low:+.3f}, {found.high:+.3f}]", row)
     labels = [
         metrics.NAMES[name] + (" (lower is better)" if name in metrics.LOWER_IS_BETTER else "")
         for name in differences["metric"]
     ]
-    ax.set_yticks(range(len(labels)), labels)
-    ax.invert_yaxis()
-    ax.axvline(0, color=style.GRAY, lw=1)
-    ax.grid(axis="y", visible=False)
+    style.forest(ax, labels, 0.0)
     ax.set_xlabel(f"{names[0]} minus {names[1]}, 95% interval")
     return ax
 

@@ -226,11 +226,8 @@ def intervals(
         if known(found):  # few patients give a line that is too short, and it would be read all the same
             ax.plot([found.low, found.high], [place, place], color=colour, lw=2)
         ax.plot(found.estimate, place, style.MARKERS.get(model, "D"), color=colour)
-    ax.axvline(reference, color=style.GRAY, lw=1)
-    ax.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    style.forest(ax, [name for name, _, _ in rows], reference)
     ax.tick_params(labelsize="small")
-    ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.grid(axis="y", visible=False)
     ax.set_xlabel(label, fontsize="small")
     return ax
 

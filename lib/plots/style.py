@@ -53,6 +53,21 @@ def axes(ax: plt.Axes | None, *, size: tuple[float, float] = (6.0, 4.0)) -> plt.
     return ax if ax is not None else plt.subplots(figsize=size, layout="constrained")[1]
 
 
+def forest(ax: plt.Axes, names: list[str], null: float) -> None:
+    """The rows of a forest plot, from the top, and the line of no effect."""
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.axvline(null, color=GRAY, lw=1)
+    ax.grid(axis="y", visible=False)
+
+
+def write(ax: plt.Axes, text: str, height: float) -> None:
+    """A row's figures, to the right of the axes."""
+    ax.annotate(
+        text, (1.02, height), xycoords=("axes fraction", "data"), va="center", fontsize="small", annotation_clip=False
+    )  # fmt: skip
+
+
 def save(ax: plt.Axes, path: Path) -> None:
     """Write the figure of `ax` as SVG without a date, so that the same drawing is the same file."""
     with files.replacing(path) as beside:
