@@ -177,11 +177,14 @@ def test_the_first_answer_says_what_became_of_a_confirmation(tmp_path, monkeypat
     for kept in found["headline"]:
         kept["val_auc"] = {"mean-mlp": 0.8, "lstm-raster": 0.7}[kept["variant"]]
     files.write_json(again / "06_ablation.json", found)
-    said = answer.in_short([first, again])
-    assert "the LSTM's AUC is 0.700 there, that of mean-pooling 0.800." in said
-    shown = f"On a CPU a gain was shown (`custom_cpu`, {gap_of(first)}) and {seen} by 2 fresh seeds on the same test images"
-    assert f"{shown} (`custom_again`, {written((low + high) / 2, low, high)}). On validation pairs" in said
-    assert "fresh seeds" not in answer.in_short([first])
+    assert f"On a CPU a gain was shown, and {seen} by fresh seeds (below)." in answer.in_short([first, again])
+    said = answer.confirmation([first, again])
+    assert said.endswith("the LSTM's AUC is 0.700 there, that of mean-pooling 0.800.")
+    shown = f"The LSTM's gain over mean-pooling was shown in `custom_cpu` ({gap_of(first)}) and {seen} by 2 fresh seeds on the same test images"
+    assert said.startswith(
+        f"{shown} (`custom_again`, {written((low + high) / 2, low, high)}). On validation pairs"
+    )
+    assert "fresh seeds" not in answer.in_short([first]) and answer.confirmation([first]) == ""
 
 
 def test_a_confirmation_stays_one_comparison_when_its_profile_gets_more_heads(tmp_path):
@@ -194,16 +197,34 @@ def test_a_confirmation_stays_one_comparison_when_its_profile_gets_more_heads(tm
     before, after = recipes.alone(CUSTOM, (profiles[1], found)), recipes.alone(CUSTOM, (more, wider))
     assert before == after and before["comparisons"] == 1
     assert gap_of(more) != gap_in(after) and gap_of(profiles[1])[:7] == gap_in(after)[:7]
-    said = answer.in_short([profiles[0], more])
+    said = answer.confirmation([profiles[0], more])
     assert f"on the same test images (`custom_again`, {gap_in(after)}). Its difference to heads" in said
-    (row, having) = recipes.to_unordered(CUSTOM, [(more, wider)], at_least=1)[
+    (row, having) = recipes.lstm_minus(recipes.UNORDERED, CUSTOM, [(more, wider)], at_least=1)[
         "a head that reads tokens one by one"
     ]
     assert [folder for folder, _ in having] == [more]
     shown = "shown" if row["differs"] else "not shown"
     over = f"cannot use the tokens' order: {gap_in(row)} to a head that reads tokens one by one ({shown}). On"
     assert over in said
-    assert "tokens' order" not in answer.in_short(profiles)
+    assert "tokens' order" not in answer.confirmation(profiles)
+
+
+def test_a_head_that_knows_the_places_is_a_comparison_of_its_own(tmp_path):
+    """It was asked by itself: what the LSTM gains over it is not widened by the heads that cannot use the order."""
+    heads = ("mean-mlp", "lstm-raster", "token-mean", "transformer-raster")
+    again = asked(tmp_path / "custom_again", 0.9, heads=heads, model=CUSTOM)
+    profiles = [
+        (folder, files.read_json(folder / "06_ablation.json"))
+        for folder in (asked(tmp_path / "custom_cpu", 0.9, model=CUSTOM), again)
+    ]
+    (row, _) = recipes.lstm_minus(recipes.PLACED, CUSTOM, profiles, at_least=1).popitem()[1]
+    assert row["comparisons"] == 1 and row["reference"] == "transformer-raster"
+    shown = "shown" if row["differs"] else "not shown"
+    placed = (
+        f"{gap_in(row)} to a Transformer, which is told the tokens' places and has no recurrence ({shown})."
+    )
+    said = answer.confirmation([folder for folder, _ in profiles])
+    assert f"(not shown). Its difference is {placed} On validation pairs" in said
 
 
 def test_differences_over_recipes_are_one_family_of_comparisons(tmp_path):
@@ -228,7 +249,11 @@ def test_a_recipe_of_one_seed_does_not_count_as_if_all_seeds_agreed(tmp_path):
     single = [(folder, found | {"seeds": [42]}) for folder, found in profiles]
     assert list(recipes.over_recipes({question: profiles})) == [question]
     assert recipes.over_recipes({question: [profiles[0], single[1]]}) == {}  # one is left, which has no mean
-    assert recipes.over_recipes({question: single}) == recipes.to_unordered(CUSTOM, single) == {}
+    assert (
+        recipes.over_recipes({question: single})
+        == recipes.lstm_minus(recipes.UNORDERED, CUSTOM, single)
+        == {}
+    )
     said = answer._of_model(CUSTOM, {question: single}, {})
     assert "80% power" not in said and answer._line(question, single)["Detectable"] == ""
     assert answer._line(question, profiles)["Detectable"] and "80% power" in answer._of_model(
@@ -242,7 +267,7 @@ def test_several_profiles_have_a_common_difference_to_heads_without_an_order(tmp
         for name, lift in (("custom", 0.3), ("custom_cpu", 0.9))
     ]
     ((_, profiles),) = recipes.questions(folders).items()
-    rows = recipes.to_unordered(CUSTOM, profiles)
+    rows = recipes.lstm_minus(recipes.UNORDERED, CUSTOM, profiles)
     apart = [effects_of(folder).beyond.iloc[0]["difference"] for folder in folders]
     order = [-effects_of(folder).orders.iloc[0]["difference"] for folder in folders]
     assert len({*apart, *order}) == 4
@@ -254,7 +279,9 @@ def test_several_profiles_have_a_common_difference_to_heads_without_an_order(tmp
             assert f"; to {words} it is {gap_in(row)} (adjusted p = {row['p_adjusted']:.2g}{whose})" in said
     few = asked(tmp_path / "reframed", 0.3, model=CUSTOM)
     ((_, profiles),) = recipes.questions([folders[0], few]).items()
-    assert recipes.to_unordered(CUSTOM, profiles) == {}  # one profile had them: its table says it
+    assert (
+        recipes.lstm_minus(recipes.UNORDERED, CUSTOM, profiles) == {}
+    )  # one profile had them: its table says it
 
 
 def test_each_answer_says_of_which_model_it_is_where_both_were_asked(tmp_path):

@@ -64,7 +64,8 @@ def attribute(
             score when one token alone becomes zero
     target  as for `gradcam.explain`
     The baseline is a token without any feature: all zero.
-    Raises ExplainError for an unknown method, a target outside the classes, or values not finite.
+    Raises ExplainError for an unknown method, a target outside the classes, features of another shape, no image, or values not
+    finite.
     """
     if method not in METHODS:
         raise ExplainError(f"method is {method!r}; it must be one of {', '.join(METHODS)}")

@@ -57,7 +57,7 @@ def runs(per_seed: pd.DataFrame, *, ax: plt.Axes | None = None) -> plt.Axes:
 
 
 def orders(per_seed: pd.DataFrame, *, ax: plt.Axes | None = None) -> plt.Axes:
-    """AUC of the LSTM by token order, a thin line a seed, a thick one their mean."""
+    """AUC of the LSTM by token order, a thin line a seed, a diamond at their mean."""
     wide = per_seed.pivot(index="variant", columns="seed", values="auc")
     wide = wide.loc[[f"lstm-{order}" for order in ORDERS if f"lstm-{order}" in wide.index]]
     ax = style.axes(ax, size=(7.0, 3.6))

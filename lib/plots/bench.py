@@ -11,12 +11,12 @@ PHASES = {"train": "Training", "infer": "Inference"}
 ORIGINAL = "#BBBBBB"  # of the original's bars; the project's have their model's colour
 
 
-def speed(rows: pd.DataFrame) -> plt.Axes:
+def speed(rows: pd.DataFrame) -> plt.Figure:
     """Bars of images per second by model, recipe and phase; the factor over the original stands at each bar.
 
     rows  from `bench.table`
     """
-    _, panels = plt.subplots(1, 2, figsize=(10, 3.2), layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(10, 3.2), layout="constrained")
     for ax, (phase, title) in zip(panels, PHASES.items(), strict=True):
         own = rows[rows["phase"] == phase].reset_index(drop=True)
         for place, row in own.iterrows():
@@ -32,4 +32,4 @@ def speed(rows: pd.DataFrame) -> plt.Axes:
         ax.set_xlim(0, 1.6 * own["images_per_second"].max())  # room for what stands at the longest bar
         ax.set(title=title, xlabel="images per second")
         ax.grid(visible=False, axis="y")
-    return panels[0]
+    return figure

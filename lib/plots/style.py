@@ -68,7 +68,7 @@ def write(ax: plt.Axes, text: str, height: float) -> None:
     )  # fmt: skip
 
 
-def save(ax: plt.Axes, path: Path) -> None:
-    """Write the figure of `ax` as SVG without a date, so that the same drawing is the same file."""
+def save(ax: plt.Axes | plt.Figure, path: Path) -> None:
+    """Write a figure, or that of `ax`, as SVG without a date, so that the same drawing is the same file."""
     with files.replacing(path) as beside:
         ax.figure.savefig(beside, format="svg", metadata={"Date": None})

@@ -9,13 +9,16 @@ import pandas as pd
 from lib import ablation
 from lib.plots import style
 from lib.publish.asked import (
+    PLACED,
     REGIMES,
+    UNORDERED,
     Profiles,
     Question,
     alone,
     arrangement,
     counted,
     gap,
+    lstm_minus,
     of_several,
     of_several_seeds,
     one_by_one,
@@ -24,7 +27,6 @@ from lib.publish.asked import (
     row_of,
     runs,
     titles,
-    to_unordered,
     together,
     too_late,
     verdict_of,
@@ -68,29 +70,50 @@ def _of_model(model: str, asked: dict[Question, Profiles], over: dict[Question, 
 
 
 def _confirmed(model: str, profiles: Profiles) -> str:
-    """What became of a gain that one profile had shown by itself, where another was settled as its confirmation."""
+    """What became of a gain that one profile had shown by itself, in a sentence; nothing where none was to be confirmed."""
+    found = _confirmation(profiles)
+    return f" On a CPU a gain was shown, and {_outcome(alone(model, found[1]))} by fresh seeds (below)." if found else ""
+
+
+def confirmation(folders: list[Path]) -> str:
+    """The same at length, with what that gain is not shown to be due to; of the first model that has it."""
+    for (model, _), profiles in questions(folders).items():
+        if found := _confirmation(profiles):
+            (first, shown), (again, fresh) = found
+            row = alone(model, found[1])
+            own, pool = (row_of(fresh, head) for head in (ablation.BASE, ablation.REFERENCE))
+            return (
+                f"The LSTM's gain over mean-pooling was shown in `{first.name}` ({gap(row_of(shown))}) and {_outcome(row)} by {own['seeds']} fresh seeds on the same test images "
+                f"(`{again.name}`, {gap(row)}).{_over_others(model, found[1])} On validation pairs that thumbnails cannot tell apart, the LSTM's AUC is "
+                f"{own['val_auc']:.3f} there, that of mean-pooling {pool['val_auc']:.3f}."
+            )
+    return ""
+
+
+def _confirmation(profiles: Profiles) -> tuple[tuple[Path, dict], tuple[Path, dict]] | None:
+    """The profile that had shown a gain by itself, and the one that was settled as its confirmation."""
     named = {profile[0].name: profile for profile in profiles}
-    told = ""
     for again, first in CONFIRMS.items():
         if {again, first} <= named.keys():
-            row, fresh = alone(model, named[again]), named[again]
-            own, pool = (row_of(fresh[1], head) for head in (ablation.BASE, ablation.REFERENCE))
-            seen = "confirmed" if row["differs"] and row["difference"] > 0 else "not confirmed"
-            told += (
-                f" On a CPU a gain was shown (`{first}`, {gap(row_of(named[first][1]))}) and {seen} by {own['seeds']} fresh seeds on the same test images (`{again}`, "
-                f"{gap(row)}).{_over_unordered(model, fresh)} On validation pairs that thumbnails cannot tell apart, the LSTM's AUC is {own['val_auc']:.3f} there, "
-                f"that of mean-pooling {pool['val_auc']:.3f}."
-            )
-    return told
+            return named[first], named[again]
+    return None
 
 
-def _over_unordered(model: str, profile: tuple[Path, dict]) -> str:
-    """What the LSTM gains over heads that cannot make use of the tokens' order, in one profile that has them."""
-    rows = to_unordered(model, [profile], at_least=1)
-    told = [f"{gap(row)} to {head} ({_seen(row)})" for head, (row, _) in rows.items()]
-    return (
-        f" Its difference to heads that cannot use the tokens' order: {' and '.join(told)}." if told else ""
+def _outcome(row: dict) -> str:
+    return "confirmed" if row["differs"] and row["difference"] > 0 else "not confirmed"
+
+
+def _over_others(model: str, profile: tuple[Path, dict]) -> str:
+    """What the LSTM gains over heads that cannot use the tokens' order, and over one that knows their places, in one profile that has them."""
+    unordered, placed = (
+        [
+            f"{gap(row)} to {head} ({_seen(row)})"
+            for head, (row, _) in lstm_minus(heads, model, [profile], at_least=1).items()
+        ]
+        for heads in (UNORDERED, PLACED)
     )
+    said = f" Its difference to heads that cannot use the tokens' order: {' and '.join(unordered)}."
+    return "".join([said if unordered else "", *(f" Its difference is {one}." for one in placed)])
 
 
 def _seen(row: dict) -> str:
@@ -140,7 +163,7 @@ def at_length(folders: list[Path]) -> list[str]:
 def _unordered(model: str, profiles: Profiles) -> str:
     """The LSTM's difference to heads that cannot make use of the tokens' order, over the profiles that had them."""
     told, profiles = "", of_several_seeds(profiles)
-    for head, (row, having) in to_unordered(model, profiles).items():
+    for head, (row, having) in lstm_minus(UNORDERED, model, profiles).items():
         names = ", ".join(f"`{folder.name}`" for folder, _ in having)
         whose = "" if len(having) == len(profiles) else f"; {names}, {runs(having)} runs of each head"
         late = too_late(row, having)

@@ -16,6 +16,8 @@ UNORDERED = {
     "token-mean": "a head that reads tokens one by one",
     "lstm-shuffle": "the LSTM on shuffled tokens",
 }
+# Heads that are told where each token lies, and do not read one after the other.
+PLACED = {"transformer-raster": "a Transformer, which is told the tokens' places and has no recurrence"}
 
 Profiles = list[tuple[Path, dict]]  # folders as shown, and what the ablation of each recorded
 Question = tuple[str, str]  # a model, and a regime in words
@@ -130,13 +132,18 @@ def alone(model: str, profile: tuple[Path, dict]) -> dict:
     return row
 
 
-def to_unordered(model: str, profiles: Profiles, *, at_least: int = 2) -> dict[str, tuple[dict, Profiles]]:
-    """By head that cannot make use of the tokens' order and that so many profiles had, in words: the LSTM's difference to it over
-    their recipes, these being a family of their own, and those profiles."""
-    having = {head: [one for one in of_several_seeds(profiles) if has(one[1], head)] for head in UNORDERED}
-    heads = [head for head, own in having.items() if len(own) >= at_least]
-    rows = _family([(having[head], model, ablation.BASE, head) for head in heads])
-    return {UNORDERED[head]: (row, having[head]) for head, row in zip(heads, rows, strict=True)}
+def lstm_minus(
+    heads: dict[str, str], model: str, profiles: Profiles, *, at_least: int = 2
+) -> dict[str, tuple[dict, Profiles]]:
+    """By those of `heads` that so many profiles had, in words: the LSTM's difference to it over their recipes, these being a family of
+    their own, and those profiles.
+
+    heads  by name: what it is in a sentence
+    """
+    having = {head: [one for one in of_several_seeds(profiles) if has(one[1], head)] for head in heads}
+    asked = [head for head, own in having.items() if len(own) >= at_least]
+    rows = _family([(having[head], model, ablation.BASE, head) for head in asked])
+    return {heads[head]: (row, having[head]) for head, row in zip(asked, rows, strict=True)}
 
 
 def of_several_seeds(profiles: Profiles) -> Profiles:

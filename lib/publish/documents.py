@@ -59,6 +59,7 @@ def render(results: Path) -> str:
         f"Several of these figures are of one run or do not say of how many runs, and few of the sources state how the epoch and the threshold were chosen. {foremost.squares(shown)}",
         foremost.figure(results),
         "### What the figures leave open",
+        _led("The custom model's gain on a CPU.", answer.confirmation(folders)),
         _led("What the answer may miss.", sequence.left_open(folders)),
         _led("The threshold.", f"{foremost.threshold(results)} {foremost.at_sensitivity(results)}"),
         _led("How images were taken.", size.sentence(results)),

@@ -11,6 +11,7 @@ from lib.ablation import control
 from lib.ablation.control import LSTM as LARGEST
 from lib.plots import style
 from lib.publish.asked import (
+    UNORDERED,
     Profiles,
     family,
     gap,
@@ -197,10 +198,9 @@ def _first_answers(profiles: Profiles) -> dict[str, list[str]]:
 
 
 def _variants(profiles: Profiles) -> list[str]:
-    """All variants of the largest ablation, and of others as large, as tables with headings; nothing where none asked for more than the LSTM."""
-    most = max(len(found["headline"]) for _, found in profiles)
-    tables = [_table(folder, found) for folder, found in profiles if len(found["headline"]) == most > 2]
-    return [part for table in tables for part in table]
+    """All variants of every ablation that also asked a head which cannot use the tokens' order, as tables with headings."""
+    larger = [one for one in profiles if any(has(one[1], head) for head in UNORDERED)]
+    return [part for folder, found in larger for part in _table(folder, found)]
 
 
 def _table(folder: Path, found: dict) -> list[str]:

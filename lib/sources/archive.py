@@ -130,7 +130,7 @@ def check_members(source: Path, members: list[zipfile.ZipInfo]) -> None:
 
 
 def check_size(source: Path, members: list[zipfile.ZipInfo]) -> None:
-    """Raises SourceError for members that unpack to more than any set of radiographs would."""
+    """Raises SourceError for members that unpack to more than any set of radiographs would, or that are encrypted."""
     unpacked = sum(member.file_size for member in members)
     if unpacked > LARGEST or unpacked > MOST_SHRUNK * max(source.stat().st_size, 1_000_000):
         raise SourceError(

@@ -43,7 +43,7 @@ class Remote:
 def fetch(remote: Remote, folder: Path, *, progress: bool = True, wait: float = 1.0) -> Path:
     """Download into `folder`, going on where an earlier attempt stopped; size and SHA-256 are checked.
 
-    wait  seconds before the first repetition, doubled for each further one in a row
+    wait  seconds before an attempt goes on, doubled for each in a row that brought nothing, 30 at most
     Raises SourceError when the network or the disk does not give it, or when it is another file.
     """
     folder.mkdir(parents=True, exist_ok=True)

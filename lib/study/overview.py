@@ -25,7 +25,7 @@ QUESTION = (
 ANSWERED_BY = ("06_", "04_", "05_", "01_", "02_", "03_")  # whose answers come first
 FIGURES_FROM = ("04_", "06_", "02_", "03_")  # steps whose first figure may stand on the index page
 FIRST = ("auc", "accuracy", "sensitivity", "specificity")
-WIDEST = 8  # columns from which a table of results is turned on its side
+WIDEST = 8  # columns; a table of results that has more is turned on its side
 # By these columns the ablation's headline is known: what is shown of it is made of them.
 OF_ABLATION = {
     "variant", "parameters", "auc", "low", "high", "spread", "reference", "difference", "adjusted_low", "adjusted_high", "p_adjusted",

@@ -103,7 +103,7 @@ class Step:
     def inputs(self, reads: tuple[str, ...] = ()) -> str:
         """Fingerprint of the notebook, the code it runs and its data (not its layout), its settings, what it was given and the models it reads.
 
-        Of real images and weights sizes and dates count.
+        Of real images sizes and dates count, of the ImageNet weights the date.
         """
         root, config = self.config.root, self.config
         cells = json.loads(self.source.read_text(encoding="utf-8"))["cells"]
