@@ -120,13 +120,13 @@ def share_of_blocks(tables: Sequence[pd.DataFrame]) -> tuple[float, float]:
 
 
 def counting(table: pd.DataFrame, *, blocks: bool = False) -> str:
-    """How many evenly weighted ill and normal images are worth as much as these under the weights of `balanced` (Kish 1965), in words."""
+    """The effective sample size of each class under the weights of `balanced` (Kish 1965), in words."""
     y_true = table["y_true"].to_numpy()
     share = overlap.weights(sized(table), y_true, blocks=blocks)
     ill, normal = (
         share[y_true == label].sum() ** 2 / (share[y_true == label] ** 2).sum() for label in (1, 0)
     )
-    return f"{ill:.0f} ill and {normal:.0f} normal ones"
+    return f"{ill:.0f} pneumonia and {normal:.0f} normal images"
 
 
 def balanced_auc(found: Measured, *, blocks: bool = False) -> Draws:

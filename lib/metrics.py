@@ -217,7 +217,9 @@ NAMES = {
 
 def title(name: str) -> str:
     """What a page calls a metric of NAMES, or one after temperature scaling, such as `brier_scaled`."""
-    return NAMES[name.removesuffix("_scaled")] + (", after scaling" if name.endswith("_scaled") else "")
+    return NAMES[name.removesuffix("_scaled")] + (
+        ", after temperature scaling" if name.endswith("_scaled") else ""
+    )
 
 
 LOWER_IS_BETTER = ("brier", "log_loss", "ece")

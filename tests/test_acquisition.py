@@ -189,10 +189,12 @@ def test_what_is_said_of_it(small_ill_large_normal, monkeypatch, tmp_path):
     )
     assert str(sizes) != str(both)
     assert f"Xception-LSTM (`quick`) has an AUC of {sizes} instead of {row['auc']:.3f} [" in said
-    assert f"; when their cut is alike too, of {both}. The images that weigh most there may be harder" in said
+    assert (
+        f", and of {both} with their cut balanced too. The images that weigh most there may be harder" in said
+    )
     rightly = acquisition.by_cut({"": size._measured()}).set_index("cut")["specificity"]["whole blocks"]
     assert (
-        "outside test, 79% of the ill ones and 6% of the normal ones have sides of whole JPEG blocks (multiples of 8 pixels)"
+        "outside test, both sides of 79% of the pneumonia and 6% of the normal ones are multiples of 8 pixels (whole JPEG blocks)"
         in said
     )
     assert f"Xception-LSTM classifies {rightly.estimate:.1%}".rstrip("%") in said
@@ -217,6 +219,6 @@ def test_the_card_says_how_pairs_were_cut_where_that_is_known():
     whole = overlap.whole_blocks(acquisition.sized(pairs))
     ill, normal = (whole[pairs["y_true"] == label].mean() for label in (1, 0))
     said = tried._cut(pairs)
-    assert f"{ill:.0%} of the ill images and {normal:.0%} of the normal" in said
+    assert f"{ill:.0%} of the pneumonia images and {normal:.0%} of the normal" in said
     assert f"the AUC would be {(1 + ill - normal) / 2:.2f}" in said
     assert tried._cut(pairs.assign(image="unknown.png")) == ""

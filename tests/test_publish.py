@@ -50,9 +50,9 @@ def test_the_readme_also_shows_the_recipe_that_pairs_chose_and_says_why(results)
     xception, custom = "xception_lstm", "custom_cnn_lstm"
     assert shown == [("overlap", xception), ("quick", custom), ("refit", xception), ("quick", xception)]
     assert (
-        "Each model is shown by:\n\n- the recipe that was made its primary one before its test figures were known; it is listed first and need not be the best\n"
-        "- the recipe whose settings validation on matched pairs chose, as many normal as ill training patients between whom a classifier on thumbnails does not "
-        "decide (Xception-LSTM: `refit`, added when its test figures were known)\n"
+        "The table lists, for each model:\n\n- the recipe declared primary before that recipe's test figures were known (listed first, not necessarily the best)\n"
+        "- the recipe chosen by validation on matched pairs, equal numbers of normal and pneumonia training patients whom a classifier on thumbnails cannot "
+        "tell apart (Xception-LSTM: `refit`, added when its test figures were known)\n"
         "- the protocol of the notebook that this project grew out of (`quick`, its short form for 2 cores)\n"
         in documents.render(results)
     )
@@ -92,7 +92,7 @@ def test_the_recipe_that_pairs_chose_is_shown_once_where_it_is_the_first(results
     (results / "quick" / "predictions").parent.rename(results / "refit")
     assert [folder.name for folder, _ in foremost.rows(results)] == ["refit", "refit"]
     assert (
-        "Each model is shown by:\n\n- the recipe that was made its primary one before its test figures were known; it is listed first and need not be the best\n\n"
+        "The table lists, for each model:\n\n- the recipe declared primary before that recipe's test figures were known (listed first, not necessarily the best)\n\n"
         in documents.render(results)
     )
 
@@ -138,7 +138,7 @@ def test_the_readme_says_whether_the_threshold_carries_over(results):
     held = evaluate.deciding(evaluate.recorded(results / "quick")["xception_lstm"][0])
     normal = (held["y_true"] == 0).sum()
     assert (
-        f"% on the {normal} normal images among those on which the threshold was chosen, and of {shown}% on the test images"
+        f"% on the {normal} normal images among those on which the threshold was chosen, and of {shown}% on the test set, whose distribution differs"
         in documents.render(results)
     )
 
@@ -347,7 +347,10 @@ def test_the_model_card_says_what_is_left_without_the_shortcut(results, profile)
     validation = table(1, 3.0)[:40]
     found = stats.resample([validation], [metrics.auc], n_boot=2000, seed=42, score="logit").interval()
     card = documents.model_card(results)
-    assert "Mean AUC on 40 validation images whose normal and ill patients look alike to a thumbnail" in card
+    assert (
+        "Mean AUC on 40 validation images whose normal and pneumonia patients look alike to a thumbnail"
+        in card
+    )
     assert f"| Xception-LSTM | {profile} | 1 | {found} |" in card
 
 

@@ -87,7 +87,7 @@ def table_of(folders: list[Path]) -> list[str]:
 
 def first_answer(xception: str, custom: str) -> str:
     return (
-        "**Does the LSTM help, compared with mean-pooling that has as many weights?**\n\n"
+        "**Does the LSTM help, compared with mean-pooling with as many parameters?**\n\n"
         f"- **Xception-LSTM: {xception}\n- **Custom CNN-LSTM: {custom}\n\n"
         "By head, token order and recipe, and what trained models read in their tokens: [models/README.md](models/README.md#the-answer-at-length)."
     )
@@ -153,7 +153,7 @@ def test_a_third_look_at_the_same_runs_asks_for_a_smaller_p(tmp_path, monkeypatc
     row = {"difference": 0.03, "adjusted_low": 0.03 - 0.02 * (1 if differs else 2), "adjusted_high": 0.05}
     row |= {"differs": differs, "p": p, "p_adjusted": p, "comparisons": 2}
     monkeypatch.setattr(recipes, "_family", lambda gaps: [row] * len(gaps))
-    words = "not shown (looked at twice before, it needed p below 0.022 and has 0.039)"
+    words = "not shown (p = 0.039; this third look required p < 0.022)"
     assert (words in answer.in_short(folders)) == (words in at_length(folders)) == late
     assert (": yes" in answer.in_short(folders)) == (differs and not late)
     assert "third look" not in answer.in_short(folders[:2])
@@ -179,7 +179,7 @@ def test_the_first_answer_says_what_became_of_a_confirmation(tmp_path, monkeypat
     files.write_json(again / "06_ablation.json", found)
     assert f"On a CPU a gain was shown, and {seen} by fresh seeds (below)." in answer.in_short([first, again])
     said = answer.confirmation([first, again])
-    assert said.endswith("the LSTM's AUC is 0.700 there, that of mean-pooling 0.800.")
+    assert said.endswith("the LSTM's AUC is 0.700, that of mean-pooling 0.800.")
     shown = f"The LSTM's gain over mean-pooling was shown in `custom_cpu` ({gap_of(first)}) and {seen} by 2 fresh seeds on the same test images"
     assert said.startswith(
         f"{shown} (`custom_again`, {written((low + high) / 2, low, high)}). On validation pairs"
@@ -198,13 +198,15 @@ def test_a_confirmation_stays_one_comparison_when_its_profile_gets_more_heads(tm
     assert before == after and before["comparisons"] == 1
     assert gap_of(more) != gap_in(after) and gap_of(profiles[1])[:7] == gap_in(after)[:7]
     said = answer.confirmation([profiles[0], more])
-    assert f"on the same test images (`custom_again`, {gap_in(after)}). Its difference to heads" in said
+    assert (
+        f"on the same test images (`custom_again`, {gap_in(after)}). The LSTM's difference to heads" in said
+    )
     (row, having) = recipes.lstm_minus(recipes.UNORDERED, CUSTOM, [(more, wider)], at_least=1)[
-        "a head that reads tokens one by one"
+        "a head that processes each token by itself"
     ]
     assert [folder for folder, _ in having] == [more]
     shown = "shown" if row["differs"] else "not shown"
-    over = f"cannot use the tokens' order: {gap_in(row)} to a head that reads tokens one by one ({shown}). On"
+    over = f"cannot use the tokens' order: {gap_in(row)} to a head that processes each token by itself ({shown}). On"
     assert over in said
     assert "tokens' order" not in answer.confirmation(profiles)
 
@@ -220,11 +222,9 @@ def test_a_head_that_knows_the_places_is_a_comparison_of_its_own(tmp_path):
     (row, _) = recipes.lstm_minus(recipes.PLACED, CUSTOM, profiles, at_least=1).popitem()[1]
     assert row["comparisons"] == 1 and row["reference"] == "transformer-raster"
     shown = "shown" if row["differs"] else "not shown"
-    placed = (
-        f"{gap_in(row)} to a Transformer, which is told the tokens' places and has no recurrence ({shown})."
-    )
+    placed = f"To a Transformer, which is told the tokens' places and has no recurrence, it is {gap_in(row)} ({shown})."
     said = answer.confirmation([folder for folder, _ in profiles])
-    assert f"(not shown). Its difference is {placed} On validation pairs" in said
+    assert f"(not shown). {placed} On validation pairs" in said
 
 
 def test_differences_over_recipes_are_one_family_of_comparisons(tmp_path):
@@ -430,7 +430,7 @@ def test_what_a_control_says_is_of_xception_first_and_mixes_no_models(tmp_path):
         tmp_path / "quick", 0.2, regime="frozen"
     )  # it has no largest read-out, which the custom one's is not for
     controlled(frozen, gains=seen)
-    assert "largest value" not in sequence.left_open([custom, frozen])
+    assert "Max-pooled" not in sequence.left_open([custom, frozen])
 
 
 def test_single_seeds_of_the_known_truth_are_those_of_all_profiles(tmp_path):
@@ -484,7 +484,7 @@ def test_the_readme_says_in_short_what_a_difference_of_zero_leaves_open(tmp_path
     folder = asked(tmp_path / "tuned", 0.5, heads=("mean-mlp", "lstm-raster", control.LSTM))
     assert sequence.left_open([folder]) == ""
     unseen = "does not reliably learn whether two opacities are in one lung or in both"
-    largest = "Read out at the largest value of all steps instead, it learns that relation"
+    largest = "Max-pooled over its steps instead, it learns that relation"
     for seen, missed, read in (
         (SEEN, None, False),
         (SEEN - {("relation", "lstm-raster")}, unseen, True),
@@ -510,13 +510,13 @@ def test_the_readme_says_what_the_read_out_that_learns_a_relation_makes_of_radio
     said = sequence.left_open([few, many])
     assert f" is {gap_of(many, control.LSTM)}, adjusted for 2 comparisons. On the synthetic" in said
     assert "(Xception-LSTM, `quick`, with the backbone trained too)" in said
-    assert "largest value" not in sequence.left_open([few])
+    assert "Max-pooled" not in sequence.left_open([few])
     frozen = asked(tmp_path / "frozen", 0.9, heads=("mean-mlp", "lstm-raster", control.LSTM), regime="frozen")
     controlled(frozen, gains=seen)
     assert sequence.left_open([few, many, frozen]) == said  # of the first regime that can say
     controlled(many, gains=seen - {("relation", control.LSTM)})  # it does not learn it either
     assert "(Xception-LSTM, `frozen`, on frozen features)" in sequence.left_open([few, many, frozen])
-    assert "largest value" not in sequence.left_open([few, many])
+    assert "Max-pooled" not in sequence.left_open([few, many])
 
 
 def test_that_read_out_is_told_over_all_recipes_that_asked_for_it(tmp_path):

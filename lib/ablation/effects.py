@@ -27,7 +27,7 @@ class Effects:
     auc          one row a variant: auc, low, high (resampling seeds and patients), spread (over seeds), seeds
     heads        one row a variant: its difference to mean-pooling on the same channels (see `differences`)
     orders       one row an order: its difference to the same head in raster order
-    beyond       one row a sequence head: its difference to the head that sees tokens one by one
+    beyond       one row a sequence head: its difference to the head that processes each token by itself
     components   spread between fixed orders and between seeds (see `order_components`); empty without enough orders
     per_seed     one row a run: variant, seed, auc
     """

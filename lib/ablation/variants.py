@@ -12,8 +12,8 @@ REFERENCE = "mean-mlp"  # what every head is compared with: no sequence, no arra
 BASE = "lstm-raster"  # whose size every head is matched to, and which the orders are compared with
 TOLERANCE = 0.02  # relative difference in the number of parameters that counts as matched
 NAMED = (
-    "A name says what reads the tokens: `mean-mlp` a hidden layer on their mean (the reference); `token-mean` a hidden layer on every token, then the mean, so one by "
-    "one; `attention-pool` gated attention, then a hidden layer; `lstm-<order>` an LSTM in that order, read out at its last step or, with `-mean` and `-max`, at the mean or the largest value of "
+    "A name says what reads the tokens: `mean-mlp` a hidden layer on their mean (the reference); `token-mean` a hidden layer on every token by itself, then the "
+    "mean; `attention-pool` gated attention, then a hidden layer; `lstm-<order>` an LSTM in that order, read out at its last step or, with `-mean` and `-max`, mean-pooled or max-pooled over "
     "all steps. `random` is one random order for all images, `shuffle` a new one for each."
 )
 

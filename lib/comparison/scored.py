@@ -167,7 +167,7 @@ def headline_sentence(found: Scored) -> str:
 def curve_sentence(found: Scored) -> str:
     """What the ROC and the precision-recall curve of each model say in figures."""
     parts = [
-        f"{NAMES[row['model']]} finds {_share(row, 'sensitivity_at_90_specificity')} of the ill images where 90% of the normal ones are left alone and "
+        f"{NAMES[row['model']]} finds {_share(row, 'sensitivity_at_90_specificity')} of the pneumonia images where 90% of the normal ones are left alone and "
         f"{_share(row, 'sensitivity_at_95_specificity')} where 95% are; its average precision is {row['average_precision']:.3f} "
         f"[{row['average_precision_low']:.3f}, {row['average_precision_high']:.3f}]"
         for row in found.headline.to_dict("records")
@@ -202,7 +202,7 @@ def _share(row: dict, name: str) -> str:
 
 def calibration_sentence(found: Scored) -> str:
     parts = [
-        f"{NAMES[row.model]}'s calibration error goes from {row.ece:.3f} to {row.ece_scaled:.3f} (temperature {row.temperature:.2f})"
+        f"{NAMES[row.model]}'s expected calibration error goes from {row.ece:.3f} to {row.ece_scaled:.3f} (temperature {row.temperature:.2f})"
         for row in found.headline.itertuples()
     ]
     return "With the temperature fitted on images held out, " + " and ".join(parts) + " on the test images."
@@ -211,7 +211,7 @@ def calibration_sentence(found: Scored) -> str:
 def subgroup_sentence(found: Scored) -> str:
     rows = found.subgroups
     parts = [
-        f"{NAMES[model]} calls rightly "
+        f"{NAMES[model]} classifies correctly "
         + ", ".join(f"{row.share.estimate:.1%} of {row.n} {row.subtype}" for row in own.itertuples())
         for model, own in rows.groupby("model", sort=False)
     ]

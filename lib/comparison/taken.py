@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def rightly(models: dict[str, Measured]) -> list[str]:
-    """What is called rightly by the height of the original and by its cut, paragraphs and tables; models by the name shown."""
+    """What is classified correctly by the height of the original and by its cut, paragraphs and tables; models by the name shown."""
     return [
         "Classified correctly at the threshold, by the height of the original in pixels:",
         _table("height", acquisition.by_height(models)),
@@ -36,7 +36,7 @@ def left(models: dict[str, Measured]) -> str:
     )
     gap = (first - second).interval()
     return (
-        "Weighted so that height, shape and cut of their originals are alike in the mean of either class (overlap weights, Li, Morgan & Zaslavsky "
+        "Weighted so that the originals of both classes agree on average in height, aspect ratio and cut (overlap weights, Li, Morgan & Zaslavsky "
         f"2018, held as fitted), the test images leave an AUC of {own}; {' minus '.join(models)} is then {gap.estimate:+.3f} "
         f"[{gap.low:+.3f}, {gap.high:+.3f}]. The images that weigh most may be harder for other reasons too."
     )
@@ -60,7 +60,7 @@ def _table(name: str, found: pd.DataFrame) -> str:
             {
                 "Model": found["model"], name.capitalize(): found[name],
                 "Normal": found["normal"].map(str), "Specificity": found["specificity"].map(_written),
-                "Ill": found["ill"].map(str), "Sensitivity": found["sensitivity"].map(_written), "AUC": found["auc"].map(_written),
+                "Pneumonia": found["ill"].map(str), "Sensitivity": found["sensitivity"].map(_written), "AUC": found["auc"].map(_written),
             }
         )
     )  # fmt: skip

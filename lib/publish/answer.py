@@ -19,9 +19,9 @@ from lib.publish.asked import (
     counted,
     gap,
     lstm_minus,
+    minus_token_mean,
     of_several,
     of_several_seeds,
-    one_by_one,
     over_recipes,
     questions,
     row_of,
@@ -42,7 +42,7 @@ def in_short(folders: list[Path]) -> str:
     over = over_recipes(asked)
     items = "\n".join(f"- **{name}: {_of_model(model, asked, over)}" for model, name in style.NAMES.items())
     more = "By head, token order and recipe, and what trained models read in their tokens: [models/README.md](models/README.md#the-answer-at-length)."
-    question = "**Does the LSTM help, compared with mean-pooling that has as many weights?**"
+    question = "**Does the LSTM help, compared with mean-pooling with as many parameters?**"
     return f"{question}\n\n{items}\n\n{more}" if asked else ""
 
 
@@ -72,7 +72,11 @@ def _of_model(model: str, asked: dict[Question, Profiles], over: dict[Question, 
 def _confirmed(model: str, profiles: Profiles) -> str:
     """What became of a gain that one profile had shown by itself, in a sentence; nothing where none was to be confirmed."""
     found = _confirmation(profiles)
-    return f" On a CPU a gain was shown, and {_outcome(alone(model, found[1]))} by fresh seeds (below)." if found else ""
+    return (
+        f" On a CPU a gain was shown, and {_outcome(alone(model, found[1]))} by fresh seeds (below)."
+        if found
+        else ""
+    )
 
 
 def confirmation(folders: list[Path]) -> str:
@@ -85,7 +89,7 @@ def confirmation(folders: list[Path]) -> str:
             return (
                 f"The LSTM's gain over mean-pooling was shown in `{first.name}` ({gap(row_of(shown))}) and {_outcome(row)} by {own['seeds']} fresh seeds on the same test images "
                 f"(`{again.name}`, {gap(row)}).{_over_others(model, found[1])} On validation pairs that thumbnails cannot tell apart, the LSTM's AUC is "
-                f"{own['val_auc']:.3f} there, that of mean-pooling {pool['val_auc']:.3f}."
+                f"{own['val_auc']:.3f}, that of mean-pooling {pool['val_auc']:.3f}."
             )
     return ""
 
@@ -106,14 +110,20 @@ def _outcome(row: dict) -> str:
 def _over_others(model: str, profile: tuple[Path, dict]) -> str:
     """What the LSTM gains over heads that cannot use the tokens' order, and over one that knows their places, in one profile that has them."""
     unordered, placed = (
-        [
-            f"{gap(row)} to {head} ({_seen(row)})"
+        {
+            head: (gap(row), _seen(row))
             for head, (row, _) in lstm_minus(heads, model, [profile], at_least=1).items()
-        ]
+        }
         for heads in (UNORDERED, PLACED)
     )
-    said = f" Its difference to heads that cannot use the tokens' order: {' and '.join(unordered)}."
-    return "".join([said if unordered else "", *(f" Its difference is {one}." for one in placed)])
+    listed = " and ".join(f"{change} to {head} ({seen})" for head, (change, seen) in unordered.items())
+    said = f" The LSTM's difference to heads that cannot use the tokens' order: {listed}."
+    return "".join(
+        [
+            said if unordered else "",
+            *(f" To {head}, it is {change} ({seen})." for head, (change, seen) in placed.items()),
+        ]
+    )
 
 
 def _seen(row: dict) -> str:
@@ -133,8 +143,8 @@ def at_length(folders: list[Path]) -> list[str]:
     rows = [_line(question, profiles) for question, profiles in asked.items()]
     columns = (
         "How to read the table: differences are of the test AUC, mean over seeds, with 95% intervals.\n"
-        "- *LSTM minus mean-pooling*: mean-pooling has as many weights as the LSTM. *Detectable* is the smallest true difference between them that such a study shows with 80% power.\n"
-        "- *LSTM minus one by one*: the other head reads every token by itself and averages.\n"
+        "- *LSTM minus mean-pooling*: mean-pooling has as many parameters as the LSTM. *Detectable* is the smallest true difference between them that such a study shows with 80% power.\n"
+        "- *LSTM minus token-mean*: the other head processes every token by itself and averages.\n"
         "- *Raster minus shuffled*: raster order is row by row; shuffled is a fresh random order for each image, in training too (and for each zoom at which an image is read).\n"
         '- In parentheses: the profile, where another one than that of the row had the comparison; and "1 of n", where the comparison is one of n. Its interval then holds for all n at once, and is wider.'
     )
@@ -201,6 +211,6 @@ def _line(question: Question, profiles: Profiles) -> dict[str, str]:
         "LSTM better?": within(verdict),
         "LSTM minus mean-pooling": f"{gap(row)}{of_several(found['headline'])}",
         "Detectable": f"{row['detectable']:.3f}" if _powered(found) else "",
-        "LSTM minus one by one": one_by_one(profiles),
+        "LSTM minus token-mean": minus_token_mean(profiles),
         "Raster minus shuffled": arrangement(profiles),
     }

@@ -13,7 +13,7 @@ REGIMES = {"finetuned": "With the backbone trained too", "frozen": "On frozen fe
 
 # Heads that read all tokens and cannot make use of their order.
 UNORDERED = {
-    "token-mean": "a head that reads tokens one by one",
+    "token-mean": "a head that processes each token by itself",
     "lstm-shuffle": "the LSTM on shuffled tokens",
 }
 # Heads that are told where each token lies, and do not read one after the other.
@@ -82,8 +82,8 @@ def _count(rows: list[dict]) -> int:
     return sum(row["difference"] is not None for row in rows)
 
 
-def one_by_one(profiles: Profiles) -> str:
-    """The LSTM's difference to a head that sees tokens one by one, as a cell; nothing where no profile has such a head."""
+def minus_token_mean(profiles: Profiles) -> str:
+    """The LSTM's difference to a head that processes each token by itself, as a cell; nothing where no profile has such a head."""
     found = _first(profiles, "beyond", ablation.BASE)
     return f"{gap(found[0])}{found[1]}" if found else ""
 
@@ -209,7 +209,7 @@ def too_late(row: dict, profiles: Profiles) -> str:
     third = any(folder.name in CONFIRMS for folder, _ in profiles)
     if not third or not row["differs"] or row["p_adjusted"] < THIRD_LOOK:
         return ""
-    return f" (looked at twice before, it needed p below {THIRD_LOOK} and has {row['p_adjusted']:.2g})"
+    return f" (p = {row['p_adjusted']:.2g}; this third look required p < {THIRD_LOOK})"
 
 
 def runs(profiles: Profiles, variant: str = ablation.BASE) -> int:

@@ -22,8 +22,8 @@ from lib.tables import markdown
 
 BEGIN, END = "<!-- results: written by `make publish` -->", "<!-- end of results -->"
 
-INTERVALS = "95% intervals resample the test patients, the seeds and, for figures at a chosen threshold, also the patients on whom that threshold is chosen."
-COVERED = "They are percentiles of 2,000 resamples, stretched where seeds are few (`lib/stats.py`). (In 150 simulated studies, drawn from the logits of `calibrated`, the interval of the specificity at Youden's index covered the truth in 91%.)"
+INTERVALS = "95% bootstrap intervals resample the test patients, the seeds and, for figures at a chosen threshold, also the patients on whom that threshold is chosen."
+COVERED = "They are percentile intervals of 2,000 resamples, widened where seeds are few (`lib/stats.py`). (In 150 simulated studies, drawn from the logits of `calibrated`, the interval of the specificity at Youden's index covered the truth in 91%.)"
 
 # Published results on the same 624 test images, with what limits the comparison and where they stand.
 KERMANY, V2, PLUS = "doi:10.1016/j.cell.2018.02.010", "doi:10.1038/s41597-022-01721-8", "arXiv:2404.15786"
@@ -48,7 +48,7 @@ def render(results: Path) -> str:
         ANCHORS, columns=["Published on the same 624 images", "Accuracy, %", "AUC", "Note", "Where"]
     )
     parts = [
-        "A profile is a way of training (listed further down); profiles that train a model by the same settings, whatever their seeds, device and the variants of their ablation, count as one recipe of it.",
+        "A profile is a named set of settings (listed below). Profiles that differ for a model only in seeds, device or ablation variants count as one recipe of it.",
         answer.in_short(folders),
         _headline(shown),
         "Figures are means over seeds, on the 624 images of the official test set, in the copy that [data/README.md](data/README.md) describes. The threshold and the epoch "
@@ -189,7 +189,9 @@ def _minutes(rows: list[tuple[Path, dict]]) -> str:
     shared = "; on the H100, ten trainings ran at a time" if any("H100" in name for name in devices) else ""
     if shared and any(folder.name == "custom" for folder, _ in rows):
         shared += " (of `custom`, sixteen)"
-    return f"Minutes are summed over the seeds, some of which shared the machine with other work{shared}."
+    return (
+        f"Training times are summed over the seeds, some of which shared the machine with other work{shared}."
+    )
 
 
 def _infos(folder: Path, row: dict) -> list[dict]:
@@ -209,7 +211,7 @@ def _row(folder: Path, row: dict) -> dict:
         "Accuracy, %": interval(row, "accuracy", ".1f", 100),
         "Sensitivity, %": interval(row, "sensitivity", ".1f", 100),
         "Specificity, %": interval(row, "specificity", ".1f", 100),
-        "n (patients)": f"{row['n']} ({row['n_patients']})",
-        "Trained on": ", ".join(sorted({info["device"] for info in infos})),
-        "Minutes": f"{minutes:.0f}",
+        "Images (patients)": f"{row['n']} ({row['n_patients']})",
+        "Hardware": ", ".join(sorted({info["device"] for info in infos})),
+        "Training, min": f"{minutes:.0f}",
     }

@@ -32,14 +32,14 @@ def recipes(shown: list[tuple[Path, dict]]) -> str:
     """Why `rows` shows the recipes that it does; of the pairs' choice and the original protocol nothing where they are not shown."""
     names = list(dict.fromkeys(folder.name for folder, _ in shown))
     words = [
-        "the recipe that was made its primary one before its test figures were known; it is listed first and need not be the best"
+        "the recipe declared primary before that recipe's test figures were known (listed first, not necessarily the best)"
     ]
     for name in names[1:]:
         models = " and ".join(style.NAMES[row["model"]] for folder, row in shown if folder.name == name)
         if name in BY_PAIRS:
             words.append(
-                "the recipe whose settings validation on matched pairs chose, as many normal as ill training patients between whom a classifier on "
-                f"thumbnails does not decide ({models}: `{name}`, added when its test figures were known)"
+                "the recipe chosen by validation on matched pairs, equal numbers of normal and pneumonia training patients whom a classifier on "
+                f"thumbnails cannot tell apart ({models}: `{name}`, added when its test figures were known)"
             )
         if name in SQUARES:
             words.append(
@@ -50,7 +50,7 @@ def recipes(shown: list[tuple[Path, dict]]) -> str:
     words += (
         [f"the protocol of the notebook that this project grew out of ({' and '.join(held)})"] if held else []
     )
-    return "Each model is shown by:\n\n" + "\n".join(f"- {word}" for word in words)
+    return "The table lists, for each model:\n\n" + "\n".join(f"- {word}" for word in words)
 
 
 def squares(shown: list[tuple[Path, dict]]) -> str:
@@ -75,7 +75,7 @@ def threshold(results: Path) -> str:
     normal = (held["y_true"] == 0).sum()  # the seeds hold out the same images
     return (
         f"At its threshold, {style.NAMES[model]} (`{folder.name}`) has a specificity of {100 * np.mean(kept):.1f}% on the {normal} normal images among those on "
-        f"which the threshold was chosen, and of {interval(row, 'specificity', '.1f', 100)}% on the test images, which are shifted ([data/README.md](data/README.md))."
+        f"which the threshold was chosen, and of {interval(row, 'specificity', '.1f', 100)}% on the test set, whose distribution differs ([data/README.md](data/README.md))."
     )
 
 
@@ -91,7 +91,7 @@ def at_sensitivity(results: Path) -> str:
     )
     return (
         "At another threshold, the highest that keeps 95% sensitivity on the images on which thresholds are chosen, it reaches "
-        f"{_at_sensitivity(folder, model)} on test{besides}. The rule of the first table, Youden's index (the cut at which sensitivity plus specificity is largest), was settled before these figures were known."
+        f"{_at_sensitivity(folder, model)} on test{besides}. The rule of the first table, Youden's index (the threshold at which sensitivity plus specificity is largest), was settled before these figures were known."
     )
 
 
@@ -112,7 +112,7 @@ def together(results: Path) -> str:
     apart, one = (Measured(own, n_boot=n_boot) for own in (tables, [evaluate.together(tables)]))
     return (
         f"The {len(tables)} seeds of {style.NAMES[model]} (`{folder.name}`) as one model, their logits averaged: test AUC "
-        f"{one.interval('auc')}, accuracy {_share(one, 'accuracy', 'half')}% at probability 0.5, where the seeds one by one have "
+        f"{one.interval('auc')}, accuracy {_share(one, 'accuracy', 'half')}% at probability 0.5, where the single seeds average "
         f"{_share(apart, 'accuracy', 'half')}%, and {_share(one, 'accuracy', evaluate.CHOSEN)}% at its own "
         f"threshold. {_cut(one)}"
     )
@@ -124,7 +124,7 @@ def _cut(one: Measured) -> str:
     normal = held.loc[held["y_true"] == 0, "probability"]
     low, high = np.nanquantile(one.redrawn[0][evaluate.CHOSEN], [0.025, 0.975])
     return (
-        f"Its two accuracies are of the same averaged logits and differ by the cut alone. That threshold, {chosen:.3f}, is chosen with "
+        f"Its two accuracies are of the same averaged logits and differ in the threshold alone. That threshold, {chosen:.3f}, is chosen with "
         f"{(normal >= chosen).sum()} of {len(normal)} normal images at or above it; when the patients who choose it are resampled, as they "
         f"are for every interval at a chosen threshold, it lies between {low:.3f} and {high:.3f} in 95% of resamples."
     )

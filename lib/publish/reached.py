@@ -23,7 +23,7 @@ def section(folders: list[Path]) -> list[str]:
     found = {folder.name: _recorded(folder) for folder in folders}
     return [
         _by_metric(folders),
-        "*After scaling* means: after scaling by a temperature, which is held as it was fitted when patients are resampled. A proportion near 0 or 1 has an interval at least as wide as the exact one that counts each patient as one trial.",
+        "The temperature of *temperature scaling* is held as it was fitted when patients are resampled. A proportion near 0 or 1 has an interval at least as wide as the exact (Clopper-Pearson) one that counts each patient as one trial.",
         "### Operating points and kinds of image",
         "Each threshold except 0.5 is a probability that was chosen on patients held out of train and applied to the test images (shown: the mean over seeds); "
         "in every resample it is chosen again.",
@@ -77,8 +77,8 @@ def _by_kind(found: dict[str, dict]) -> str:
         {
             "Model": style.NAMES[row["model"]],
             "Profile": profile,
-            "Images": row["subtype"],
-            "n (patients)": f"{row['n']} ({row['n_patients']})",
+            "Kind": row["subtype"],
+            "Images (patients)": f"{row['n']} ({row['n_patients']})",
             "Classified correctly": f"{row['measure']} {interval(row, 'share', '.3f')}",
             "AUC": interval(row, "auc", ".3f") if row["auc"] else "",
         }

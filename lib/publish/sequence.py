@@ -25,7 +25,7 @@ from lib.publish.asked import (
 from lib.tables import markdown
 
 TRIED = {
-    "xception_lstm": "The trials that chose recipes (section What was tried) were of the LSTM, so mean-pooling was trained with settings that were chosen for its rival.",
+    "xception_lstm": "The trials that chose recipes (section What was tried) were of the LSTM, so mean-pooling was trained with settings that were chosen for the LSTM.",
     "custom_cnn_lstm": "The trials that chose recipes (section What was tried) were of Xception-LSTM.",
 }
 READINGS = {
@@ -145,7 +145,7 @@ def _on_radiographs(folder: Path, found: dict, regime: str, asking: Profiles) ->
     several = together({(model, regime): asking}, LARGEST).values()  # none, where fewer than two can say
     change = "; over ".join([f"{gap(row_of(found, LARGEST))}{family(found['headline'])}", *several])
     return (
-        f"Read out at the largest value of all steps instead, it {reached}. On radiographs ({style.NAMES[model]}, `{folder.name}`, {within(regime)}), the test "
+        f"Max-pooled over its steps instead, it {reached}. On radiographs ({style.NAMES[model]}, `{folder.name}`, {within(regime)}), the test "
         f"AUC of that read-out minus that of mean-pooling is {change}."
     )
 

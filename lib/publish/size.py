@@ -28,10 +28,10 @@ def sentence(results: Path) -> str:
     sizes, both = (acquisition.balanced_auc(found, blocks=blocks).interval() for blocks in (False, True))
     count = acquisition.counting(found.tests[0])
     return (
-        "A part of such figures may come from how images were taken and of whom ([data/README.md](data/README.md)). The originals (the files before they were "
-        f"squashed) differ by class in size, and in how they were cut: outside test, {ill:.0%} of the ill ones and {normal:.0%} of the normal ones have sides of whole JPEG "
-        f"blocks (multiples of 8 pixels). When the test images are weighted so that height and shape of the originals are alike in the mean of either class (worth as much as {count} weighted evenly), "
-        f"{style.NAMES[model]} (`{folder.name}`) has an AUC of {sizes} instead of {interval(row, 'auc', '.3f')}; when their cut is alike too, of {both}. The images that weigh most there may be harder for other reasons too. {_blocks(model, found)}"
+        "Part of such figures may reflect how, and of whom, images were taken ([data/README.md](data/README.md)). The originals (the files before they were "
+        f"squashed) differ by class in size, and in how they were cut: outside test, both sides of {ill:.0%} of the pneumonia and {normal:.0%} of the normal ones are "
+        f"multiples of 8 pixels (whole JPEG blocks). With the test images weighted so that the originals of both classes agree on average in height and aspect ratio (effective sample size {count}), "
+        f"{style.NAMES[model]} (`{folder.name}`) has an AUC of {sizes} instead of {interval(row, 'auc', '.3f')}, and of {both} with their cut balanced too. The images that weigh most there may be harder for other reasons too. {_blocks(model, found)}"
     ).rstrip()
 
 
@@ -61,7 +61,7 @@ def section(results: Path) -> list[str]:
         *taken.rightly(shown),
         "AUC on the test images as they are, and on the same images weighted (overlap weights, Li, Morgan & Zaslavsky 2018, held as fitted): so that the logs of height and aspect ratio, "
         "their squares and their product have the same mean in both classes (sizes balanced), and so that whole blocks do too. What then counts most are images whose size is common in both "
-        f"classes (all are worth as much as {_counts(next(iter(shown.values())))}, weighted evenly); these may be harder for other reasons too:",
+        f"classes (effective sample size {_counts(next(iter(shown.values())))}); these may be harder for other reasons too:",
         markdown(pd.DataFrame([_balanced(folder, row) for folder, row in foremost.rows(results)])),
         *_heads(published(results)),
     ]

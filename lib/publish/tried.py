@@ -14,12 +14,12 @@ N_BOOT = 2000
 # Validation sets of `lib.trials`: the profile they chose, and what they hold out.
 CHOSEN_ON = {
     "few": ("reframed", "of the pairs below, the few that profile `matched` holds out too"),
-    "matched": ("matched", "paired so that a 16 x 16 thumbnail does not tell the normal from the ill"),
+    "matched": ("matched", "paired so that a 16 x 16 thumbnail does not tell normal from pneumonia"),
     "block": ("tuned", "that are consecutive in the numbering, as the test patients are"),
 }
 
 SWAPPED = (
-    " In the column on widths, normal images are narrowed by 13% and ill ones widened by 11%: squashing turned the originals' "
+    " In the column on widths, normal images are narrowed by 13% and pneumonia images widened by 11%: squashing turned the originals' "
     "aspect ratios into widths, and a model that leans on them loses there. In the column on borders, each image wears the "
     "outer 12% of one of the other class. The widths helped to choose `stretched` and nothing since, the borders nothing ([EXPERIMENTS.md](EXPERIMENTS.md), which explains its words)."
 )
@@ -85,7 +85,7 @@ def on_pairs(rows: list[tuple[Path, dict]]) -> list[str]:
     if not told:
         return []
     return [
-        f"Mean AUC on {len(pairs)} validation images whose normal and ill patients look alike to a thumbnail (a linear classifier on thumbnails reaches 0.52: [EXPERIMENTS.md](EXPERIMENTS.md), Pairs in everything), "
+        f"Mean AUC on {len(pairs)} validation images whose normal and pneumonia patients look alike to a thumbnail (a linear classifier on thumbnails reaches 0.52: [EXPERIMENTS.md](EXPERIMENTS.md), Pairs in everything), "
         "at the epoch that was chosen on these images:",
         markdown(pd.DataFrame(told)),
         *filter(None, [_cut(pairs)]),
@@ -98,7 +98,7 @@ def _cut(pairs: pd.DataFrame) -> str:
         return ""
     whole, ill = acquisition.whole(pairs), pairs["y_true"].to_numpy() == 1
     return (
-        f"These patients are not paired by how their images were cut: {whole[ill].mean():.0%} of the ill images and {whole[~ill].mean():.0%} of the normal "
+        f"These patients are not paired by how their images were cut: {whole[ill].mean():.0%} of the pneumonia images and {whole[~ill].mean():.0%} of the normal "
         f"ones have whole JPEG blocks; by this alone the AUC would be {metrics.auc(ill, whole):.2f}."
     )
 
