@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from lib import acquisition, measured, metrics, originals, overlap
-from lib.comparison import taken
-from lib.publish import size, tried
+from lib.comparison import by_acquisition
+from lib.publish import size, trial_tables
 from tests.predictions import at, table
 
 
@@ -154,7 +154,7 @@ def test_the_page_says_what_is_left_of_both_models_and_of_their_difference(
     tables = {"xception_lstm": small_ill_large_normal, "custom_cnn_lstm": by_size}
     models = {model: measured.Measured([each], n_boot=50) for model, each in tables.items()}
     study = SimpleNamespace(models=models, store=SimpleNamespace(source={}))
-    said = taken.told(study)
+    said = by_acquisition.told(study)
     first, second = (acquisition.balanced_auc(found, blocks=True) for found in models.values())
     whole, gap = models["xception_lstm"].interval("auc"), (first - second).interval()
     assert (
@@ -168,10 +168,10 @@ def test_the_page_says_what_is_left_of_both_models_and_of_their_difference(
     assert "| Xception-LSTM | below 1,000 |" in said and "| Custom CNN-LSTM | whole blocks |" in said
     unknown = "The sizes of these images' originals are not known"
     study.store.source["kind"] = "phantoms"  # which may have published names
-    assert taken.told(study).startswith(unknown)
+    assert by_acquisition.told(study).startswith(unknown)
     study.store.source["kind"] = "folder"
     monkeypatch.setattr(originals, "sizes", dict)
-    assert taken.told(study).startswith(unknown)
+    assert by_acquisition.told(study).startswith(unknown)
 
 
 def test_what_is_said_of_it(small_ill_large_normal, monkeypatch, tmp_path):
@@ -180,7 +180,7 @@ def test_what_is_said_of_it(small_ill_large_normal, monkeypatch, tmp_path):
     )[0]
     shown = {"xception_lstm": (tmp_path / "quick", row)}
     monkeypatch.setattr(size, "best", lambda results: shown)
-    monkeypatch.setattr(size.foremost, "rows", lambda results: list(shown.values()))
+    monkeypatch.setattr(size.first_screen, "rows", lambda results: list(shown.values()))
     monkeypatch.setattr(size, "_measured", lambda *of: measured.Measured([small_ill_large_normal], n_boot=50))
     monkeypatch.setattr(acquisition, "share_of_blocks", lambda tables: (0.79, 0.06))
     said = size.sentence(tmp_path)
@@ -218,7 +218,7 @@ def test_the_card_says_how_pairs_were_cut_where_that_is_known():
     assert 0 < pairs["y_true"].mean() < 1
     whole = overlap.whole_blocks(acquisition.sized(pairs))
     ill, normal = (whole[pairs["y_true"] == label].mean() for label in (1, 0))
-    said = tried._cut(pairs)
+    said = trial_tables._cut(pairs)
     assert f"{ill:.0%} of the pneumonia images and {normal:.0%} of the normal" in said
     assert f"the AUC would be {(1 + ill - normal) / 2:.2f}" in said
-    assert tried._cut(pairs.assign(image="unknown.png")) == ""
+    assert trial_tables._cut(pairs.assign(image="unknown.png")) == ""

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from lib import comparison, evaluate, measured, metrics, models, pixels
-from lib.comparison import compared, cost, mistakes, original, paired, probe, scored
+from lib.comparison import compared, cost, mistakes, original, paired, scored, token_changes
 from lib.measured import Measured
 from lib.stats import Draws, Interval, resample
 from tests import tiny
@@ -359,7 +359,7 @@ class TestProbe:
     tokens = torch.randn(3, 49, 5, generator=torch.Generator().manual_seed(0))
 
     def read(self, reading):
-        return probe.changed(self.tokens, reading, generator=torch.Generator().manual_seed(1))
+        return token_changes.changed(self.tokens, reading, generator=torch.Generator().manual_seed(1))
 
     def test_readings_do_to_the_tokens_what_they_say(self):
         assert self.read("trained") is self.tokens
@@ -380,8 +380,8 @@ class TestProbe:
     def readings(self, store, head):
         torch.manual_seed(0)
         model = models.CustomCNNLSTM(head=head).eval()
-        rows = probe.sample(store, most=9, seed=1)
-        return model, rows, probe.readings(model, store, rows, seed=1, batch_size=4)
+        rows = token_changes.sample(store, most=9, seed=1)
+        return model, rows, token_changes.readings(model, store, rows, seed=1, batch_size=4)
 
     def test_read_as_trained_it_is_the_model_itself(self, store):
         model, rows, found = self.readings(store, "lstm")
@@ -397,11 +397,11 @@ class TestProbe:
             assert found[reading].to_numpy() == pytest.approx(found["trained"].to_numpy(), abs=1e-5)
 
     def test_a_sample_holds_test_rows_in_order(self, store):
-        rows = probe.sample(store, most=7, seed=3)
+        rows = token_changes.sample(store, most=7, seed=3)
         assert len(rows) == 7
         assert set(rows) <= set(store.rows("test"))
         assert (np.diff(rows) > 0).all()
-        assert np.array_equal(probe.sample(store, most=10_000, seed=3), store.rows("test"))
+        assert np.array_equal(token_changes.sample(store, most=10_000, seed=3), store.rows("test"))
 
     def test_effects_are_paired_differences_from_the_trained_reading(self):
         test = evaluate.part(table(1, shift=3), "test")[["image", "patient", "y_true", "logit"]]
@@ -409,7 +409,7 @@ class TestProbe:
         found = test.rename(columns={"logit": "trained"}).assign(
             reversed=test["logit"], shuffled=rng.normal(size=len(test)), levelled=test["logit"] - 1
         )
-        rows = probe.effects(found, n_boot=200).set_index("reading")
+        rows = token_changes.effects(found, n_boot=200).set_index("reading")
         assert rows.loc["trained", "difference"] is None
         assert rows.loc["reversed", "difference"].estimate == rows.loc["levelled", "difference"].high == 0
         assert rows.loc["shuffled", "difference"].estimate == pytest.approx(

@@ -10,7 +10,7 @@ import pytest
 from lib import config, evaluate, files, measured, metrics, publish, runs, stats, store
 from lib.config import ROOT
 from lib.plots import style
-from lib.publish import documents, figure, foremost, reached
+from lib.publish import documents, figure, first_screen, metric_tables
 from lib.publish.results import PROFILES, PublishError, best, interval, published, record, seeds
 from tests.publications import table
 
@@ -46,7 +46,7 @@ def test_the_readme_also_shows_the_recipe_that_pairs_chose_and_says_why(results)
         for path in (results / "quick" / "predictions").glob("xception*"):
             (results / name / "predictions" / path.name).write_bytes(path.read_bytes())
         files.write_json(results / name / "headline.json", found | {"headline": found["headline"][:1]})
-    shown = [(folder.name, row["model"]) for folder, row in foremost.rows(results)]
+    shown = [(folder.name, row["model"]) for folder, row in first_screen.rows(results)]
     xception, custom = "xception_lstm", "custom_cnn_lstm"
     assert shown == [("overlap", xception), ("quick", custom), ("refit", xception), ("quick", xception)]
     assert (
@@ -56,7 +56,7 @@ def test_the_readme_also_shows_the_recipe_that_pairs_chose_and_says_why(results)
         "- the protocol of the notebook that this project grew out of (`quick`, its short form for 2 cores)\n"
         in documents.render(results)
     )
-    same = foremost._at_sensitivity(results / "quick", xception)  # as all three have the same tables
+    same = first_screen._at_sensitivity(results / "quick", xception)  # as all three have the same tables
     assert (
         f"it reaches {same} on test; `refit` by the same rule reaches {same}. The rule of the first table"
         in documents.render(results)
@@ -74,7 +74,7 @@ def test_the_readme_shows_the_recipe_on_centre_squares_once_its_seeds_are_comple
         (results / name / "predictions").mkdir(parents=True)
         rows = [row | {"seeds": number} for row in found["headline"][:1]]
         files.write_json(results / name / "headline.json", found | {"headline": rows})
-    shown = foremost.rows(results)
+    shown = first_screen.rows(results)
     assert [folder.name for folder, _ in shown] == [
         "refit",
         "quick",
@@ -82,15 +82,15 @@ def test_the_readme_shows_the_recipe_on_centre_squares_once_its_seeds_are_comple
         "quick",
     ]
     said = "- the recipe on centre squares, as published figures of several seeds are (Xception-LSTM: `centre`)\n- the protocol"
-    assert (said in foremost.recipes(shown)) == (count == 5)
-    assert ("into a square). The exception is `centre`: its squares" in foremost.squares(shown)) == (
+    assert (said in first_screen.recipes(shown)) == (count == 5)
+    assert ("into a square). The exception is `centre`: its squares" in first_screen.squares(shown)) == (
         count == 5
     )
 
 
 def test_the_recipe_that_pairs_chose_is_shown_once_where_it_is_the_first(results):
     (results / "quick" / "predictions").parent.rename(results / "refit")
-    assert [folder.name for folder, _ in foremost.rows(results)] == ["refit", "refit"]
+    assert [folder.name for folder, _ in first_screen.rows(results)] == ["refit", "refit"]
     assert (
         "The table lists, for each model:\n\n- the recipe declared primary before that recipe's test figures were known (listed first, not necessarily the best)\n\n"
         in documents.render(results)
@@ -148,14 +148,14 @@ def test_the_readme_says_what_a_threshold_for_sensitivity_reaches(results):
     cut = evaluate.thresholds(first)["sensitivity_95"]
     test = evaluate.part(first, "test")
     accuracy = ((test["probability"] >= cut) == test["y_true"]).mean()
-    said = foremost.at_sensitivity(results)
+    said = first_screen.at_sensitivity(results)
     assert f"it reaches accuracy {100 * accuracy:.1f} [" in said
     assert "so reaches" not in said
     assert said in documents.render(results)
 
 
 def test_the_card_says_what_the_seeds_reach_together(results):
-    assert foremost.together(results) == ""  # one seed is no ensemble
+    assert first_screen.together(results) == ""  # one seed is no ensemble
     folder = results / "quick" / "predictions"
     second = table(1, 3.0).assign(logit=table(2, 3.0)["logit"])
     second.to_csv(folder / "xception_lstm-seed43.csv", index=False)
@@ -240,13 +240,13 @@ def test_a_document_without_marks_is_refused():
 
 def test_the_card_shows_recorded_operating_points_as_it_computes_them(compared, monkeypatch):
     folder = compared / "quick"
-    recorded = reached.section([folder])
+    recorded = metric_tables.section([folder])
     files.write_json(
         folder / "headline.json",
         {k: files.read_json(folder / "04_compare.json")[k] for k in ("headline", "n_boot")},
     )
     (folder / "04_compare.json").unlink()
-    assert reached.section([folder]) == recorded
+    assert metric_tables.section([folder]) == recorded
 
 
 @pytest.mark.parametrize("folder", published(RESULTS), ids=lambda folder: folder.name)

@@ -6,7 +6,7 @@ import pytest
 from lib import ablation, config, files
 from lib.ablation import control
 from lib.publish import answer, documents, sequence, size
-from lib.publish import asked as recipes
+from lib.publish import questions as recipes
 from tests.publications import CUSTOM, SEEN, asked, controlled, effects_of
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lib import config, files, trials
-from lib.publish import tried
+from lib.publish import trial_tables
 from tests.publications import table
 
 
@@ -113,7 +113,7 @@ def test_published_profile_is_the_best_trial_on_its_validation_set(kind):
     """What is published as chosen is what was recorded as supported."""
     recorded = files.read_json(config.ROOT / "reports" / "results" / "trials.json")
     best = trials.settings(recorded["best"][kind])
-    profile = config.load(tried.CHOSEN_ON[kind][0])
+    profile = config.load(trial_tables.CHOSEN_ON[kind][0])
     assert profile.train_for(trials.MODEL) == best.train_for(trials.MODEL)
     assert profile.xception_lstm == best.xception_lstm
     # On matched pairs those trials hold all of them out; the profile trains on most, and says so.

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from lib import account, calibration, config, devices, evaluate, files, metrics, pixels, stats, train
-from lib.comparison import cost, original, probe, scored
+from lib.comparison import cost, original, scored, token_changes
 from lib.config import Config
 from lib.plots import style
 from lib.plots.style import NAMES
@@ -42,12 +42,12 @@ class Comparison(scored.Scored):
     @cached_property
     def readings(self) -> dict[str, pd.DataFrame]:
         """By model, the first run's AUC with its tokens as trained, reversed, shuffled and levelled."""
-        rows = probe.sample(self.store, most=PROBED, seed=self.config.seeds[0])
+        rows = token_changes.sample(self.store, most=PROBED, seed=self.config.seeds[0])
         found = {}
         for model, own in self.runs.items():
             network = own[0].load().to(devices.fastest())
-            table = probe.readings(network, self.store, rows, seed=self.config.seeds[0])
-            found[model] = probe.effects(table, n_boot=self.n_boot)
+            table = token_changes.readings(network, self.store, rows, seed=self.config.seeds[0])
+            found[model] = token_changes.effects(table, n_boot=self.n_boot)
         return found
 
     def aucs(self) -> dict[str, stats.Interval]:
@@ -114,7 +114,8 @@ def reading_table(found: Comparison) -> pd.DataFrame:
     tables = [table.assign(model=NAMES[model]) for model, table in found.readings.items()]
     table = pd.concat(tables)[["model", "reading", "auc", "difference"]]
     return table.assign(
-        reading=table["reading"].map(probe.READINGS), difference=table["difference"].fillna("").astype(str)
+        reading=table["reading"].map(token_changes.READINGS),
+        difference=table["difference"].fillna("").astype(str),
     )
 
 

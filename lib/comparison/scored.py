@@ -24,7 +24,7 @@ TARGETS = {
     "specificity_90": ("specificity", 0.90),
     "specificity_95": ("specificity", 0.95),
 }
-# By reading of `probe.READINGS` other than as trained: how the sentence calls it. The last one has no order, so it does not tell of one.
+# By reading of `token_changes.READINGS` other than as trained: how the sentence calls it. The last one has no order, so it does not tell of one.
 CHANGED = {
     "reversed": "with its tokens in reverse",
     "shuffled": "in a random order",

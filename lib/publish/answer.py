@@ -8,7 +8,7 @@ import pandas as pd
 
 from lib import ablation
 from lib.plots import style
-from lib.publish.asked import (
+from lib.publish.questions import (
     PLACED,
     REGIMES,
     UNORDERED,

@@ -8,7 +8,7 @@ import pandas as pd
 
 from lib import files
 from lib.plots import style
-from lib.publish import answer, foremost, reached, sequence, size, tried
+from lib.publish import answer, first_screen, metric_tables, sequence, size, trial_tables
 from lib.publish.results import (
     BY_PAIRS,
     PROFILES,
@@ -43,7 +43,7 @@ ANCHORS = (
 
 def render(results: Path) -> str:
     """The results as README shows them: headline table, answer, anchors and figure, from `results` alone."""
-    shown, folders = foremost.rows(results), published(results)
+    shown, folders = first_screen.rows(results), published(results)
     anchors = pd.DataFrame(
         ANCHORS, columns=["Published on the same 624 images", "Accuracy, %", "AUC", "Note", "Where"]
     )
@@ -53,15 +53,15 @@ def render(results: Path) -> str:
         _headline(shown),
         "Figures are means over seeds, on the 624 images of the official test set, in the copy that [data/README.md](data/README.md) describes. The threshold and the epoch "
         f"were chosen on patients held out of train. {INTERVALS} {_minutes(shown)}",
-        foremost.recipes(shown),
+        first_screen.recipes(shown),
         "Every recipe that was scored: [models/README.md](models/README.md#every-recipe-that-was-scored).",
         markdown(anchors),
-        f"Several of these figures are of one run or do not say of how many runs, and few of the sources state how the epoch and the threshold were chosen. {foremost.squares(shown)}",
-        foremost.figure(results),
+        f"Several of these figures are of one run or do not say of how many runs, and few of the sources state how the epoch and the threshold were chosen. {first_screen.squares(shown)}",
+        first_screen.figure(results),
         "### What the figures leave open",
         _led("The custom model's gain on a CPU.", answer.confirmation(folders)),
         _led("What the answer may miss.", sequence.left_open(folders)),
-        _led("The threshold.", f"{foremost.threshold(results)} {foremost.at_sensitivity(results)}"),
+        _led("The threshold.", f"{first_screen.threshold(results)} {first_screen.at_sensitivity(results)}"),
         _led("How images were taken.", size.sentence(results)),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -91,16 +91,16 @@ def model_card(results: Path) -> str:
     return "\n\n".join(
         [
             f"{INTERVALS} {COVERED}",
-            *reached.section(list(shown)),
+            *metric_tables.section(list(shown)),
             *(size.section(results) if shown else []),
             "### Every recipe that was scored",
             _headline(every(results)),
             f"What each profile is: [README](../README.md). {_minutes(every(results))} `balanced` gives the custom model half as many images as `matched` and `quick` do, "
             "and mixes their styles, and hardly trains it; its two seeds lie far apart, and intervals of so few are rather too narrow. All metrics of each: "
             "`reports/results/<profile>/headline.json` or `04_compare.json`.",
-            *filter(None, [foremost.together(results)]),
-            *tried.on_pairs(every(results)),
-            *tried.trials(results),
+            *filter(None, [first_screen.together(results)]),
+            *trial_tables.on_pairs(every(results)),
+            *trial_tables.trials(results),
             *answer.at_length(published(results)),
             *sequence.answers(published(results)),
             "### Comparison",

@@ -12,7 +12,7 @@ import numpy as np
 
 from lib import curves, evaluate
 from lib.plots import evidence, style
-from lib.publish import foremost
+from lib.publish import first_screen
 from lib.publish.results import PublishError, best
 
 N_BOOT = 2000
@@ -29,7 +29,7 @@ def draw(results: Path, path: Path | None = None) -> None:
         for model, (folder, _) in shown.items()
     }
     style.use()
-    ax = evidence.roc(drawn, foremost.labels(shown))
+    ax = evidence.roc(drawn, first_screen.labels(shown))
     style.save(ax, path or results / NAME)
     plt.close(ax.figure)
 

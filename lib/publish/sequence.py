@@ -10,7 +10,7 @@ from lib import ablation, files
 from lib.ablation import control
 from lib.ablation.control import LSTM as LARGEST
 from lib.plots import style
-from lib.publish.asked import (
+from lib.publish.questions import (
     UNORDERED,
     Profiles,
     family,

@@ -8,11 +8,11 @@ import pandas as pd
 
 from lib import ablation, acquisition, evaluate, measured
 from lib.ablation.effects import mean_of
-from lib.comparison import taken
+from lib.comparison import by_acquisition
 from lib.measured import Measured
 from lib.plots import style
-from lib.publish import foremost
-from lib.publish.asked import by_recipe, questions
+from lib.publish import first_screen
+from lib.publish.questions import by_recipe, questions
 from lib.publish.results import best, interval, published, record
 from lib.stats import Draws, Interval
 from lib.tables import markdown
@@ -58,11 +58,11 @@ def section(results: Path) -> list[str]:
     return [
         "### The size of the original",
         "Originals differ in size by class, in train and in test (data card).",
-        *taken.rightly(shown),
+        *by_acquisition.rightly(shown),
         "AUC on the test images as they are, and on the same images weighted (overlap weights, Li, Morgan & Zaslavsky 2018, held as fitted): so that the logs of height and aspect ratio, "
         "their squares and their product have the same mean in both classes (sizes balanced), and so that whole blocks do too. What then counts most are images whose size is common in both "
         f"classes (effective sample size {_counts(next(iter(shown.values())))}); these may be harder for other reasons too:",
-        markdown(pd.DataFrame([_balanced(folder, row) for folder, row in foremost.rows(results)])),
+        markdown(pd.DataFrame([_balanced(folder, row) for folder, row in first_screen.rows(results)])),
         *_heads(published(results)),
     ]
 
