@@ -18,8 +18,8 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from lib import files, images
+from lib.errors import IndexingError, SourceError
 from lib.tree import CLASSES, SPLITS, find_images, place, printable
-from lib.trouble import IndexingError, SourceError
 
 __all__ = ["IndexingError", "accepted", "find_images", "patient_key", "scan"]
 

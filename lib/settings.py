@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from lib.trouble import Trouble
+from lib.errors import UserError
 
 # What lib.sequence, lib.models and lib.ablation.variants define. They bring torch or pandas along, for which no setting should
 # have to wait, so it stands here once more; a test holds the two equal.
@@ -29,7 +29,7 @@ CUSTOM_VARIANTS = tuple(name for name in VARIANTS if not name.endswith("-learned
 LARGEST_SEED = 2**32 - 1  # of NumPy's and scikit-learn's generators
 
 
-class ConfigError(Trouble, ValueError):
+class ConfigError(UserError, ValueError):
     """A setting that does not exist or has no meaning; the message names the valid ones."""
 
 
@@ -55,7 +55,7 @@ def all_within(key: str, values: tuple[float, ...], low: float, high: float, *, 
         within(key, value, low, high)
 
 
-def reader(where: str, section: XceptionLSTM | CustomCNNLSTM, dropout: float, *, key: str) -> None:
+def check_head(where: str, section: XceptionLSTM | CustomCNNLSTM, dropout: float, *, key: str) -> None:
     """Raises ConfigError for a head, an order, a read-out or a size that no model has; `key` is what the dropout is called."""
     one_of(f"{where}.head", section.head, HEADS)
     one_of(f"{where}.order", section.order, ORDERS)
@@ -193,7 +193,7 @@ class XceptionLSTM:
                     f"freeze {first - 1} or {last + 1} tensors"
                 )
         within("xception_lstm.reduced_dim", self.reduced_dim, 1, 16_384)
-        reader("xception_lstm", self, self.dropout, key="dropout")
+        check_head("xception_lstm", self, self.dropout, key="dropout")
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class CustomCNNLSTM:
     train: dict = field(default_factory=lambda: {"learning_rate": 6e-4})
 
     def __post_init__(self) -> None:
-        reader("custom_cnn_lstm", self, self.dropout_rate, key="dropout_rate")
+        check_head("custom_cnn_lstm", self, self.dropout_rate, key="dropout_rate")
 
 
 def variants_of(regime: str, model: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from lib.trouble import IndexingError
+from lib.errors import IndexingError
 
 SPLITS = ("train", "val", "calibration", "test")  # there may be no calibration
 PUBLISHED = {

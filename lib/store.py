@@ -17,7 +17,7 @@ import pandas as pd
 
 from lib import files, harmonise, images, index, originals, phantoms, provenance, splits, tree
 from lib.config import Config, Data, fingerprint
-from lib.trouble import SourceError
+from lib.errors import SourceError
 
 FORMAT = 3  # of the store, and of what it leaves out; a change rebuilds it
 

@@ -24,11 +24,11 @@ from tqdm.auto import tqdm
 from lib import config as configs
 from lib import files, pixels, train
 from lib.config import Config
+from lib.errors import reports_errors
 from lib.models import WeightsError
 from lib.progress import watched
 from lib.runs import Run
 from lib.settings import LARGEST_SEED, all_within
-from lib.trouble import told
 
 COLUMNS = [
     "variant",
@@ -209,7 +209,7 @@ def _pieces(text: str) -> list[str]:
     return [piece for piece in pieces if piece]
 
 
-@told(WeightsError, RuntimeError)  # RuntimeError: of a run that cannot go on
+@reports_errors(WeightsError, RuntimeError)  # RuntimeError: of a run that cannot go on
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m lib.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -24,6 +24,7 @@ from torch import Tensor
 from lib import config as configs
 from lib import devices, files, loop, models, overlap, pixels, provenance, runs, splits
 from lib.config import Config
+from lib.errors import reports_errors
 from lib.inference import Frozen, Rest
 from lib.loop import State, Task, TrainingError
 from lib.objective import make_average, make_optimizer
@@ -32,7 +33,6 @@ from lib.progress import Progress, watched
 from lib.resume import Keeper, Repetition, forget, forget_older, remove_half_prefixes
 from lib.runs import Run
 from lib.settings import LARGEST_SEED, all_within
-from lib.trouble import told
 
 
 def fit(config: Config, model: str, seed: int, *, fresh: bool | None = None, progress: bool = True) -> Run:
@@ -267,7 +267,7 @@ def _alone(path: Path) -> contextlib.AbstractContextManager:
     return filelock.FileLock(path)
 
 
-@told(models.WeightsError, RuntimeError)  # RuntimeError: of a training that cannot go on
+@reports_errors(models.WeightsError, RuntimeError)  # RuntimeError: of a training that cannot go on
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.train", description=__doc__.splitlines()[0])
     parser.add_argument("--profile", help="a file of lib/profiles, such as quick")

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from lib.trouble import IndexingError
+from lib.errors import IndexingError
 
 CLASSES = {"NORMAL": 0, "PNEUMONIA": 1}
 # Folders of the public archive, of Kaggle's copy (whose val/ are 16 images taken from train) and of ImageFolder trees.

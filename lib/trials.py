@@ -20,8 +20,8 @@ import pandas as pd
 
 from lib import config, evaluate, files, metrics, pixels, swapped, train
 from lib.config import Config
+from lib.errors import reports_errors
 from lib.models import WeightsError
-from lib.trouble import told
 
 MODEL, SEED = "xception_lstm", 42
 VALIDATIONS = {
@@ -130,7 +130,7 @@ def scores(predictions: pd.DataFrame) -> dict:
     }
 
 
-@told(WeightsError, RuntimeError)  # RuntimeError: of a training that cannot go on
+@reports_errors(WeightsError, RuntimeError)  # RuntimeError: of a training that cannot go on
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m lib.trials", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lib import index, tree
-from lib.trouble import IndexingError, SourceError
+from lib.errors import IndexingError, SourceError
 from tests import tiny
 
 NORMAL = "chest_xray/train/NORMAL/IM-0001-0001.png"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lib import splits
-from lib.trouble import IndexingError
+from lib.errors import IndexingError
 
 KINDS = {
     "bacteria": ("bacterial", 1),

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lib import config, files, images, index, originals, pixels, sources, splits, store
-from lib.trouble import IndexingError
+from lib.errors import IndexingError
 from tests import tiny
 from tests.tiny import png, small_set, unzipped, zipped
 

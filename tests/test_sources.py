@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 
 from lib import config, files, index, models, sources, store
+from lib.errors import IndexingError
 from lib.sources import SourceError, archive, imagenet, medmnist
-from lib.trouble import IndexingError
 from tests import tiny
 from tests.tiny import png, small_set, unzipped, zipped
 

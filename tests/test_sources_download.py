@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from lib import sources
+from lib.errors import SourceError
 from lib.sources import download
-from lib.trouble import SourceError
 from tests import tiny
 from tests.tiny import small_set, zipped
 

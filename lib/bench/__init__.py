@@ -29,8 +29,8 @@ from lib import files, pixels, provenance
 from lib.bench import map_speed, measurement, notebook, recipes
 from lib.bench.unfinished import Unfinished
 from lib.config import Config
+from lib.errors import reports_errors
 from lib.models import WeightsError
-from lib.trouble import told
 
 SECONDS = 6.0  # of each measurement
 BATCH = 32
@@ -214,7 +214,7 @@ def _take_turn(asked: dict) -> dict:
     raise RuntimeError(f"there is no measurement {asked['what']!r}")
 
 
-@told(WeightsError, RuntimeError)  # RuntimeError: of a measurement or a training that cannot go on
+@reports_errors(WeightsError, RuntimeError)  # RuntimeError: of a measurement or a training that cannot go on
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("--images", type=int, default=256, help="files in the original's folder")

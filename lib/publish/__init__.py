@@ -18,9 +18,9 @@ import joblib
 
 from lib import config, evaluate, files, measured
 from lib.config import ROOT
+from lib.errors import reports_errors
 from lib.publish import documents, figure, verification
 from lib.publish.results import PublishError, check_settings, other_settings, published
-from lib.trouble import told
 
 N_BOOT = 2000
 
@@ -75,7 +75,7 @@ def _still_holds(path: Path, cfg: config.Config, data_fingerprint: str) -> bool:
     return bool(run) and run["data_fingerprint"] == data_fingerprint and not other_settings(run, cfg)
 
 
-@told(ValueError)  # of tables that are damaged
+@reports_errors(ValueError)  # of tables that are damaged
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m lib.publish",

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from lib import config, files
-from lib.trouble import Trouble
+from lib.errors import UserError
 
 # The order in which they are shown; the demo is not published.
 PROFILES = (
@@ -38,7 +38,7 @@ THIRD_LOOK = 0.022
 ORIGINAL = ("full", "quick")  # the original notebook's protocol, and its short form for 2 cores
 
 
-class PublishError(Trouble, RuntimeError):
+class PublishError(UserError, RuntimeError):
     """Results that are missing, or figures that do not follow from them."""
 
 

@@ -13,8 +13,8 @@ import filelock
 from lib import config as configs
 from lib import files, index, tree
 from lib.config import Config
+from lib.errors import INTERRUPTED, IndexingError, SourceError, UserError, message
 from lib.sources import archive, download, medmnist
-from lib.trouble import INTERRUPTED, IndexingError, SourceError, Trouble, said
 
 __all__ = ["PUBLIC", "SourceError", "fetch", "main"]
 
@@ -217,8 +217,8 @@ def main(argv: list[str] | None = None) -> int:
     asked = parser.parse_args(argv)
     try:
         fetch(configs.load("full", root=asked.root), source=asked.source, weights=asked.weights)
-    except (Trouble, OSError) as error:  # also a misspelt setting of the profile
-        print(f"make data: {said(error)}", file=sys.stderr)
+    except (UserError, OSError) as error:  # also a misspelt setting of the profile
+        print(f"make data: {message(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("make data: interrupted; run it again to go on", file=sys.stderr)

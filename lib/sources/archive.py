@@ -15,7 +15,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from lib import index, tree
-from lib.trouble import IndexingError, SourceError
+from lib.errors import IndexingError, SourceError
 
 # The public archive holds 1.2 GB in 5,856 images, which hardly shrink in a zip.
 LARGEST = 20_000_000_000  # bytes unpacked

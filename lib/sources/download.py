@@ -15,7 +15,7 @@ import pooch
 import requests
 from tqdm.auto import tqdm
 
-from lib.trouble import SourceError
+from lib.errors import SourceError
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces
 PIECE = 1 << 15  # bytes; what a broken connection had brought of a piece is lost

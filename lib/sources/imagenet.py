@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lib import files, models
 from lib.config import Config
-from lib.trouble import SourceError
+from lib.errors import SourceError
 
 CLASSIFIERS = (
     "fc.",

@@ -15,8 +15,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from lib import index
+from lib.errors import SourceError
 from lib.sources import archive
-from lib.trouble import SourceError
 
 SPLITS = ("train", "val", "test")
 # MD5 of the published files (MedMNIST+, Zenodo record 10519652) by image size; edited copies are about.

@@ -24,16 +24,16 @@ from lib import config as configs
 from lib import files
 from lib.config import Config, ConfigError
 from lib.durations import spoken
+from lib.errors import UserError, reports_errors
 from lib.study import marks
 from lib.study.steps import State, Step, all_steps
 from lib.study.story import Teller, accelerated, expect, has_gpu
-from lib.trouble import Trouble, told
 
 STOPPED = "stopped by hand"
 START_TIMEOUT = 600  # seconds for a kernel to answer; its imports alone may take minutes on a busy machine
 
 
-class StudyError(Trouble, RuntimeError):
+class StudyError(UserError, RuntimeError):
     """A study that cannot start; one sentence with what to do."""
 
 
@@ -238,7 +238,7 @@ def _shown(path: Path, config: Config) -> str:
     return path.relative_to(config.root).as_posix()
 
 
-@told()
+@reports_errors()
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m lib.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

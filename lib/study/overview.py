@@ -14,10 +14,10 @@ from bs4 import BeautifulSoup
 from lib import files
 from lib.config import Config
 from lib.durations import spoken
+from lib.errors import UserError
 from lib.study import pages
 from lib.study.steps import Step, all_steps
 from lib.tables import dress_tables, spoken_name
-from lib.trouble import Trouble
 
 QUESTION = (
     "Does a recurrent head over spatial tokens help to find pneumonia on chest radiographs of children?"
@@ -42,7 +42,7 @@ STATES = {
 
 
 def write(config: Config) -> None:
-    """Make `report_dir`/index.html from the steps' results and states. Raises Trouble for results that cannot be shown."""
+    """Make `report_dir`/index.html from the steps' results and states. Raises UserError for results that cannot be shown."""
     steps = all_steps(config)
     results = {step: _read(step) for step in steps if step.results.exists()}
     parts = [
@@ -72,13 +72,13 @@ def write(config: Config) -> None:
 
 
 def _read(step: Step) -> dict[str, Any]:
-    """A step's results. Raises Trouble, saying what to do, for a file that is no JSON or has not the shape of results."""
+    """A step's results. Raises UserError, saying what to do, for a file that is no JSON or has not the shape of results."""
     with contextlib.suppress(ValueError):
         found = files.read_json(step.results)
         if isinstance(found, dict) and _is_shown(found):
             return found
     path = step.results.relative_to(step.config.root).as_posix()
-    raise Trouble(
+    raise UserError(
         f"{path} is damaged or holds no results of {step.name}; take it back with `git checkout {path}`, or delete it and run "
         "the step again"
     )

@@ -17,9 +17,9 @@ from traitlets.config import Config as Settings
 from lib import files
 from lib.config import Config
 from lib.durations import spoken
+from lib.errors import UserError
 from lib.study.steps import Step, all_steps
 from lib.tables import dress_tables, heading_text
-from lib.trouble import Trouble
 
 TEMPLATE = Path(__file__).with_name("template")
 STUDY = "Pneumonia on chest radiographs"
@@ -27,7 +27,7 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_STATES = "application/vnd.jupyter.widget-state+json"
 
 
-class PageError(Trouble, RuntimeError):
+class PageError(UserError, RuntimeError):
     """A page that would not be fit to publish; one sentence with what to do."""
 
 

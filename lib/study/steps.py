@@ -13,7 +13,7 @@ from typing import Any
 
 from lib import files, provenance, tree
 from lib.config import ROOT, Config, fingerprint
-from lib.trouble import IndexingError
+from lib.errors import IndexingError
 
 
 @dataclass

@@ -11,23 +11,23 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 INTERRUPTED = 130  # what shells make of Ctrl-C
 
 
-class Trouble(Exception):
+class UserError(Exception):
     """An error of which a command prints the message, and no traceback."""
 
 
-class SourceError(Trouble, RuntimeError):
+class SourceError(UserError, RuntimeError):
     """Images or weights that cannot be had."""
 
 
-class IndexingError(Trouble, ValueError):
+class IndexingError(UserError, ValueError):
     """Images that cannot be used as a data set."""
 
 
-def told(*others: type[Exception]) -> Callable[[Callable[..., int]], Callable[..., int]]:
+def reports_errors(*others: type[Exception]) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Decorates a `main`: what the user can mend is said in one sentence, with exit code 1; 130 when interrupted.
 
-    others  classes that count as such besides Trouble and the errors of the system; those of modules that shape a trained
-            model are no Trouble, since these modules stay as they are
+    others  classes that count as such besides UserError and the errors of the system; those of modules that shape a trained
+            model are no UserError, since these modules stay as they are
     """
 
     def decorate(main: Callable[..., int]) -> Callable[..., int]:
@@ -37,8 +37,8 @@ def told(*others: type[Exception]) -> Callable[[Callable[..., int]], Callable[..
                 return main(*words)
             except KeyboardInterrupt:
                 return INTERRUPTED
-            except (Trouble, OSError, *others) as error:
-                print(f"error: {said(error)}", file=sys.stderr)
+            except (UserError, OSError, *others) as error:
+                print(f"error: {message(error)}", file=sys.stderr)
                 return 1
 
         return careful
@@ -46,7 +46,7 @@ def told(*others: type[Exception]) -> Callable[[Callable[..., int]], Callable[..
     return decorate
 
 
-def said(error: BaseException) -> str:
+def message(error: BaseException) -> str:
     """An error's own words; of one of the system without its number, with the file and, where the disk is full, what to do."""
     if not (isinstance(error, OSError) and error.strerror):
         return str(error)

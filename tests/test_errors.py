@@ -12,10 +12,10 @@ import pytest
 import safetensors
 import safetensors.torch
 
-from lib import bench, models, publish, sweep, train, trouble
+from lib import bench, errors, models, publish, sweep, train
 from lib.config import load
+from lib.errors import SourceError, UserError, reports_errors
 from lib.sources import imagenet
-from lib.trouble import SourceError, Trouble, told
 
 ALONE = ["--profile", "quick", "--model", "custom_cnn_lstm"]
 
@@ -94,7 +94,7 @@ def test_a_full_disk_under_the_imagenet_weights_is_a_source_error(tmp_path, monk
 
 
 def raising(error: BaseException, *others: type[Exception]):
-    @told(*others)
+    @reports_errors(*others)
     def main() -> int:
         raise error
 
@@ -104,7 +104,7 @@ def raising(error: BaseException, *others: type[Exception]):
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (Trouble("no images; run make data"), "no images; run make data"),
+        (UserError("no images; run make data"), "no images; run make data"),
         (OSError(errno.ENOSPC, "No space left on device", "a/b"), "No space left on device (a/b); free some disk space and run again"),
         (PermissionError(errno.EACCES, "Permission denied", "a/b"), "Permission denied (a/b)"),
         (FileNotFoundError("the weights are not there"), "the weights are not there"),
@@ -117,7 +117,7 @@ def test_what_a_user_can_mend_is_said_in_a_sentence(error, words, capsys):
 
 
 def test_an_interrupted_command_says_nothing_and_a_mistake_of_the_code_keeps_its_traceback(capsys):
-    assert raising(KeyboardInterrupt())() == trouble.INTERRUPTED == 130
+    assert raising(KeyboardInterrupt())() == errors.INTERRUPTED == 130
     with pytest.raises(ValueError, match="shapes"):
         raising(ValueError("shapes"))()
     with pytest.raises(json.JSONDecodeError):
