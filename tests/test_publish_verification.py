@@ -134,6 +134,15 @@ def test_what_follows_from_predictions_is_renewed_and_the_rest_kept(compared):
     assert verify(compared)
 
 
+@pytest.mark.parametrize(("off", "becomes"), [(1e-9, "is as it was"), (1e-3, "renewed")])
+def test_a_figure_that_another_machine_rounds_otherwise_is_left(compared, off, becomes):
+    path = compared / "quick" / "04_compare.json"
+    found = files.read_json(path)
+    found["headline"][0]["brier"] *= 1 + off
+    files.write_json(path, found)
+    assert verification.renew(compared) == [f"quick: 04_compare.json {becomes}"]
+
+
 def test_a_sentence_of_models_that_are_gone_is_kept(compared):
     path = compared / "quick" / "04_compare.json"
     found = files.read_json(path)

@@ -172,11 +172,11 @@ def _same(stated: object, again: object, *, exact: bool) -> bool:
 
 
 def _carried(stated: object, again: object, kept: set[str]) -> object:
-    """`again`, with what is `kept` of the same place in `stated`."""
+    """`again`, with what is `kept` of the same place in `stated`; a number that another machine rounds otherwise stays as it is stated."""
     if isinstance(again, dict) and isinstance(stated, dict):
         found = {name: _carried(stated.get(name), value, kept - OF_ALL) for name, value in again.items()}
         return found | {name: value for name, value in stated.items() if name in kept and name not in again}
     if isinstance(again, list) and isinstance(stated, list):
         rows = {_label(row): row for row in stated}
         return [_carried(rows.get(_label(row)), row, kept) for row in again]
-    return again
+    return stated if _same(stated, again, exact=True) else again
