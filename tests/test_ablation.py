@@ -86,7 +86,8 @@ def test_counted_parameters_are_those_of_the_model():
 
 def test_a_head_that_cannot_be_matched_is_refused():
     with pytest.raises(
-        ValueError, match="no width of the head 'transformer' .* take a larger ablation.hidden"
+        ValueError,
+        match="no width of the head 'transformer' .* take a larger LSTM .ablation.hidden on frozen",
     ):
         matched_hidden("transformer", Size(16, 4, 8, 0.0))
 

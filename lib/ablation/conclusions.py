@@ -15,9 +15,9 @@ ONE_SEED = "Not settled: there is one training of each head, so intervals are of
 
 
 def answers(effects: Effects) -> dict[str, str]:
-    """Question -> sentences. A difference is stated only where its adjusted interval excludes zero.
+    """Question -> sentences. A difference is called shown only where its adjusted interval excludes zero.
 
-    One seed settles nothing: of the recorded ablations eight single seeds of 30 would have said yes where their five do not.
+    One seed settles nothing: single seeds of the recorded ablations would have said yes where their five do not.
     """
     found = {HELPS: _helps(effects), PATTERNS: _patterns(effects), ORDER: _order(effects)}
     return {

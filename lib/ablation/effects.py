@@ -27,7 +27,7 @@ class Effects:
     auc          one row a variant: auc, low, high (resampling seeds and patients), spread (over seeds), seeds
     heads        one row a variant: its difference to mean-pooling on the same channels (see `differences`)
     orders       one row an order: its difference to the same head in raster order
-    beyond       one row a sequence head: its difference to the head that processes each token by itself
+    beyond       one row a kind of sequence head in raster order: its difference to the head that processes each token by itself
     components   spread between fixed orders and between seeds (see `order_components`); empty without enough orders
     per_seed     one row a run: variant, seed, auc
     """
@@ -98,7 +98,7 @@ def mean_of(draws: Sequence[Draws]) -> Draws:
 
     draws  made with one `seed`, so that they share their patients, and each with a `stream` of its own, so that their seeds
            are drawn apart
-    Raises ValueError when they are of different images or of different length.
+    Raises ValueError when their numbers of images, patients or resamples differ.
     """
     if any(d.size != draws[0].size for d in draws):
         raise ValueError("draws of different images or of different length have no mean")
@@ -130,7 +130,7 @@ def against_raster(tables: Tables) -> list[tuple[str, str]]:
 
 
 def against_token_mean(tables: Tables) -> list[tuple[str, str]]:
-    """Each head that reads a sequence, and the head with a nonlinearity on every token and no sequence."""
+    """Each kind of head that reads a sequence, in raster order, and the head with a nonlinearity on every token and no sequence."""
     names = [
         name
         for name in ("lstm-raster", "bilstm-raster", "gru-raster", "transformer-raster")

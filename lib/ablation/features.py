@@ -93,7 +93,7 @@ def extract(config: Config, store: pixels.PixelStore, *, progress: bool = True) 
 def writing(folder: Path, family: str) -> Iterator[bool]:
     """Whether the tokens of `folder` are still missing, with no other process writing any of its family.
 
-    Older stores of the family are deleted afterwards: up to a gigabyte each, and nothing reads them again.
+    Older stores of the family are deleted afterwards: over a gigabyte each at 224 pixels, and nothing reads them again.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder.parent / f".{family}.lock"):

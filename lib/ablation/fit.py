@@ -51,7 +51,8 @@ def protocol(config: Config) -> Train:
 def reader(variant: Variant, size: Size, *, stored_channels: int | None = None) -> CNNLSTM:
     """The variant on maps that are given: (B, C, h, w) -> logits (B,).
 
-    stored_channels  of the map; where it is given, a trained 1x1 convolution brings it to `size.channels`
+    stored_channels  of the map; a `learned` variant brings them to `size.channels` by a trained 1x1 convolution, BatchNorm and ReLU,
+                     others read them as they are
     """
     reducer = None
     if variant.channels == "learned":
@@ -73,7 +74,7 @@ def fit(
     train: Train,
     seed: int,
 ) -> Fit:
-    """Train the module that `make` returns on the rows of `splits["train"]`; the same seed gives the same bits.
+    """Train the module that `make` returns on the rows of `splits["train"]`; the same seed gives the same bits on one machine.
 
     make    () -> module of maps (B, C, h, w) -> logits (B,); called with the generator seeded
     y       label of every row, 0 or 1
@@ -144,7 +145,7 @@ def _loss(logits: np.ndarray, y: np.ndarray) -> float:
 
 @contextlib.contextmanager
 def single_thread() -> Iterator[None]:
-    """Sums come out the same to the bit whatever the machine; two processes use two cores better than two threads."""
+    """Sums come out the same to the bit however many cores the machine has; two processes use two cores better than two threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

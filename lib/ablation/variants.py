@@ -8,7 +8,7 @@ from functools import lru_cache
 from lib.config import Config
 from lib.settings import ORDERS
 
-REFERENCE = "mean-mlp"  # what every head is compared with: no sequence, no arrangement
+REFERENCE = "mean-mlp"  # what every head on the same channels is compared with: no sequence, no arrangement
 BASE = "lstm-raster"  # whose size every head is matched to, and which the orders are compared with
 TOLERANCE = 0.02  # relative difference in the number of parameters that counts as matched
 NAMED = (
@@ -118,6 +118,6 @@ def matched_hidden(head: str, size: Size) -> int:
     if off > TOLERANCE:
         raise ValueError(
             f"no width of the head {head!r} comes within {TOLERANCE:.0%} of the {target:,} parameters of an LSTM of "
-            f"{size.hidden} (nearest {off:.1%}); take a larger ablation.hidden"
+            f"{size.hidden} (nearest {off:.1%}); take a larger LSTM (ablation.hidden on frozen features, lstm_hidden of the model otherwise)"
         )
     return best

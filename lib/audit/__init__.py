@@ -95,7 +95,7 @@ def run(config: Config, store: PixelStore) -> Audit:
 
 
 def counts(store: PixelStore) -> pd.DataFrame:
-    """Images and patients, one row a split and subtype, with the patient of most images."""
+    """Images and patients, one row a split and subtype, with the most images of one patient."""
     grouped = store.index.groupby(["split", "label", "subtype"])
     table = grouped.agg(images=("image", "size"), patients=("patient", "nunique"))
     table["most of one patient"] = grouped["patient"].agg(lambda found: found.value_counts().iloc[0])

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from lib.audit import Audit
 
 Finding = tuple[str, str, str]  # check, result, verdict
-STRONG = 0.8  # AUC from which on a shortcut is called strong
-LARGE = 0.2  # standard deviations from which on one difference is a caution (Cohen 1988)
+STRONG = 0.8  # AUC that the whole interval of a shortcut exceeds for "well"; one that ends below rules a shortcut out
+LARGE = 0.2  # standard deviations that the whole interval of a difference exceeds for a caution (Cohen 1988)
 FEW = "; these are too few images to rule it out."
 # Probes that the lungs reach: yardsticks of how little is needed, not shortcuts.
 WHOLE = {

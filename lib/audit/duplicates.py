@@ -24,8 +24,8 @@ class Duplicates:
     """Alike images.
 
     pairs   columns first, second (rows of the store), correlation, identical (same bytes), mirrored; correlation > FLOOR,
-            and every pair of identical files
-    low, high  ends of the widest empty gap between the correlations; high is 1 where nothing is above it
+            so identical files too, unless they are without structure
+    low, high  ends of the widest empty gap between the correlations of files that are not identical; high is 1 where nothing is above it
     """
 
     pairs: pd.DataFrame

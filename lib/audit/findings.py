@@ -216,7 +216,7 @@ def _naive_normal(audit: Audit) -> Finding | None:
 def _by_number(found: Numbers, kind: str, twice: str) -> tuple[str, str]:
     """What the bare number would make of them, and the verdict: a caution where images say that some may be one patient."""
     naive, kin = found.sharing, found.kinship
-    said = f"By the number alone, {naive.shared} of the {naive.test} numbers of {kind} test patients occur in train too"
+    said = f"By the number alone, {naive.shared} of the {naive.test} numbers of {kind} test patients occur outside the test set too"
     if found.both:
         said += f"; {found.both:,} numbers occur as {twice}"
     if len(kin) == 2:

@@ -33,14 +33,14 @@ def number(patients: pd.Series) -> pd.Series:
 
 @dataclass(frozen=True)
 class Sharing:
-    """Patients of the test images under one key, and how many of them seem to have training images too."""
+    """Patients of the test images under one key, and how many of them seem to have images outside it too."""
 
     test: int
     shared: int
 
 
 def sharing(table: pd.DataFrame, keys: pd.Series) -> Sharing:
-    """Test patients under `keys` that occur in train or val as well."""
+    """Test patients under `keys` that occur in another split as well."""
     test = set(keys[table["split"] == "test"])
     return Sharing(len(test), len(test & set(keys[table["split"] != "test"])))
 

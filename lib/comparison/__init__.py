@@ -42,7 +42,7 @@ def differences(models: dict[str, Measured], names: Iterable[str] = metrics.NAME
 def paired_tests(predictions: Predictions) -> pd.DataFrame:
     """DeLong's test of the AUCs (images of a patient taken together) and McNemar's of the accuracies, seed by seed.
 
-    Columns pair (number of the seed), test, difference, error, p_value, n, n_patients and p_holm, adjusted for the whole
+    Columns pair (its place among the seeds, from 1), test, difference, error, p_value, n, n_patients and p_holm, adjusted for the whole
     family. Seeds are paired in order; a surplus of one model is left out.
     """
     rows = []

@@ -1,7 +1,7 @@
 """Does a trained model use its sequence? The same images, read with the tokens shuffled, reversed or levelled.
 
-A model meets here what it was not trained on, so a fall says that this model relies on the order, not that a model
-needs it: that is the question of the ablation, which trains each variant anew.
+A model meets here what it was not trained on: a fall by a random order says that this model relies on the order, or is misled
+by tokens of a kind that it never saw, not that a model needs it: that is the question of the ablation, which trains each variant anew.
 """
 
 from __future__ import annotations

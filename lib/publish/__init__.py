@@ -1,9 +1,9 @@
 """What does the study publish, and does it follow from the recorded predictions? README's results, and their check.
 
 python -m lib.publish collect --profile P   predictions of the finished runs -> reports/results/P
-python -m lib.publish publish               reports/results -> the ROC figure, and the results between the marks in README.md and the cards
+python -m lib.publish publish               reports/results -> the ROC figure, and the results between the marks in README.md, the cards and reports/README.md
 python -m lib.publish verify                every published figure that follows from recorded predictions again, and what does not
-python -m lib.publish renew                 the same written anew, after a change of wording or method, also without the models
+python -m lib.publish renew                 their recorded JSON written anew, after a change of wording or method, also without the models; then `publish`
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ N_BOOT = 2000
 def collect(cfg: config.Config, *, drop: bool = False) -> Path:
     """Copy predictions, history and run.json of the profile's finished runs to its results folder, with their headline.
 
-    What is recorded of other seeds stays while its images and settings are the profile's, even if the code has changed
+    What is recorded of the profile's other seeds stays while its images and settings are the profile's, even if the code has changed
     since: it names its commit. What is of others cannot stay beside the new runs, and goes if `drop` says so. Raises
     PublishError, and changes nothing, where it does not, when no run is finished, or where notebook 04 has recorded its comparison.
     """
@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--drop",
         action="store_true",
-        help="let `collect` give up recorded runs that are of other images or settings",
+        help="let `collect` give up recorded runs that are of other images, splits, settings or seeds",
     )
     asked = parser.parse_args(argv)
     results = ROOT / "reports" / "results"

@@ -1,4 +1,4 @@
-"""What do README and the two cards say of the results? Tables and sentences made from reports/results alone."""
+"""What do README, the two cards and reports/README.md say of the results? Tables and sentences made from reports/results alone."""
 
 from __future__ import annotations
 

@@ -196,8 +196,8 @@ def _together(
         f"the {count} that compared {heads} ({names}; {runs(profiles, variant)} runs of each head) the difference to mean-pooling is {gap(over[question])} "
         f"({ablation.p_value(over[question], '.2g')}{scope}){late and f': not shown{late}'}"
     )
-    if question in chosen and any(folder.name in ORIGINAL for folder, _ in profiles):
-        text += f"; without the original protocol (`{ORIGINAL[0]}`) it is {gap(chosen[question])}, a figure that was added when the others were known"
+    if question in chosen and (left := [folder.name for folder, _ in profiles if folder.name in ORIGINAL]):
+        text += f"; without the original protocol (`{'`, `'.join(left)}`) it is {gap(chosen[question])}, a figure that was added when the others were known"
     return text
 
 
