@@ -33,7 +33,7 @@ def save(path: Path, state: dict) -> None:
         kept = "the last good checkpoint is intact" if path.exists() else "nothing was saved so far"
         raise CheckpointError(
             f"the checkpoint {path} could not be written ({_reason(error)}); {kept}. "
-            "Free some disk space and run again: training goes on from the last checkpoint"
+            "Free some disk space and run again: training goes on from the last good checkpoint, if there is one"
         ) from error
 
 

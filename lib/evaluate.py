@@ -61,10 +61,11 @@ def with_probability(table: pd.DataFrame) -> pd.DataFrame:
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise ValueError(f"it lacks the columns {', '.join(missing)}")
-    if not np.isfinite(table["logit"]).all():
-        bad = table.loc[~np.isfinite(table["logit"]), "image"]
+    logits = pd.to_numeric(table["logit"])
+    if not np.isfinite(logits).all():
+        bad = table.loc[~np.isfinite(logits), "image"]
         raise ValueError(f"the logit of {bad.iloc[0]} is not finite, nor are {len(bad) - 1} others")
-    return table.assign(probability=expit(table["logit"].to_numpy(dtype=float)))
+    return table.assign(probability=expit(logits.to_numpy(dtype=float)))
 
 
 def part(table: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -83,7 +84,8 @@ def deciding(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """One table of several models, of the mean logit of each image (a deep ensemble, Lakshminarayanan et al. 2017).
+    """One table of several models, of the mean logit of each image (a deep ensemble; Lakshminarayanan et al. 2017, who average
+    probabilities).
 
     Raises ValueError when the tables are not of the same images in the same order.
     """
@@ -107,7 +109,8 @@ def thresholds(table: pd.DataFrame) -> dict[str, float]:
 
 
 def thresholds_redrawn(table: pd.DataFrame, *, n_boot: int, seed: int) -> dict[str, np.ndarray]:
-    """What `thresholds` gives for each resample of the `deciding` patients, by point [n_boot]; nan where it lacks a class.
+    """What `thresholds` gives for each resample of the `deciding` patients, by point [n_boot]; nan where it lacks a class,
+    but for `half`.
 
     Tables with the same patients have the same resamples, drawn apart from those of the test patients.
     """

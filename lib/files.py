@@ -12,12 +12,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it into place when the block succeeds, remove it when not.
 
-    The process id is in the temporary name, so two writers never share one. Works for a file or a folder. An existing
+    The process id is in the temporary name, so two processes of one machine never share one; writers on several need a lock. Works for a file or a folder. An existing
     folder is moved aside first and removed last: an error or Ctrl-C in between moves it back, and what a kill there leaves
     aside, `remove_abandoned` moves back.
     """
@@ -111,6 +113,8 @@ def _finite(value: object) -> object:
         return {name: _finite(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [_finite(one) for one in value]
+    if isinstance(value, np.generic):
+        value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -20,8 +20,8 @@ def harmonised(gray: np.ndarray) -> np.ndarray:
 
     Machines differ in how they sharpen and in their gray-value curves, and here machines go with the class. Energy-based
     normalisation (Philipsen et al. 2015), of whole images instead of regions; histogram equalisation (Hummel 1977) undoes
-    whatever rising curve the gray values went through. Spreads and histogram are of the whole image, so a finding changes grays far
-    from it: what is told with the lungs blacked out may then be told by the lungs.
+    whatever rising curve the gray values went through. Spreads are of all but the outer MARGIN, the histogram is of the whole image, so a finding
+    changes grays far from it: what is told with the lungs blacked out may then be told by the lungs.
     """
     margin = round(MARGIN * len(gray))
     centre = (slice(margin, len(gray) - margin),) * 2

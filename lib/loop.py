@@ -66,7 +66,10 @@ class Task:
     def inputs(
         self, rows: np.ndarray, *, epoch: int | None = None, seed: int = 0, zoom: float = 1.0
     ) -> tuple[Tensor, Tensor]:
-        """What the trained rest takes (B, ...), and labels (B,); as training sees them when an epoch is given."""
+        """What the trained rest takes (B, ...), and labels (B,); as training sees them when an epoch is given.
+
+        Images that are varied here come in an order of their own, and their labels with them.
+        """
         if self.stored and zoom == 1:
             y = torch.as_tensor(labels(self.store, rows), dtype=torch.float32, device=self.fabric.device)
             return self.stored.read(rows, epoch=epoch), y

@@ -2,7 +2,8 @@
 
 A metric takes (y_true [n], score [n]) and gives a float, or takes weights [r, n] besides and gives r values: image i
 then counts weights[k, i] times in resample k. `cells` gives four of each. A metric that a sample does not define (no image of a class, nothing
-called positive) is nan. Scores are probabilities of pneumonia; an image is called pneumonia at score >= threshold.
+called positive) is nan, but for MCC. Scores are logits for `cuts` and what ranks, and probabilities of pneumonia for the rest; an image is called pneumonia at
+score >= threshold.
 """
 
 from __future__ import annotations
@@ -178,7 +179,7 @@ def _mcc(tp, fp, fn, tn):
     return np.where(scale == 0, 0.0, (tp * tn - fp * fn) / np.where(scale > 0, scale, 1))
 
 
-# Each from the four cells. MCC of a model that calls everything alike is 0, its limit (Chicco & Jurman 2020).
+# Each from the four cells. MCC of a model that calls everything alike is 0, its limit (Chicco & Jurman 2020), and so it is where a class is missing.
 OPERATING = {
     "accuracy": lambda tp, fp, fn, tn: (tp + tn) / (tp + fp + fn + tn),
     "balanced_accuracy": lambda tp, fp, fn, tn: (tp / (tp + fn) + tn / (tn + fp)) / 2,
@@ -226,6 +227,6 @@ LOWER_IS_BETTER = ("brier", "log_loss", "ece")
 
 
 def operating(cells: np.ndarray) -> dict[str, np.ndarray]:
-    """Every metric of OPERATING from the four `cells`, [4] or [4, r]; nan where they do not define it."""
+    """Every metric of OPERATING from the four `cells`, [4] or [4, r]; nan where they do not define it (MCC: 0)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return {name: metric(*cells) for name, metric in OPERATING.items()}

@@ -49,7 +49,7 @@ def learning_rate(train: Train, progress: float) -> float:
 
 
 def make_average(model: nn.Module, decay: float) -> AveragedModel | None:
-    """An exponential moving average of weights and buffers (Polyak & Juditsky 1992); None for decay 0."""
+    """An exponential moving average of weights and buffers (after Polyak & Juditsky 1992, who take the plain mean); None for decay 0."""
     if not decay:
         return None
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

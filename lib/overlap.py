@@ -26,7 +26,8 @@ def weights(size: pd.DataFrame, y_true: np.ndarray, *, blocks: bool = False) -> 
     size    columns width and height, pixels
     blocks  whether the sides are whole JPEG blocks counts as a part of the size
     By a logistic regression on the logs of height and aspect ratio, their squares and product (and on the blocks and their product
-    with the height), whose weighted means are then those of the other class. Where sizes are all alike, so are the weights.
+    with the height), whose weighted means are then those of the other class. Where sizes are all alike, so are the weights
+    of each class, and their sums.
     """
     high, aspect = np.log(size["height"].to_numpy()), np.log((size["width"] / size["height"]).to_numpy())
     terms = [high, aspect, high**2, aspect**2, high * aspect]

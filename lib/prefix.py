@@ -1,4 +1,4 @@
-"""What does the frozen prefix make of every image? Computed once, kept on disk, shared by all runs that need it."""
+"""What does the frozen prefix make of the images? Computed once, kept on disk, shared by all runs that need it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PrefixError(RuntimeError):
 
 
 class StoredPrefix:
-    """Outputs of `frozen` for all images, memory-mapped: as they are for val and test, `copies` versions for train.
+    """Outputs of `frozen`, memory-mapped: as they are for val and test, `copies` versions for train; none for calibration images.
 
     Without augmentation one version of a training image says everything; with it, every version is augmented anew,
     and training walks through them, image by image. Runs with other seeds read the same files.
@@ -52,7 +52,10 @@ class StoredPrefix:
         ]
 
     def read(self, rows: np.ndarray, *, epoch: int | None = None) -> Tensor:
-        """Outputs (B, C, h, w) of val or test images, or of training images as epoch `epoch` sees them."""
+        """Outputs (B, C, h, w) of val or test images, or of training images as epoch `epoch` sees them.
+
+        Rows of other splits give another image's output and no error.
+        """
         if epoch is None:
             values = self.plain.of(rows)
         else:

@@ -1,4 +1,4 @@
-"""How does someone who waits see a training advance? A bar in a terminal or JupyterLab, a line an epoch elsewhere."""
+"""How does someone who waits see a training advance? A line an epoch, and in a terminal or JupyterLab a bar over its steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def watched() -> bool:
 
 
 class Progress:
-    """A bar over the steps of each epoch with loss and accuracy, or one printed line an epoch where no one watches."""
+    """A printed line an epoch, and where someone watches a bar over the steps of each, with loss and accuracy."""
 
     def __init__(self, label: str, epochs: int, *, enabled: bool = True) -> None:
         self.label, self.epochs, self.enabled = label, epochs, enabled

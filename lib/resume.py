@@ -132,7 +132,10 @@ def forget(path: Path, identity: dict) -> None:
 
 
 def forget_older(path: Path, finished: Path) -> None:
-    """Delete a checkpoint of a training that began before the run was finished whose record is `finished`, or that is damaged."""
+    """Delete a checkpoint that is no newer than `finished`, the record of a finished run, or that is damaged.
+
+    Raises UnreachableError for one that cannot be read now.
+    """
     with contextlib.suppress(FileNotFoundError):
         if finished.exists() and path.stat().st_mtime <= finished.stat().st_mtime:
             files.remove(path)
@@ -146,7 +149,7 @@ def forget_older(path: Path, finished: Path) -> None:
 
 
 def remove_half_prefixes(stores: Path) -> None:
-    """Delete what killed computations of frozen prefixes left, up to a gigabyte each; one under way holds its file's lock."""
+    """Delete what killed computations of frozen prefixes left, up to some gigabytes each; one under way holds its file's lock."""
     for part in stores.glob("*-frozen/*/.*.npy.*.part"):
         path = part.with_name(part.name[1:].partition(".npy")[0] + ".npy")
         with (

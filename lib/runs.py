@@ -15,8 +15,9 @@ from lib import files, models, pixels, provenance
 from lib.config import NOT_SHAPING, Config, fingerprint
 
 LIB = Path(__file__).parent
-# What shapes a trained model. Everything else (plots, statistics, reports, this file) may change without a retraining; of
-# lib.train, which chooses the epoch and is left out for its many other lines, whoever changes the choice must say so here.
+# What shapes a trained model, besides what the data's fingerprint covers (pixels, splits, and lib.overlap where it draws).
+# Everything else (plots, statistics, reports, this file) may change without a retraining; of lib.train, which chooses the epoch, and
+# lib.devices, which are left out for their many other lines, whoever changes what is trained must say so here.
 SHAPING = (
     "models.py",
     "sequence.py",

@@ -14,8 +14,8 @@ def token_order(name: str, height: int, width: int, *, seed: int = 0) -> np.ndar
     """The order in which a (height, width) map is read, as raster positions [height * width].
 
     `hilbert` walks the curve of the next power of two and leaves out the cells beyond the map; `random` is one
-    fixed permutation drawn from `seed`. `shuffle` (a fresh order for each image) has no fixed order and is drawn
-    by `Reorder`. Raises ValueError for any other name.
+    fixed permutation drawn from `seed`. `shuffle` (a fresh order for each image) has no fixed order, is drawn
+    by `Reorder`, and gives raster order here. Raises ValueError for any other name.
     """
     raster = np.arange(height * width).reshape(height, width)
     if name in ("raster", "shuffle"):

@@ -1,4 +1,4 @@
-"""Which settings are there, what do they mean, and which values make sense? The sections of a config; defaults are the original notebook's."""
+"""Which settings are there, what do they mean, and which values make sense? The sections of a config; defaults of what the original notebook has are its own."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Data:
     # random patients, or a validation set that is harder on purpose: one block of the numbering, or matched pairs
     # between whom a thumbnail does not decide, or matched_everything: nor how their images were taken (lib.splits)
     val_kind: str = "random"
-    # share of the training patients, drawn at random, on whom thresholds and temperatures are chosen instead of on validation:
+    # share of the training patients that are left, drawn at random, on whom thresholds and temperatures are chosen instead of on validation:
     # a validation set that is harder on purpose is no sample of those whom a threshold is for
     calibration_share: float = 0.0
     # with train.balanced, share of an epoch's images drawn so that size and cut of the original tell the classes apart as
@@ -108,7 +108,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Train:
-    """The training protocol; defaults are the original notebook's."""
+    """The training protocol; defaults are the original notebook's, but for the precision."""
 
     epochs: int = 20
     batch_size: int = 8
@@ -117,7 +117,7 @@ class Train:
     weight_decay: float = 1e-5
     clip_norm: float = 1.0  # largest gradient norm
     precision: str = "auto"  # auto (bf16-mixed where the hardware has it), bf16-mixed or 32-true
-    compile: bool = False  # torch.compile, where it pays
+    compile: bool = False  # torch.compile, where there is a compiler
     augment: float = 0.0  # strength, 0 (none) to 1
     stretch: float = 0.0  # of training images: largest log of the factor by which the width alone is varied
     mix_style: float = 0.0  # share of the images whose map after the frozen prefix (or which, without one) takes another's style (lib.augment)
@@ -134,7 +134,7 @@ class Train:
     early_stopping: int = 0
     checkpoint_minutes: float = 10.0  # besides the one at each epoch's end
     # versions of each training image (augmented ones with augment > 0) whose output of the frozen prefix is kept on
-    # disk and shared by all seeds (1.5 GB each at 224 pixels); 0 computes the prefix in every step
+    # disk and shared by all seeds (1.5 GB each at 224 pixels, 3 GB in float32); 0 computes the prefix in every step
     cache_frozen: int = 0
     zooms: tuple[float, ...] = (1.0,)  # at which an evaluated image is read; logits are averaged (lib.views)
     test_every_epoch: bool = True  # the original's optimistic per-epoch test accuracy

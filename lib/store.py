@@ -72,7 +72,7 @@ def prepare(config: Config, *, progress: bool = True) -> PixelStore:
 
 
 def _alone(folder: Path) -> filelock.FileLock:
-    """Of several processes, one works on `folder`; what a killed one left beside it is removed."""
+    """The lock with which, of several processes, one works on `folder`."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     return filelock.FileLock(folder.with_name(f".{folder.name}.lock"))
 

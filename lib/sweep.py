@@ -42,7 +42,7 @@ COLUMNS = [
     "folder",
 ]
 OF_REPORTS = ("n_boot", "ablation", "explain")  # settings that no training reads
-LOST_WORKERS = 5  # how many workers a run may lose before it is given up
+LOST_WORKERS = 5  # how many workers a run may lose before it is given up, on this machine; a scheduler of one's own has its own number
 RETRIES = 2  # after an error of the run itself, such as a disk that was full for a moment
 
 

@@ -38,9 +38,11 @@ from lib.settings import LARGEST_SEED, all_within
 def fit(config: Config, model: str, seed: int, *, fresh: bool | None = None, progress: bool = True) -> Run:
     """The run of `model` with `seed`: found if finished, resumed if stopped, else trained.
 
-    fresh  train again even if a finished run exists (None: when the environment variable FRESH is 1). Such a training that
+    fresh  train again even if a finished run exists (None: when the environment variable FRESH is neither empty nor 0). Such a training that
            was stopped goes on when it is asked for again: a checkpoint that can be read and is newer than the finished run
-    Raises TrainingError (loss not finite, a split without both classes), CheckpointError (disk full), SourceError (no images).
+    Raises TrainingError (loss not finite, a split without both classes), CheckpointError (disk full, a damaged checkpoint), PrefixError
+    (no room for what `cache_frozen` keeps), SourceError or IndexingError (no images, or none that can be used), FileNotFoundError or
+    WeightsError (ImageNet weights).
     """
     store = pixels.prepare(config, progress=progress)
     fresh = _asked_anew() if fresh is None else fresh

@@ -24,7 +24,7 @@ def is_litter(part: str) -> bool:
 
 
 def place(name: str) -> tuple[str, str, int] | None:
-    """(folder of the data set, split, label) of a path in POSIX form; None for litter and whatever is in no class of a split."""
+    """(folder of the data set, key of SPLITS, label) of a path in POSIX form; None for litter and whatever is in no class of a split."""
     *folders, last = PurePosixPath(name).parts
     if any(map(is_litter, (*folders, last))):
         return None

@@ -30,6 +30,13 @@ class TestTables:
         with pytest.raises(ValueError, match="the logit of val003 is not finite, nor are 1 others"):
             evaluate.with_probability(bad)
 
+    def test_a_file_whose_logit_is_text_is_named(self, tmp_path):
+        table().astype({"logit": object}).replace({"logit": {table()["logit"][0]: "high"}}).to_csv(
+            tmp_path / "p.csv", index=False
+        )
+        with pytest.raises(ValueError, match="p.csv is not a predictions table: .*high"):
+            evaluate.read(tmp_path / "p.csv")
+
     def test_a_split_that_is_not_there_is_named(self):
         with pytest.raises(ValueError, match=r"no images of split 'test', only \['val'\]"):
             evaluate.part(table(splits=["val"]), "test")

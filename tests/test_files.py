@@ -71,12 +71,20 @@ def test_json_is_read_as_written(tmp_path):
 
 
 def test_what_json_has_no_word_for_is_null(tmp_path):
-    value = {"rows": [{"ppv": np.float64("nan"), "f": float("inf")}], "pair": (1.5, None)}
+    value = {
+        "rows": [{"ppv": np.float64("nan"), "f": float("inf"), "npv": np.float32("nan")}],
+        "pair": (1.5, None),
+    }
     files.write_json(tmp_path / "a.json", value)
     found = json.loads(
         (tmp_path / "a.json").read_text(), parse_constant=pytest.fail
     )  # NaN and the like are no JSON
-    assert found == {"rows": [{"ppv": None, "f": None}], "pair": [1.5, None]}
+    assert found == {"rows": [{"ppv": None, "f": None, "npv": None}], "pair": [1.5, None]}
+
+
+def test_numbers_of_numpy_are_numbers():
+    found = json.loads(files.as_json({"n": np.int64(3), "auc": np.float32(0.5), "differs": np.bool_(True)}))
+    assert found == {"n": 3, "auc": 0.5, "differs": True}
 
 
 @pytest.mark.parametrize("error", [OSError("the disk is gone"), KeyboardInterrupt()], ids=["error", "ctrl-c"])
