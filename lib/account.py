@@ -72,7 +72,8 @@ def parts_sentence(network: models.CNNLSTM) -> str:
 
 
 def table(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row a seed: the epoch that validation chose, what it reached there, and the original's last and best test epoch."""
+    """One row a seed: the epoch that validation chose, what it reached there, and, as the original showed them, its test accuracy
+    in the last and in the best epoch (nan where it was not recorded)."""
     rows = []
     for run in runs:
         history = run.history.set_index("epoch")

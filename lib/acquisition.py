@@ -45,12 +45,12 @@ def _name(image: str) -> str:
 
 
 def by_height(models: dict[str, Measured]) -> pd.DataFrame:
-    """One row a model and band of the original's height: columns model, height and those of `_rightly`."""
+    """One row a model and band of the original's height that has test images: columns model, height and those of `_rightly`."""
     return _by("height", {band: partial(_within, *ends) for band, ends in BANDS.items()}, models)
 
 
 def by_cut(models: dict[str, Measured]) -> pd.DataFrame:
-    """One row a model and cut of the original, whole JPEG blocks or others: columns model, cut and those of `_rightly`."""
+    """One row a model and cut of the original that has test images, whole JPEG blocks or others: columns model, cut and those of `_rightly`."""
     return _by("cut", {"whole blocks": whole, "others": lambda table: ~whole(table)}, models)
 
 

@@ -126,7 +126,7 @@ class Config:
 
 
 def map_side(pixels: int) -> int:
-    """Tokens along a side of Xception's map (Chollet 2017): two convolutions without padding, then four that halve it."""
+    """Tokens along a side of Xception's map (Chollet 2017): two convolutions without padding, the first of which halves it, then four blocks that do."""
     side = (pixels - 1) // 2 - 2
     for _ in range(4):
         side = -(-side // 2)

@@ -98,7 +98,7 @@ def together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def thresholds(table: pd.DataFrame) -> dict[str, float]:
     """A probability for each of POINTS, chosen on the `deciding` rows alone; an image at or above it is pneumonia.
 
-    A cut lies halfway (in logits) between two neighbouring images of these. Of several equally good ones Youden's
+    A cut lies halfway (in logits) between two neighbouring images of these, or 1 beyond the outermost. Of several equally good ones Youden's
     index takes the one nearest to 0.5; a target of sensitivity or specificity takes the cut that costs the other least.
     """
     held = deciding(table)

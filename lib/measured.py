@@ -205,7 +205,7 @@ def operating_table(models: dict[str, Measured]) -> pd.DataFrame:
 
 
 def subgroups(models: dict[str, Measured]) -> pd.DataFrame:
-    """One row a model and kind of image: share called rightly at the chosen threshold, and AUC against normal images.
+    """One row a model and kind of image of two patients at least: share called rightly at the chosen threshold, and AUC against normal images.
 
     Columns model, subtype, n, n_patients, measure (sensitivity or specificity), share (Interval), auc (Interval, None
     for normal images).

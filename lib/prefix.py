@@ -31,7 +31,7 @@ class PrefixError(RuntimeError):
 class StoredPrefix:
     """Outputs of `frozen`, memory-mapped: as they are for val and test, `copies` versions for train; none for calibration images.
 
-    Without augmentation one version of a training image says everything; with it, every version is augmented anew,
+    Without augmentation and stretch one version of a training image says everything; with them, every version is augmented anew,
     and training walks through them, image by image. Runs with other seeds read the same files.
     Raises PrefixError when the disk is too small.
     """

@@ -126,14 +126,12 @@ class Train:
     warmup_epochs: float = 0.0
     label_smoothing: float = 0.0
     class_weighting: bool = False  # weigh the loss by inverse class frequency
-    balanced: bool = (
-        False  # an epoch is the rarer class and as many images of the other, drawn anew each time
-    )
+    balanced: bool = False  # an epoch is the rarer class and as many images of the other, drawn anew each time; with data.overlap both are drawn
     ema: float = 0.0  # decay of the moving average of the weights, 0 for none
     # epochs without a better one, which has a higher validation AUC or the same with less validation loss; 0 for never
     early_stopping: int = 0
     checkpoint_minutes: float = 10.0  # besides the one at each epoch's end
-    # versions of each training image (augmented ones with augment > 0) whose output of the frozen prefix is kept on
+    # versions of each training image (varied ones with augment or stretch > 0; without them one, whatever the number) whose output of the frozen prefix is kept on
     # disk and shared by all seeds (1.5 GB each at 224 pixels, 3 GB in float32); 0 computes the prefix in every step
     cache_frozen: int = 0
     zooms: tuple[float, ...] = (1.0,)  # at which an evaluated image is read; logits are averaged (lib.views)

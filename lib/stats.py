@@ -12,9 +12,7 @@ import pandas as pd
 from scipy.stats import norm, t
 
 Metric = Callable[..., float | np.ndarray]
-BLOCK = (
-    4_000_000  # weights drawn at once while resampling: some tens of megabytes, of which at most 8 are kept
-)
+BLOCK = 4_000_000  # weights drawn at once while resampling: some tens of megabytes, of which some 8 are kept, for the last 16 draws
 PIECE = 150_000  # of them, weights computed with at once; a processor's cache holds as many
 
 
@@ -206,7 +204,8 @@ def over_patients(
 def patient_weights(patients: pd.Series, n_boot: int, *, seed: int, stream: int = 0) -> Iterator[np.ndarray]:
     """How often each image occurs in each resample of the patients: weights [r, n] piece by piece, n_boot rows in all.
 
-    The draw depends on the patients' names and the seed, not on the order of the rows; another `stream` is drawn apart.
+    The draw depends on the order of the patients' names, on the numbers of patients and images and on the seed, not on the order of
+    the rows; another `stream` is drawn apart.
     """
     codes, names = pd.factorize(patients, sort=True)
     rows, piece = (max(1, weights // len(codes)) for weights in (BLOCK, PIECE))

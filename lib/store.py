@@ -32,7 +32,7 @@ class PixelStore:
 
     index: pd.DataFrame
     pixels: np.ndarray = field(repr=False)
-    fingerprint: str  # of pixels, index and splits
+    fingerprint: str  # of pixels, index, splits and, where it draws, lib.overlap
     quarantined: pd.DataFrame = field(repr=False)  # rows left out, with the reason in `status`
     source: dict[str, Any] = field(default_factory=dict, repr=False)  # where the raw images came from
     masks: np.ndarray | None = field(default=None, repr=False)  # bool (N, S, S), of phantoms
@@ -100,7 +100,7 @@ def _draw(config: Config) -> None:
 
 
 def _stamp(config: Config) -> str:
-    """Changes when a file of the raw folder is added, removed, resized or touched; reads no image."""
+    """Changes when a file to index is added, removed, resized or touched (masks are not looked at); reads no image."""
     listed = tree.file_stamps(config.raw_dir, tree.find_images(config.raw_dir))
     data = config.data
     common = [FORMAT, data.image_size, data.aspect, index.note(config.raw_dir), listed]

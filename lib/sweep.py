@@ -108,7 +108,7 @@ def run(
     """Train every job on a cluster; one row a run, in the order of the jobs.
 
     scheduler  address of a running dask scheduler; None starts workers on this machine
-    workers    how many of them; None: one a core
+    workers    how many of them; None: one a core, but no more than runs
     client     an open connection, instead of either
     The run of a worker that dies goes to another one and resumes from its checkpoint. An error of a run is raised once
     all others have finished, so nothing else is lost.
@@ -225,7 +225,9 @@ def main(argv: list[str] | None = None) -> int:
         help="may be repeated; NAME alone is the profile as it is",
     )
     parser.add_argument("--scheduler", help="address of a dask scheduler")
-    parser.add_argument("--workers", type=int, help="workers on this machine; without it one a core")
+    parser.add_argument(
+        "--workers", type=int, help="workers on this machine; without it one a core, at most one a run"
+    )
     parser.add_argument("--root", type=Path, default=configs.ROOT, help="folder of data/ and models/")
     asked = parser.parse_args(argv)
     if asked.scheduler and asked.workers:

@@ -50,7 +50,7 @@ def _variants(count: int) -> str:
 
 
 def gap(row: dict) -> str:
-    """One difference in words: 'lstm-raster +0.0051 [0.0012, 0.0090]', the interval being the adjusted one."""
+    """One difference in words: 'lstm-raster +0.0051 [+0.0012, +0.0090]', the interval being the adjusted one."""
     return (
         f"{row['variant']} {row['difference']:+.4f} [{row['adjusted_low']:+.4f}, {row['adjusted_high']:+.4f}]"
     )

@@ -50,7 +50,7 @@ class Control:
         """A shuffled head against mean-pooling on the test images whose orders chose no epoch.
 
         Orders are drawn anew for validation and for test, from one seed, so the first test images are read in the orders of the
-        validation images, whose classes alternate as theirs do; and the epoch is the one that is best on these.
+        validation images, whose classes alternate as theirs do; and the epoch is the one that is best on these. That holds for test images of one scoring batch, so up to some 3,400 control images.
         """
         images = sorted(self.tables[REFERENCE]["image"].unique())
         last = images[math.ceil(SHARED * len(images)) :]

@@ -28,7 +28,7 @@ class Effects:
     heads        one row a variant: its difference to mean-pooling on the same channels (see `differences`)
     orders       one row an order: its difference to the same head in raster order
     beyond       one row a kind of sequence head in raster order: its difference to the head that processes each token by itself
-    components   spread between fixed orders and between seeds (see `order_components`); empty without enough orders
+    components   spread between fixed orders and between seeds (see `order_components`); empty with fewer than three orders or two seeds
     per_seed     one row a run: variant, seed, auc
     """
 

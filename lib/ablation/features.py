@@ -93,7 +93,8 @@ def extract(config: Config, store: pixels.PixelStore, *, progress: bool = True) 
 def writing(folder: Path, family: str) -> Iterator[bool]:
     """Whether the tokens of `folder` are still missing, with no other process writing any of its family.
 
-    Older stores of the family are deleted afterwards: over a gigabyte each at 224 pixels, and nothing reads them again.
+    Older stores of the family are deleted afterwards, for all channels take over a gigabyte at 224 pixels; a profile with other training
+    images, components or precision computes its own again.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder.parent / f".{family}.lock"):

@@ -24,7 +24,7 @@ LIB = Path(__file__).parents[1]
 # What shapes a result, besides the settings that `identity` records.
 SHAPING = [LIB / name for name in ("sequence.py", "models.py", "objective.py", "ablation/fit.py")]
 WORKERS = 2
-SMALL = 500_000  # image passes of training below which starting other processes costs more than they save
+SMALL = 500_000  # epochs times images of all splits below which starting other processes costs more than they save
 DECIMALS = 5  # of a logit; every analysis reads the rounded ones, so that it can be repeated from the published tables
 
 

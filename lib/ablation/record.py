@@ -36,8 +36,9 @@ def protocol_sentence(config: Config, result: Result) -> str:
     """What was run, and how alike in size the heads are, as a sentence."""
     costs, seeds = result.costs(), len(config.ablation.seeds)
     images = next(iter(result.tables.values()))
-    within = costs[~costs["variant"].str.contains("-learned|-all")]["parameters"]
-    spread = within.max() / within.min() - 1
+    channels = costs["variant"].str.extract("(-learned|-all)$", expand=False).fillna("")
+    within = costs.groupby(channels)["parameters"]
+    spread = (within.max() / within.min() - 1).max()
     model = config.ablation.model
     pretrained = model == "xception_lstm" and config.xception_lstm.pretrained
     weights = "ImageNet" if pretrained else "random"

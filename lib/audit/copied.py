@@ -66,8 +66,8 @@ def alike(audit: Audit) -> Finding:
 
 
 def _nearest_across(audit: Audit) -> float:
-    """The correlation of the most alike pair across splits that does not count as copies; 0 where no pair is alike. (A copy that is
-    less alike than others raises the threshold: it lies in the middle of the widest gap.)"""
+    """The correlation of the most alike pair across splits that does not count as copies; 0 where no pair is alike. (A copy much
+    less alike than others can raise the threshold above itself: it lies in the middle of the widest gap.)"""
     split, others = (
         audit.store.index["split"].to_numpy(),
         audit.duplicates.pairs.drop(audit.duplicates.copies.index),

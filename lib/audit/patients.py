@@ -82,7 +82,7 @@ def kinship(
 
     Thumbnails minus the mean of their series are correlated, so that what all images of a series share counts for
     nothing: 0 is what strangers have. Within a kind each patient (kind and number) is one observation, across kinds each
-    number; intervals resample these. What has no such pairs is left out.
+    number; intervals resample these. What fewer than two of them have pairs for is left out.
     """
     vectors, table = _residuals(store), store.index
     named, numbers = series(table), number(table["patient"])

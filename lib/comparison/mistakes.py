@@ -14,7 +14,8 @@ BOTH = "both"
 
 
 def table(predictions: Predictions) -> pd.DataFrame:
-    """One row a test image that a model gets wrong in more than half of its seeds, the surest mistakes first.
+    """One row a test image that a model gets wrong in more than half of its seeds, those first
+    whose probability, the mean of all models, lies furthest from the truth.
 
     Columns image, patient, subtype, y_true, kind (missed pneumonia or false alarm), by (both, or the one model's name) and,
     for each model, <model>_probability and <model>_wrong (mean, and share of wrong calls, over seeds).

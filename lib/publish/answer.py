@@ -1,4 +1,4 @@
-"""What does README answer? Whether the LSTM helps, in a list item a model, and what they rest on, as a table."""
+"""What do README and the model card answer? Whether the LSTM helps: in README a list item a model, in the card what they rest on."""
 
 from __future__ import annotations
 

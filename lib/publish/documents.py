@@ -23,7 +23,7 @@ from lib.tables import markdown
 BEGIN, END = "<!-- results: written by `make publish` -->", "<!-- end of results -->"
 
 INTERVALS = "95% bootstrap intervals resample the test patients, the seeds and, for figures at a chosen threshold, also the patients on whom that threshold is chosen."
-COVERED = "They are percentile intervals of 2,000 resamples, widened where seeds are few (`lib/stats.py`). (In 150 simulated studies, drawn from the logits of `calibrated`, the interval of the specificity at Youden's index covered the truth in 91%.)"
+COVERED = "They are percentile intervals of 2,000 resamples, widened where seeds are few (`lib/stats.py`) and, of proportions, where few patients miss; those of differences between heads are the estimate and so many standard errors (`lib/ablation/effects.py`). (In 150 simulated studies, drawn from the logits of `calibrated`, the interval of the specificity at Youden's index covered the truth in 91%.)"
 
 # Published results on the same 624 test images, with what limits the comparison and where they stand.
 KERMANY, V2, PLUS = "doi:10.1016/j.cell.2018.02.010", "doi:10.1038/s41597-022-01721-8", "arXiv:2404.15786"

@@ -1,4 +1,4 @@
-"""What does README's first screen say of the models that it shows first? Threshold, seeds together, ROC figure."""
+"""What is said of the models that README shows first? Threshold, ROC figure and, in the model card, the seeds together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What do the model card and README say of the trials? The settings that validation sets told apart, and what became of them."""
+"""What does the model card say of the trials? The settings that validation sets told apart, and what became of them."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from lib.publish import figure
 from lib.publish.results import PublishError, check_settings, published, record
 
 COMPARED, HEADLINE, ABLATION = "04_compare.json", "headline.json", "06_ablation.json"
-# By file: what predictions, histories and run.json do not tell. It is neither compared nor renewed.
+# By file: what predictions, histories and run.json do not tell. It is neither compared nor renewed, but for the sequence's answer where readings are recorded.
 KEPT = {
     COMPARED: {"readings", scored.SEQUENCE, "gflops", "image_milliseconds"},
     HEADLINE: set(),
