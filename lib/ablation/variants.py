@@ -14,7 +14,7 @@ TOLERANCE = 0.02  # relative difference in the number of parameters that counts 
 NAMED = (
     "A name says what reads the tokens: `mean-mlp` a hidden layer on their mean (the reference); `token-mean` a hidden layer on every token by itself, then the "
     "mean; `attention-pool` gated attention, then a hidden layer; `lstm-<order>` an LSTM in that order, read out at its last step or, with `-mean` and `-max`, mean-pooled or max-pooled over "
-    "all steps. `random` is one random order for all images, `shuffle` a new one for each."
+    "all steps. `random` is one random order for all images, `shuffle` a new one for each. `transformer-<order>` is a small Transformer with learned positions, mean-pooled."
 )
 
 
